@@ -1,0 +1,87 @@
+"""Configuration of Sphinx.  `nox -s docs` runs it with warnings as errors."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import etcdmap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from docutils.nodes import TextElement
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+project = "etcdmap"
+author = "the etcdmap authors"
+copyright = f"2026, {author}"
+release = version = metadata.version("etcdmap")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"etcdmap {release}"
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence", "deflist"]
+
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_custom_sections = ["Cost", "Atomic", "Threads", "Source"]
+
+# The build must work without a network, so other projects' inventories are not
+# loaded (no intersphinx), and names that are not ours are not looked up.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!etcdmap\.).*")]
+
+
+# Files beside docs/ that are linked to from one another, and their place in the docs.
+PLACES = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "LICENSE": "../LICENSE",
+    "README.md": "index.md",
+    "SECURITY.md": "security.md",
+}
+
+
+def redirect_links(
+    app: Sphinx, path: Path, parent_docname: str, content: list[str]
+) -> None:
+    """Let links of included files lead to pages, as they lead to files elsewhere."""
+    for file, page in PLACES.items():
+        content[0] = content[0].replace(f"]({file}", f"]({page}")
+
+
+def resolve_public_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, child: TextElement
+) -> Any:
+    """Find `etcdmap.mapping.EtcdMapping` where it is documented: `etcdmap.EtcdMapping`.
+
+    Annotations name the module that defines an object.  The reference documents it
+    under the name that users import.
+    """
+    target = node.get("reftarget", "").rpartition(".")[2]
+    if node.get("refdomain") != "py" or target not in etcdmap.__all__:
+        return None
+    return env.domains["py"].resolve_xref(
+        env,
+        node["refdoc"],
+        app.builder,
+        "obj",
+        f"etcdmap.{target}",
+        node,
+        child,
+    )
+
+
+def setup(app: Sphinx) -> None:
+    """Register the two functions above."""
+    app.connect("include-read", redirect_links)
+    app.connect("missing-reference", resolve_public_name)

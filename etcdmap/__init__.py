@@ -1,0 +1,85 @@
+"""etcd's v2 key space as a nested Python dict.
+
+    >>> from etcdmap import EtcdMapping
+    >>> cfg = EtcdMapping(["http://127.0.0.1:2379"], prefix="/app")
+    >>> cfg["db"] = {"host": "localhost", "port": 5432}
+    >>> cfg["db"]["port"], cfg["db/host"]
+    (5432, 'localhost')
+
+`EtcdMapping` is the dict; `connect` makes the failover client that several
+mappings can share; `errors` tells what can go wrong.
+"""
+
+from __future__ import annotations
+
+from etcdmap.client import Client as Client
+from etcdmap.client import connect as connect
+from etcdmap.errors import Attempt as Attempt
+from etcdmap.errors import ClientClosed as ClientClosed
+from etcdmap.errors import ClusterUnavailable as ClusterUnavailable
+from etcdmap.errors import CompareFailed as CompareFailed
+from etcdmap.errors import DeadlineExceeded as DeadlineExceeded
+from etcdmap.errors import DecodeError as DecodeError
+from etcdmap.errors import DirectoryNotEmpty as DirectoryNotEmpty
+from etcdmap.errors import EtcdMapError as EtcdMapError
+from etcdmap.errors import InvalidKey as InvalidKey
+from etcdmap.errors import InvalidRequest as InvalidRequest
+from etcdmap.errors import InvalidResponse as InvalidResponse
+from etcdmap.errors import KeyExists as KeyExists
+from etcdmap.errors import KeyNotFound as KeyNotFound
+from etcdmap.errors import LimitExceeded as LimitExceeded
+from etcdmap.errors import LocalClusterError as LocalClusterError
+from etcdmap.errors import NotADirectory as NotADirectory
+from etcdmap.errors import NotAFile as NotAFile
+from etcdmap.errors import OutcomeUnknown as OutcomeUnknown
+from etcdmap.errors import PartialWrite as PartialWrite
+from etcdmap.errors import PrefixRequired as PrefixRequired
+from etcdmap.errors import RaftError as RaftError
+from etcdmap.errors import ReadOnly as ReadOnly
+from etcdmap.errors import RequestFailed as RequestFailed
+from etcdmap.errors import RootReadOnly as RootReadOnly
+from etcdmap.errors import ServerError as ServerError
+from etcdmap.errors import Unauthorized as Unauthorized
+from etcdmap.errors import V2NotEnabled as V2NotEnabled
+from etcdmap.errors import WatchExpired as WatchExpired
+from etcdmap.keys import KeysAPI as KeysAPI
+from etcdmap.mapping import EtcdMapping as EtcdMapping
+from etcdmap.models import Node as Node
+from etcdmap.models import Result as Result
+
+__all__ = [
+    "Attempt",
+    "Client",
+    "ClientClosed",
+    "ClusterUnavailable",
+    "CompareFailed",
+    "DeadlineExceeded",
+    "DecodeError",
+    "DirectoryNotEmpty",
+    "EtcdMapError",
+    "EtcdMapping",
+    "InvalidKey",
+    "InvalidRequest",
+    "InvalidResponse",
+    "KeyExists",
+    "KeyNotFound",
+    "KeysAPI",
+    "LimitExceeded",
+    "LocalClusterError",
+    "Node",
+    "NotADirectory",
+    "NotAFile",
+    "OutcomeUnknown",
+    "PartialWrite",
+    "PrefixRequired",
+    "RaftError",
+    "ReadOnly",
+    "RequestFailed",
+    "Result",
+    "RootReadOnly",
+    "ServerError",
+    "Unauthorized",
+    "V2NotEnabled",
+    "WatchExpired",
+    "connect",
+]

@@ -1,0 +1,175 @@
+"""What etcd's v2 answers mean: a success, its refusal, or something that is not etcd's.
+
+Source of the statuses: etcd ``server/etcdserver/api/v2error`` (branches
+release-3.4, release-3.5).  A 404 alone proves nothing: only an ``errorCode`` in
+a JSON body does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from etcdmap.errors import (
+    CODE_TO_ERROR,
+    EtcdMapError,
+    InvalidResponse,
+    LimitExceeded,
+    ServerError,
+    Unauthorized,
+    V2NotEnabled,
+)
+from etcdmap.models import Answer, Node, Result
+
+T = TypeVar("T")
+
+
+def guarded(read: Callable[[str, Answer], T], key: str, answer: Answer) -> T:
+    """Read an answer; whatever trips over its shape becomes InvalidResponse."""
+    try:
+        return read(key, answer)
+    except EtcdMapError as error:
+        if isinstance(error, InvalidResponse) and not error.endpoint:
+            raise _strange(answer, str(error)) from error
+        raise
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _strange(answer, "JSON of another shape than etcd's") from error
+
+
+def payload_of(key: str, answer: Answer) -> dict[str, Any]:
+    """Give the JSON object of a success; raise what any other answer means."""
+    if answer.status not in (200, 201):
+        raise error_of(key, answer)
+    payload = _json(answer)
+    if not isinstance(payload, dict):
+        raise _strange(answer, "JSON that is no object")
+    return payload
+
+
+def index_of(answer: Answer) -> int:
+    """Give the index of the store (``X-Etcd-Index``) at the time of an answer."""
+    try:
+        return int(answer.headers["x-etcd-index"])
+    except (KeyError, ValueError) as error:
+        raise _strange(answer, "no X-Etcd-Index header") from error
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return json.loads(answer.body.decode("utf-8"))
+    except ValueError as error:
+        what = "an empty body" if not answer.body else "something that is not JSON"
+        raise _strange(answer, what) from error
+    except RecursionError as error:
+        raise LimitExceeded("the subtree is nested too deeply to be read") from error
+
+
+def result_of(key: str, answer: Answer) -> Result:
+    """Read the answer to any operation on a key, in full."""
+    payload = payload_of(key, answer)
+    action = payload["action"]
+    if not isinstance(action, str):
+        raise _strange(answer, "an action that is no text")
+    # noValueOnSuccess leaves the node out of a write's answer.
+    if "node" not in payload and action == "get":
+        raise _strange(answer, "no node")
+    return Result(
+        action=action,
+        node=_node(payload, "node"),
+        prev_node=_node(payload, "prevNode"),
+        etcd_index=index_of(answer),
+        raft_index=_header_number(answer, "x-raft-index"),
+        raft_term=_header_number(answer, "x-raft-term"),
+        cluster_id=answer.headers.get("x-etcd-cluster-id"),
+    )
+
+
+def _node(payload: Mapping[str, Any], name: str) -> Node | None:
+    return Node.from_json(payload[name]) if name in payload else None
+
+
+def _header_number(answer: Answer, name: str) -> int | None:
+    text = answer.headers.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def presence(key: str, answer: Answer) -> bool | None:
+    """Read a HEAD: True, False, or None for "ask with GET"."""
+    if "x-etcd-index" in answer.headers:
+        if answer.status == 200:
+            return True
+        if answer.status == 404:
+            return False
+    return None
+
+
+def presence_from_body(key: str, answer: Answer) -> bool:
+    """Read a GET for whether there is a node; raise what says neither."""
+    if answer.status == 200:
+        payload_of(key, answer)["node"]
+        return True
+    error = error_of(key, answer)
+    # 104: a file stands on the way, so the key can't be there.
+    if isinstance(error, ServerError) and error.code in (100, 104):
+        return False
+    raise error
+
+
+def error_of(key: str, answer: Answer) -> EtcdMapError:
+    """Give the exception that an answer other than a success stands for."""
+    try:
+        payload = json.loads(answer.body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        payload = None
+    if isinstance(payload, dict):
+        code = payload.get("errorCode")
+        if type(code) is int:
+            return _server_error(key, answer, code, payload)
+        if answer.status in (401, 403):
+            return Unauthorized(
+                "not allowed", code=110, endpoint=answer.endpoint, key=key
+            )
+    if answer.status == 404:
+        return V2NotEnabled(
+            f"{answer.endpoint} has no /v2/keys: start etcd with --enable-v2 (off by "
+            "default in 3.4 and 3.5, gone from 3.6), or check that the URL is etcd's",
+            endpoint=answer.endpoint,
+            status=404,
+            excerpt=answer.body,
+        )
+    return _strange(answer, _kind_of(answer))
+
+
+def _server_error(
+    key: str, answer: Answer, code: int, payload: Mapping[str, Any]
+) -> ServerError:
+    kind = CODE_TO_ERROR.get(code, ServerError)
+    index = payload.get("index")
+    return kind(
+        str(payload.get("message", "etcd refused the request")),
+        code=code,
+        cause=str(payload.get("cause", "")),
+        etcd_index=index if type(index) is int else None,
+        endpoint=answer.endpoint,
+        key=key,
+    )
+
+
+def _kind_of(answer: Answer) -> str:
+    if 300 <= answer.status < 400:
+        return (
+            f"a redirect ({answer.status}), which is never followed: give the "
+            "endpoint that it leads to"
+        )
+    return f"status {answer.status} without an error of etcd's"
+
+
+def _strange(answer: Answer, what: str) -> InvalidResponse:
+    return InvalidResponse(
+        f"{answer.endpoint} answered with {what}; is it an etcd with its v2 API on, "
+        "and is there a proxy in between?",
+        endpoint=answer.endpoint,
+        status=answer.status,
+        excerpt=answer.body,
+    )

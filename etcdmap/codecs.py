@@ -1,0 +1,399 @@
+"""Values <-> the text that etcd stores: ``"auto"``, ``"json"`` and ``"text"``.
+
+``auto`` keeps two laws.  *What is written reads back*: ``decode(encode(v))`` is
+``v`` again, type by type, for every value it accepts.  *What is read writes back*:
+``encode(decode(t)) == t`` for every text.  Both follow from one rule: a text
+stands for a value only if writing that value gives this very text, and a str that
+would stand for something else is written as a JSON string.
+
+What Python decides by its surroundings is fixed here, so that all processes read a
+text alike: nesting, whatever is left of the caller's stack; integers, whatever
+``sys.set_int_max_str_digits`` says; types, exactly those that are read back.
+
+No message shows a value or a stored text, which may be secret, and no error is
+raised while one that holds it (``JSONDecodeError.doc``) is being handled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from itertools import repeat
+from typing import Any, ClassVar, Protocol
+from uuid import UUID
+
+from etcdmap.errors import DecodeError
+
+__all__ = ["AutoCodec", "Codec", "JsonCodec", "TextCodec", "encode_text", "get_codec"]
+
+#: Lists within lists; CPython's own limit depends on the stack in use.
+MAX_NESTING = 100
+#: Digits of an int; the default of ``sys.set_int_max_str_digits``.
+MAX_INT_DIGITS = 4300
+#: Digits that ``int`` and ``str`` always take; a process can set no limit below 640.
+_PLAIN_INT_DIGITS = 600
+
+
+class Codec(Protocol):
+    """Turns values into text and back."""
+
+    def encode(self, value: Any, /) -> str:
+        """Return the text to store; TypeError or ValueError if there is none."""
+
+    def decode(self, text: str, /) -> Any:
+        """Return the value of a stored text; DecodeError if it has none."""
+
+
+@dataclass(frozen=True, repr=False)
+class _Builtin:
+    """What the three have in common: no state, so all instances are equal."""
+
+    name: ClassVar[str]
+
+    def __repr__(self) -> str:
+        return repr(self.name)
+
+
+class AutoCodec(_Builtin):
+    """Bare text where that is safe, JSON where it is needed."""
+
+    name = "auto"
+
+    def encode(self, value: Any, /) -> str:
+        """Write a str as it is, or as a JSON string; the rest as compact JSON.
+
+        Raises:
+            TypeError: a type that would not be read back; says what to use.
+            ValueError: NaN, an infinity, a lone surrogate, or beyond a limit.
+        """
+        if type(value) is not str:
+            return _write_single(value)
+        return _checked(value) if _is_plain(value) else _write_str(value)
+
+    def decode(self, text: str, /) -> Any:
+        """Read a text as the value that is written so, or as itself; never raise."""
+        reader = _READERS.get(text[:1])
+        return text if reader is None else reader(text)
+
+
+class JsonCodec(_Builtin):
+    """JSON always, for keys shared with programs that expect it."""
+
+    name = "json"
+
+    def encode(self, value: Any, /) -> str:
+        """Write compact JSON; refuses what :class:`AutoCodec` refuses."""
+        return _write_single(value)
+
+    def decode(self, text: str, /) -> Any:
+        """Read strict JSON; an object gives a dict.
+
+        Raises:
+            DecodeError: not JSON, or what could not be written again: NaN, 1e400,
+                a key twice, lone surrogates, ints or nesting beyond the limits.
+        """
+        return _parse(text)
+
+
+class TextCodec(_Builtin):
+    """Text only, exactly as it is."""
+
+    name = "text"
+
+    def encode(self, value: Any, /) -> str:
+        """Return ``value``; TypeError if it is not exactly a str."""
+        if type(value) is str:
+            return _checked(value)
+        raise TypeError(f"'text' can't store {_type_name(value)}: use str(value)")
+
+    def decode(self, text: str, /) -> str:
+        """Return ``text``."""
+        return text
+
+
+_CODECS = {codec.name: codec for codec in (AutoCodec(), JsonCodec(), TextCodec())}
+_ACCEPTED = "'auto', 'json', 'text' or an object with encode and decode"
+
+
+def get_codec(codec: str | Codec) -> Codec:
+    """Return the codec of that name, or the object given.
+
+    Raises:
+        ValueError: no codec has that name.
+        TypeError: neither a name nor an object with ``encode`` and ``decode``; a
+            class is not one, its instance is.
+    """
+    if isinstance(codec, str):
+        if codec in _CODECS:
+            return _CODECS[codec]
+        raise ValueError(f"no codec is named {codec!r}: use {_ACCEPTED}")
+    if isinstance(codec, type):
+        raise TypeError(f"a codec is an object: use {codec.__qualname__}()")
+    if not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
+        raise TypeError(f"{_type_name(codec)} is no codec: use {_ACCEPTED}")
+    return codec
+
+
+def encode_text(codec: Codec, value: Any) -> str:
+    """Return ``codec.encode(value)``, certain to be text that etcd can hold.
+
+    Raises what the codec raises, TypeError if it did not return exactly a str, and
+    ValueError for a lone surrogate.
+    """
+    text = codec.encode(value)
+    if type(codec) in (AutoCodec, JsonCodec, TextCodec):  # they have checked it
+        return text
+    if type(text) is str:
+        return _checked(text)
+    name = _type_name(codec)
+    raise TypeError(f"{name}.encode must return a str, not {_type_name(text)}")
+
+
+# --- reading: each returns ``text`` itself if it is only text ---------------
+
+#: An int as Python writes it, or (group 1) perhaps a float.
+_NUMBER = re.compile(
+    rf"0|-?[1-9][0-9]{{0,{MAX_INT_DIGITS - 1}}}"
+    r"|(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:e[+-][0-9]+)?|e[+-][0-9]+))"
+)
+_WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
+
+
+def _read_number(text: str) -> Any:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return text
+    if match.lastindex is None:
+        return _to_int(text)
+    # json writes repr too, and none is longer than -2.2250738585072014e-308.
+    if len(text) > 24 or repr(number := float(text)) != text:
+        return text
+    return number
+
+
+def _read_string(text: str) -> str:
+    # A quoted str is one that would read as something else, perhaps because it is
+    # a quoted str itself.  So peel off all quoting and look at what is left: '"8"'
+    # stands for "8", while '"eight"' is nothing but itself.
+    inner = text
+    while inner[:1] == '"':
+        quoted, inner = inner, _unquoted(inner)
+        if inner is quoted:
+            return text
+    return text if _is_plain(inner) else _unquoted(text)
+
+
+def _unquoted(text: str) -> str:
+    """Return what a JSON string holds; ``text`` if json would write it otherwise."""
+    with suppress(ValueError):
+        value: str = _DECODER.decode(text)
+        if _quote(value) == text:
+            return value
+    return text
+
+
+def _read_array(text: str) -> Any:
+    with suppress(ValueError):
+        if text[-1] == "]" and _write(value := _parse(text)) == text:
+            return value
+    return text
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys("-0123456789", _read_number),
+    **dict.fromkeys("tfn", lambda text: _WORDS.get(text, text)),
+    '"': _read_string,
+    "[": _read_array,
+}
+
+
+def _is_plain(text: str) -> bool:
+    reader = _READERS.get(text[:1])
+    return reader is None or reader(text) is text
+
+
+# --- strict JSON -> value ---------------------------------------------------
+
+#: The closing quote is optional to keep the search linear in broken texts.
+_NO_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^"\[\]{}]+', re.DOTALL)
+
+
+def _parse(text: str) -> Any:
+    try:
+        _check_nesting(text)
+        value = _decode(_checked(text))
+        if "\\u" in text:
+            _write(value)  # refuses lone surrogates
+        return value
+    except json.JSONDecodeError as exc:
+        reason = f"{exc.msg} at character {exc.pos}"
+    except ValueError as exc:
+        reason = str(exc)
+    raise DecodeError(f"not strict JSON ({reason}): the codec 'text' can read it")
+
+
+def _check_nesting(text: str) -> None:
+    if text.count("[") + text.count("{") <= MAX_NESTING:
+        return
+    depth = 0
+    for bracket in _NO_BRACKETS.sub("", text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_NESTING:
+            raise ValueError(f"nested deeper than {MAX_NESTING} levels")
+
+
+def _decode(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        # Before Python 3.12 a level takes a frame, which the caller's stack may lack.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(_DECODER.decode, text).result()
+
+
+def _to_int(digits: str) -> int:
+    if len(digits) <= _PLAIN_INT_DIGITS:
+        return int(digits)
+    if len(digits.lstrip("-")) > MAX_INT_DIGITS:
+        raise ValueError(f"an int of over {MAX_INT_DIGITS} digits")
+    return int(Decimal(digits))  # which the process's limit does not concern
+
+
+def _to_float(digits: str) -> float:
+    number = float(digits)
+    if math.isfinite(number):
+        return number
+    raise ValueError("NaN, an infinity or a number too large for a float")
+
+
+def _to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) == len(pairs):
+        return result
+    raise ValueError("a key twice in an object")
+
+
+_DECODER = json.JSONDecoder(
+    parse_int=_to_int,
+    parse_float=_to_float,
+    parse_constant=_to_float,
+    object_pairs_hook=_to_dict,
+)
+
+# --- value -> JSON ----------------------------------------------------------
+
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+_TOO_DEEP = f"lists can't nest over {MAX_NESTING} deep, or in themselves: use more keys"
+
+
+def _write_single(value: Any) -> str:
+    if type(value) is not dict:
+        return _write(value)
+    raise TypeError("a dict is stored as a directory: assign it to a key")
+
+
+def _write(root: Any) -> str:
+    # A loop, not a recursion: the depth of the caller's stack must not matter.
+    writer = _SCALARS.get(type(root))
+    if writer is not None:
+        return writer(root)
+    stack = [_open(root)]
+    while True:
+        items, texts, brackets = stack[-1]
+        for key, item in items:
+            writer = _SCALARS.get(type(item))
+            if writer is None:
+                if len(stack) == MAX_NESTING:
+                    raise ValueError(_TOO_DEEP)
+                texts.append(key)
+                stack.append(_open(item))
+                break
+            texts.append(key + writer(item))
+        else:
+            stack.pop()
+            text = f"{brackets[0]}{','.join(texts)}{brackets[1]}"
+            if not stack:
+                return text
+            stack[-1][1][-1] += text
+
+
+def _open(value: Any) -> tuple[Iterator[tuple[str, Any]], list[str], str]:
+    """Return what a list or dict holds, each with its key, and where to write it."""
+    if type(value) is list:
+        return zip(repeat(""), value, strict=False), [], "[]"
+    if type(value) is dict:
+        return zip(map(_write_key, value), value.values(), strict=True), [], "{}"
+    advice = next(use for kinds, use in _ADVICE.items() if isinstance(value, kinds))
+    raise TypeError(f"{_type_name(value)} can't be stored: use {advice}")
+
+
+def _write_key(key: Any) -> str:
+    if type(key) is str:
+        return f"{_write_str(key)}:"
+    raise TypeError(f"a dict key can't be {_type_name(key)}: use a str")
+
+
+def _write_str(value: str) -> str:
+    return _quote(_checked(value))
+
+
+def _checked(text: str) -> str:
+    if text.isascii():
+        return text
+    with suppress(UnicodeEncodeError):
+        text.encode()
+        return text
+    raise ValueError("a str with a lone surrogate has no UTF-8 form: replace it")
+
+
+def _write_int(value: int) -> str:
+    if value.bit_length() <= _PLAIN_INT_DIGITS * 3:  # 8 ** n < 10 ** n
+        return repr(value)
+    if abs(value) < 10**MAX_INT_DIGITS:
+        return str(Decimal(value))  # which the process's limit does not concern
+    raise ValueError(f"an int can't have over {MAX_INT_DIGITS} digits: use hex(value)")
+
+
+def _write_float(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    raise ValueError("NaN and infinities can't be stored: use None or a str")
+
+
+_SCALARS: dict[type, Callable[[Any], str]] = {
+    str: _write_str,
+    int: _write_int,
+    float: _write_float,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
+
+#: The first that fits: an IntEnum is an Enum before it is an int.
+_ADVICE: dict[type | tuple[type, ...], str] = {
+    Enum: "value.value",
+    (str, Decimal, UUID, os.PathLike): "str(value)",
+    (bytes, bytearray, memoryview): "base64.b64encode(value).decode()",
+    Mapping: "dict(value)",
+    numbers.Integral: "int(value)",
+    numbers.Real: "float(value) or str(value)",
+    (date, time): "value.isoformat()",
+    timedelta: "value.total_seconds()",
+    (set, frozenset): "sorted(value)",
+    Iterable: "list(value)",
+    object: "a str, int, float, bool, None or a list of these",
+}
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")

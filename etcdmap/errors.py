@@ -1,0 +1,405 @@
+"""Every exception that leaves the library.
+
+::
+
+    EtcdMapError
+      ServerError                 etcd answered with an errorCode
+        KeyNotFound (KeyError)    100; 104 when a read met it
+        CompareFailed 101, NotAFile 102, NotADirectory 104, KeyExists 105,
+        RootReadOnly 107, DirectoryNotEmpty 108, Unauthorized 110,
+        InvalidRequest 2xx, RaftError 300/301, WatchExpired 400/401
+      RequestFailed               no endpoint gave an answer that can be used
+        ClusterUnavailable        nothing was applied: trying again is safe
+        DeadlineExceeded (TimeoutError)   the same, because time ran out
+        OutcomeUnknown            a write may or may not have been applied
+      InvalidResponse             an answer that is not etcd's
+        V2NotEnabled              a server without the v2 API
+      InvalidKey (ValueError)     a key that can't exist, met by a write
+      LimitExceeded (ValueError)  too deep, too long or too large to send
+      DecodeError (ValueError)    a stored text that the codec can't read
+      PartialWrite                a write of many keys that ended half-way
+      PrefixRequired (ValueError) would have emptied the whole cluster
+      ReadOnly (TypeError)        a write on a read-only mapping
+      ClientClosed (RuntimeError) used after ``close()``
+      LocalClusterError           no etcd binary, or a member did not start
+
+Arguments of the wrong type or range raise Python's own ``TypeError`` and
+``ValueError``, before any request.
+
+Only "this key is absent" is a ``KeyError``: ``get``, ``in`` and ``pop`` with a
+default swallow ``KeyError``, so an outage that was one would read as "missing".
+
+No message holds a password or a stored value.  etcd's own ``cause`` for a
+failed comparison quotes the values compared, so it is kept in ``.cause`` and
+left out of the text.
+
+Source of the codes: etcd ``server/etcdserver/api/v2error/error.go``
+(branches release-3.4 and release-3.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+
+class EtcdMapError(Exception):
+    """Base of every exception of this library."""
+
+    def __str__(self) -> str:
+        # KeyError.__str__ would show repr(message); all of ours show text.
+        return Exception.__str__(self)
+
+
+# --- answers of etcd -------------------------------------------------------
+
+
+class ServerError(EtcdMapError):
+    """etcd refused a request and said why.
+
+    Attributes:
+        code: etcd's ``errorCode``.
+        reason: etcd's short message for that code.
+        cause: what etcd says about this request; may hold stored values.
+        etcd_index: the index of the store when it answered, or None.
+        endpoint: who answered.
+        key: the absolute path that was asked for, or None.
+    """
+
+    #: What to do next; shown after the message.
+    hint: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        code: int = 0,
+        cause: str = "",
+        etcd_index: int | None = None,
+        endpoint: str = "",
+        key: str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.cause = cause
+        self.etcd_index = etcd_index
+        self.endpoint = endpoint
+        self.key = key
+
+    @property
+    def transient(self) -> bool:
+        """Whether another member, or the same one later, may answer otherwise."""
+        return False
+
+    def __str__(self) -> str:
+        text = self.reason
+        if self.code:
+            text += f" (etcd error {self.code})"
+        if self.key is not None:
+            text += f": {self.key}"
+        if self.endpoint:
+            text += f" at {self.endpoint}"
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class KeyNotFound(ServerError, KeyError):
+    """The key is absent (100), or can't be there: a file is above it (104)."""
+
+
+class CompareFailed(ServerError):
+    """The node is not in the state that the request named (101)."""
+
+
+class NotAFile(ServerError):
+    """A directory stands where the request needs a file (102)."""
+
+
+class NotADirectory(ServerError):
+    """A file stands where the request needs a directory (104)."""
+
+    hint = "a file on the way to this key must be deleted first"
+
+
+class KeyExists(ServerError):
+    """The key to create is there already (105)."""
+
+
+class RootReadOnly(ServerError):
+    """The root directory itself can't be written or deleted (107)."""
+
+
+class DirectoryNotEmpty(ServerError):
+    """The directory to delete is not empty (108)."""
+
+
+class Unauthorized(ServerError):
+    """The user is unknown, the password wrong, or the right missing (110)."""
+
+    hint = "check username, password and the roles granted to this user"
+
+
+class InvalidRequest(ServerError):
+    """etcd does not take a parameter of the request (2xx)."""
+
+
+class RaftError(ServerError):
+    """etcd could not agree on a request in time (300), or is electing (301).
+
+    The write may still be carried out later.
+    """
+
+    @property
+    def transient(self) -> bool:
+        """See `ServerError.transient`.
+
+        etcd 3.5 also says 300 where the store refused what all members had
+        agreed on (``nodePath /1/d : Not a file``); that stays so.
+        """
+        return not self.cause.startswith("nodePath")
+
+
+class WatchExpired(ServerError):
+    """The history asked for is gone: etcd keeps 1,000 events (400, 401)."""
+
+
+#: etcd's errorCode -> exception; a code that is not here is a ServerError.
+CODE_TO_ERROR: Mapping[int, type[ServerError]] = {
+    100: KeyNotFound,
+    101: CompareFailed,
+    102: NotAFile,
+    104: NotADirectory,
+    105: KeyExists,
+    107: RootReadOnly,
+    108: DirectoryNotEmpty,
+    110: Unauthorized,
+    200: InvalidRequest,
+    201: InvalidRequest,
+    202: InvalidRequest,
+    203: InvalidRequest,
+    204: InvalidRequest,
+    205: InvalidRequest,
+    206: InvalidRequest,
+    207: InvalidRequest,
+    208: InvalidRequest,
+    209: InvalidRequest,
+    210: InvalidRequest,
+    211: InvalidRequest,
+    212: InvalidRequest,
+    300: RaftError,
+    301: RaftError,
+    400: WatchExpired,
+    401: WatchExpired,
+}
+
+
+# --- no usable answer ------------------------------------------------------
+
+
+class Attempt(NamedTuple):
+    """One try at one endpoint that did not give a usable answer."""
+
+    endpoint: str
+    error: Exception
+    #: Whether the request may have reached the server.
+    sent: bool
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: {self.error}"
+
+
+class RequestFailed(EtcdMapError):
+    """No endpoint gave an answer that can be used.
+
+    Attributes:
+        attempts: every attempt made, in order.
+    """
+
+    def __init__(self, message: str, attempts: Iterable[Attempt] = ()) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+
+    def __str__(self) -> str:
+        lines = [Exception.__str__(self)]
+        # The same endpoint failing the same way many times is one line.
+        counts: dict[str, int] = {}
+        for attempt in self.attempts:
+            line = str(attempt)
+            counts[line] = counts.get(line, 0) + 1
+        for line, count in counts.items():
+            lines.append(f"  {line}" + (f" ({count} times)" if count > 1 else ""))
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class ClusterUnavailable(RequestFailed):
+    """No member answered; nothing was applied, so trying again is safe."""
+
+
+class DeadlineExceeded(RequestFailed, TimeoutError):
+    """The deadline passed before a write was sent, or during a read."""
+
+
+class OutcomeUnknown(RequestFailed):
+    """A write was sent and its answer never came, or made no sense.
+
+    It may have been applied, may still be applied, or may be lost.  Read the
+    key to find out; a read that shows the old value proves nothing yet.
+    """
+
+
+class ExchangeFailed(EtcdMapError):
+    """One exchange with one endpoint failed; seen as ``Attempt.error``.
+
+    Attributes:
+        sent: whether the request may have reached the server.
+        timed_out: whether it failed by running out of its time.
+        lasting: whether trying again is no use: a refused certificate.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool,
+        timed_out: bool = False,
+        lasting: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.timed_out = timed_out
+        self.lasting = lasting
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class InvalidResponse(EtcdMapError):
+    """The endpoint answered, but not as etcd's v2 API does.
+
+    Attributes:
+        endpoint: who answered.
+        status: the HTTP status.
+        excerpt: the first 200 bytes of the answer; may hold stored values.
+    """
+
+    def __init__(
+        self, message: str, *, endpoint: str = "", status: int = 0, excerpt: bytes = b""
+    ) -> None:
+        super().__init__(message)
+        self.endpoint = endpoint
+        self.status = status
+        self.excerpt = excerpt[:200]
+
+    @property
+    def refused(self) -> bool:
+        """Whether the status says that the request was not carried out.
+
+        Redirects, client errors and "method not implemented" do; a 200 that
+        makes no sense, or a gateway's 502 to 504, says nothing about a write.
+        """
+        return 300 <= self.status < 500 or self.status == 501
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class V2NotEnabled(InvalidResponse):
+    """The server answers, but has no v2 API."""
+
+
+# --- refused by the library itself -----------------------------------------
+
+
+class InvalidKey(EtcdMapError, ValueError):
+    """A key that can't exist in etcd, met by a write; names it and says why."""
+
+
+class LimitExceeded(EtcdMapError, ValueError):
+    """A key or value beyond what etcd takes; refused before any request."""
+
+
+class DecodeError(EtcdMapError, ValueError):
+    """A stored text that the codec can't read.
+
+    Attributes:
+        key: the absolute path of the node, or None where it is not known.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+    def __str__(self) -> str:
+        text = Exception.__str__(self)
+        return text if self.key is None else f"{self.key}: {text}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class PrefixRequired(EtcdMapError, ValueError):
+    """The call would empty or replace the whole cluster's key space."""
+
+
+class ReadOnly(EtcdMapError, TypeError):
+    """A write on a read-only mapping; nothing was sent."""
+
+
+class ClientClosed(EtcdMapError, RuntimeError):
+    """The client was used after ``close()``."""
+
+
+class PartialWrite(EtcdMapError):
+    """A write of many keys that did not end whole.
+
+    Attributes:
+        written: absolute paths that were written or deleted for certain.
+        failed: absolute path -> the error met there.
+        pending: absolute paths that were not tried.
+    """
+
+    def __init__(
+        self,
+        *,
+        written: Iterable[str],
+        failed: Mapping[str, Exception],
+        pending: Iterable[str],
+    ) -> None:
+        super().__init__("a write of many keys ended half-way")
+        self.written = tuple(written)
+        self.failed = dict(failed)
+        self.pending = tuple(pending)
+
+    def __str__(self) -> str:
+        lines = [
+            f"a write of many keys ended half-way: {len(self.written)} done, "
+            f"{len(self.failed)} failed, {len(self.pending)} not tried"
+        ]
+        shown = list(self.failed.items())[:5]
+        lines += [f"  {path}: {error}" for path, error in shown]
+        if len(self.failed) > len(shown):
+            lines.append(f"  ... and {len(self.failed) - len(shown)} more in .failed")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class LocalClusterError(EtcdMapError):
+    """No etcd binary was found, or a local member did not start or answer."""
+
+
+def _rebuild(
+    kind: type[EtcdMapError], args: tuple[Any, ...], state: dict[str, Any]
+) -> EtcdMapError:
+    """Unpickle an error: keyword-only arguments defeat BaseException's way."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error

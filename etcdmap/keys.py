@@ -1,0 +1,400 @@
+"""The /v2/keys interface: one method per operation, with all its parameters.
+
+The layer that knows etcd's parameters and answers.  It adds no fence and no
+retry of its own: a write that was sent and not properly answered raises
+`OutcomeUnknown`.  Keys are absolute paths, hidden names (``_x``) included.
+
+Source: etcd ``Documentation/v2/api.md`` and ``server/etcdserver/api/v2http``
+(branches release-3.4, release-3.5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+from urllib.parse import quote, quote_plus
+
+from etcdmap.answers import guarded, presence, presence_from_body, result_of
+from etcdmap.client import Client
+from etcdmap.errors import LimitExceeded
+from etcdmap.models import Answer, Request, Resend, Result
+from etcdmap.paths import MAX_BODY, check_path, quote_path
+
+T = TypeVar("T")
+
+#: Seconds; about 10 years.  Far above it etcd's clock arithmetic overflows: a
+#: ttl of 7.5e9 is silently for ever, a larger one may end the key at once.
+MAX_TTL = 10 * 366 * 24 * 3600
+
+
+class KeysAPI:
+    """etcd's v2 operations on keys.
+
+    Every method takes absolute paths and raises `ServerError` with etcd's own
+    code, `InvalidKey` or `LimitExceeded` before any request, and what
+    `Client.send` raises.  ``timeout=`` is the deadline of the call in seconds.
+
+    Cost: 1 request each.  Threads: share it freely.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def __repr__(self) -> str:
+        return f"<KeysAPI {list(self.client.endpoints)}>"
+
+    # --- reads
+
+    def get(
+        self,
+        key: str,
+        *,
+        recursive: bool = False,
+        sorted: bool = False,
+        quorum: bool = False,
+        timeout: float | None = None,
+    ) -> Result:
+        """Read a file, or list a directory.
+
+        Args:
+            key: the absolute path.
+            recursive: whether to list the whole subtree.
+            sorted: whether etcd sorts the children by name; else they come in
+                an order of chance.
+            quorum: whether the cluster agrees on the read (linearizable); else
+                the member answers from what it knows, which may be old.
+            timeout: deadline of this call, seconds.
+        """
+        query = spell_query(recursive=recursive, sorted=sorted, quorum=quorum)
+        return self.fetch(key, query, result_of, timeout=timeout)
+
+    def exists(self, key: str, *, timeout: float | None = None) -> bool:
+        """Tell whether there is a node; by HEAD, which answers without a body.
+
+        HEAD can't tell a file from a directory.  Whatever is unclear without a
+        body is asked again with GET.
+
+        Cost: 1 request; 2 if the first answer is unclear.
+        """
+        found = self.fetch(key, "", presence, method="HEAD", timeout=timeout)
+        if found is not None:
+            return found
+        return self.fetch(key, "", presence_from_body, timeout=timeout)
+
+    def watch(
+        self,
+        key: str,
+        *,
+        after_index: int | None = None,
+        recursive: bool = False,
+        timeout: float | None = None,
+    ) -> Result:
+        """Wait for one change of a node and give it.
+
+        Args:
+            key: the absolute path.
+            after_index: give the first change with a greater index; None for
+                the next one from now on, which misses what happens between two
+                calls.
+            recursive: whether changes below the node count.
+            timeout: deadline, seconds; None for the client's.
+
+        Raises:
+            WatchExpired: etcd keeps the last 1,000 events only; read the tree
+                anew and watch from its index.
+            DeadlineExceeded: nothing changed in time.
+        """
+        wait_index = None if after_index is None else after_index + 1
+        query = spell_query(wait=True, recursive=recursive, waitIndex=wait_index)
+        return self.fetch(key, query, result_of, patient=True, timeout=timeout)
+
+    # --- writes
+
+    def set(
+        self,
+        key: str,
+        value: str | None = None,
+        *,
+        ttl: float | None = None,
+        dir: bool = False,
+        refresh: bool = False,
+        prev_exist: bool | None = None,
+        prev_value: str | None = None,
+        prev_index: int | None = None,
+        no_value_on_success: bool = False,
+        timeout: float | None = None,
+    ) -> Result:
+        """PUT a node; directories on the way are made.
+
+        Args:
+            key: the absolute path.
+            value: the text to store; None with `dir` or `refresh`.
+            ttl: seconds until it expires, rounded up; None for ever (an earlier
+                ttl is dropped).
+            dir: make a directory; in place of a file, whose value is lost.
+            refresh: only renew the ttl; watchers are not told.
+            prev_exist: True: fail if absent (100); False: fail if present (105).
+            prev_value: fail if the value is another (101); not ``""``, which
+                etcd can't compare with.
+            prev_index: fail if the node was changed since (101).
+            no_value_on_success: leave the node out of the answer.
+            timeout: deadline of this call, seconds.
+        """
+        query = spell_query(
+            dir=dir,
+            prevExist=prev_exist,
+            noValueOnSuccess=no_value_on_success,
+            **_conditions(prev_value, prev_index),
+        )
+        if value is None and not (dir or refresh):
+            raise TypeError("set() needs a value, or dir=True, or refresh=True")
+        form = spell_form(value, ttl, refresh=refresh)
+        return self._write("PUT", key, query, form, timeout)
+
+    def create(
+        self,
+        key: str,
+        value: str,
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Set a key that must be absent; KeyExists (105) otherwise."""
+        return self.set(key, value, ttl=ttl, prev_exist=False, timeout=timeout)
+
+    def update(
+        self,
+        key: str,
+        value: str,
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Set a key that must be present; KeyNotFound (100) otherwise."""
+        return self.set(key, value, ttl=ttl, prev_exist=True, timeout=timeout)
+
+    def compare_and_swap(
+        self,
+        key: str,
+        value: str,
+        *,
+        prev_value: str | None = None,
+        prev_index: int | None = None,
+        ttl: float | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Set a file that is in a known state; CompareFailed (101) otherwise."""
+        _need_condition(prev_value, prev_index)
+        return self.set(
+            key,
+            value,
+            ttl=ttl,
+            prev_value=prev_value,
+            prev_index=prev_index,
+            timeout=timeout,
+        )
+
+    def create_in_order(
+        self,
+        directory: str,
+        value: str | None = None,
+        *,
+        ttl: float | None = None,
+        dir: bool = False,
+        timeout: float | None = None,
+    ) -> Result:
+        """POST a new node, named by a number that only grows, to a directory."""
+        if value is None and not dir:
+            raise TypeError("create_in_order() needs a value, or dir=True")
+        return self._write(
+            "POST", directory, spell_query(dir=dir), spell_form(value, ttl), timeout
+        )
+
+    def make_directory(
+        self, key: str, *, ttl: float | None = None, timeout: float | None = None
+    ) -> Result:
+        """Make a directory where nothing is yet; KeyExists (105) otherwise.
+
+        A directory's ttl can be given here only: etcd 3.5 can't change it.
+        """
+        return self.set(key, dir=True, prev_exist=False, ttl=ttl, timeout=timeout)
+
+    def refresh(self, key: str, ttl: float, *, timeout: float | None = None) -> Result:
+        """Renew the ttl of a file without telling watchers; 100 if absent.
+
+        The node's index changes all the same.
+        """
+        return self.set(key, refresh=True, prev_exist=True, ttl=ttl, timeout=timeout)
+
+    def delete(
+        self,
+        key: str,
+        *,
+        dir: bool = False,
+        recursive: bool = False,
+        prev_value: str | None = None,
+        prev_index: int | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Delete a node.
+
+        Args:
+            key: the absolute path.
+            dir: allow an empty directory to be deleted.
+            recursive: allow a directory with all below it, hidden nodes too.
+                Both flags delete files as well.
+            prev_value: as in `set`; on a directory 102.
+            prev_index: as in `set`; on a directory 102.
+            timeout: deadline of this call, seconds.
+        """
+        # etcd ignores the body of a DELETE: a condition there is no condition.
+        query = spell_query(
+            dir=dir, recursive=recursive, **_conditions(prev_value, prev_index)
+        )
+        return self._write("DELETE", key, query, None, timeout)
+
+    def compare_and_delete(
+        self,
+        key: str,
+        *,
+        prev_value: str | None = None,
+        prev_index: int | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Delete a file that is in a known state; CompareFailed (101) otherwise."""
+        _need_condition(prev_value, prev_index)
+        return self.delete(
+            key, prev_value=prev_value, prev_index=prev_index, timeout=timeout
+        )
+
+    # --- the plain form, for the layer above
+
+    def fetch(
+        self,
+        key: str,
+        query: str,
+        read: Callable[[str, Answer], T],
+        *,
+        method: str = "GET",
+        patient: bool = False,
+        timeout: float | None = None,
+    ) -> T:
+        """Send a read and give what `read` made of the answer.
+
+        `read` gets the key and the answer, and runs within the attempt: what it
+        finds wrong with the answer makes the client ask another endpoint.
+        """
+        check_path(key)
+        return self.client.send(
+            Request(
+                method,
+                f"/v2/keys{quote_path(key)}{query}",
+                partial(guarded, read, key),
+                resend=Resend.ALWAYS,
+                patient=patient,
+                key=key,
+            ),
+            timeout=timeout,
+        )
+
+    def store(
+        self,
+        method: str,
+        key: str,
+        query: str,
+        form: str | None,
+        read: Callable[[str, Answer], T],
+        *,
+        timeout: float | None = None,
+    ) -> T:
+        """Send a write and give what `read` made of the answer."""
+        check_path(key)
+        return self.client.send(
+            Request(
+                method,
+                f"/v2/keys{quote_path(key)}{query}",
+                partial(guarded, read, key),
+                None if form is None else form.encode("ascii"),
+                key=key,
+            ),
+            timeout=timeout,
+        )
+
+    def _write(
+        self, method: str, key: str, query: str, form: str | None, timeout: float | None
+    ) -> Result:
+        return self.store(method, key, query, form, result_of, timeout=timeout)
+
+
+# --- parameters ------------------------------------------------------------
+
+
+def spell_query(**parameters: str | int | bool | None) -> str:
+    """Spell a query; what is None or False is left out, but for prevExist."""
+    spelt = [
+        f"{name}={_spell(value)}"
+        for name, value in parameters.items()
+        if value is not None and (value is not False or name == "prevExist")
+    ]
+    return "?" + "&".join(spelt) if spelt else ""
+
+
+def _spell(value: str | int | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return quote(str(value), safe="")
+
+
+def _conditions(
+    prev_value: str | None, prev_index: int | None
+) -> dict[str, str | int | None]:
+    # etcd takes prevIndex=0 for "no condition" and refuses an empty prevValue.
+    if prev_index is not None and prev_index < 1:
+        raise ValueError("prev_index starts at 1; etcd takes 0 for no condition")
+    if prev_value == "":
+        raise ValueError("etcd can't compare with an empty value; use prev_index")
+    return {"prevValue": prev_value, "prevIndex": prev_index}
+
+
+def _need_condition(prev_value: str | None, prev_index: int | None) -> None:
+    if prev_value is None and prev_index is None:
+        raise TypeError(
+            "give prev_value or prev_index; without one nothing is compared"
+        )
+
+
+def whole_seconds(ttl: float) -> int:
+    """Check a ttl and round it up to the whole seconds that etcd takes.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is below 1 second after rounding, or above 10 years.
+    """
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+        raise TypeError(f"a ttl is a number of seconds, not {type(ttl).__name__}")
+    if not 0 < ttl <= MAX_TTL:
+        raise ValueError(f"a ttl is above 0 and at most {MAX_TTL} seconds; got {ttl!r}")
+    return math.ceil(ttl)
+
+
+def spell_form(value: str | None, ttl: float | None, *, refresh: bool = False) -> str:
+    """Spell the form of a PUT or POST.
+
+    Always with a value where there is one to store: etcd stores an empty text
+    if the parameter is missing.
+    """
+    parts = []
+    if value is not None:
+        parts.append("value=" + quote_plus(value))
+    if refresh:
+        parts.append("refresh=true")
+    if ttl is not None:
+        parts.append(f"ttl={whole_seconds(ttl)}")
+    form = "&".join(parts)
+    if len(form) > MAX_BODY:
+        raise LimitExceeded(
+            f"a value of {len(form)} bytes in percent-encoding; etcd takes {MAX_BODY}"
+        )
+    return form

@@ -1,0 +1,171 @@
+"""The values that pass between the layers.
+
+Everything here is plain data: no I/O, no knowledge of how it was fetched.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from etcdmap.errors import InvalidResponse
+
+T = TypeVar("T")
+
+
+class Resend(enum.Enum):
+    """Whether a request may be sent again after it may have been received."""
+
+    #: Carrying it out twice is the same as once: reads.
+    ALWAYS = "always"
+    #: Only while it is certain that no server has seen it: writes.
+    IF_NOT_SENT = "if not sent"
+
+
+class Answer(NamedTuple):
+    """One HTTP answer, read to its end.
+
+    Header names are in lower case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    endpoint: str
+
+
+@dataclass(slots=True, eq=False)
+class Request(Generic[T]):
+    """One request to whichever endpoint answers.
+
+    Not frozen, unlike the other models: one is made for every call, and a
+    frozen dataclass takes three times as long to make.
+
+    Attributes:
+        method: the HTTP method.
+        target: path and query, quoted, as they go on the wire.
+        read: turns an answer into the result.  Raises ServerError for what etcd
+            refused and InvalidResponse for what is not etcd's.
+        body: a URL-encoded form, or None.
+        resend: whether it may be sent again after it may have been received.
+        patient: whether its answer is late by design, as a watch's is.
+        key: the absolute path asked for, for messages.
+    """
+
+    method: str
+    target: str
+    read: Callable[[Answer], T]
+    body: bytes | None = None
+    resend: Resend = Resend.IF_NOT_SENT
+    patient: bool = False
+    key: str | None = None
+
+    def __repr__(self) -> str:
+        # The query and the body hold values; neither may reach a log.
+        return f"<Request {self.method} {self.target.partition('?')[0]}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of the key tree, as etcd shows it.
+
+    Attributes:
+        key: the absolute path.
+        value: the text of a file; None for a directory.
+        dir: whether it is a directory.
+        nodes: the children listed; None where none were listed, which etcd does
+            not tell from an empty directory.
+        created_index: the index of the creation.
+        modified_index: the index of the last change.
+        ttl: seconds left, rounded up, or None for ever.  An expired node may be
+            seen for half a second more, with a ttl of 0 or below.
+        expiration: when it expires, or None.
+    """
+
+    key: str
+    value: str | None
+    dir: bool
+    nodes: tuple[Node, ...] | None
+    created_index: int
+    modified_index: int
+    ttl: int | None
+    expiration: datetime | None
+
+    def __repr__(self) -> str:
+        # Values may be secrets; a node ends up in logs sooner or later.
+        kind = "directory" if self.dir else "file"
+        return f"<Node {kind} {self.key!r} at index {self.modified_index}>"
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Node:
+        """Read a node of an answer, children included.
+
+        Raises:
+            InvalidResponse: a field is missing or of the wrong type.
+        """
+        is_dir = raw.get("dir") is True
+        listed = raw.get("nodes")
+        # The root comes without a key and without indexes.
+        return cls(
+            key=_field(raw, "key", str, "/"),
+            value=None if is_dir else _field(raw, "value", str, None),
+            dir=is_dir,
+            nodes=None if listed is None else _children(listed),
+            created_index=_field(raw, "createdIndex", int, 0),
+            modified_index=_field(raw, "modifiedIndex", int, 0),
+            ttl=_field(raw, "ttl", int, None),
+            expiration=_time(raw.get("expiration")),
+        )
+
+
+def _children(listed: Any) -> tuple[Node, ...]:
+    if not isinstance(listed, list) or not all(isinstance(n, dict) for n in listed):
+        raise InvalidResponse("a node whose children are no list of nodes")
+    return tuple(Node.from_json(child) for child in listed)
+
+
+def _field(raw: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = raw.get(name, default)
+    if value is not default and type(value) is not kind:
+        raise InvalidResponse(f"a node whose {name} is of type {type(value).__name__}")
+    return value
+
+
+def _time(text: Any) -> datetime | None:
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise InvalidResponse("a node whose expiration is no text")
+    # Go writes nanoseconds; Python 3.10 reads three or six digits, no 'Z'.
+    seconds, _, fraction = text.rstrip("Z").partition(".")
+    try:
+        return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
+    except ValueError as error:
+        raise InvalidResponse("a node whose expiration is no time") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What etcd answered to one operation on a key.
+
+    Attributes:
+        action: what was done: ``get``, ``set``, ``create``, ``update``,
+            ``compareAndSwap``, ``delete``, ``compareAndDelete``, ``expire``.
+        node: the node after it; None with ``no_value_on_success``.
+        prev_node: the node before it, if there was one.
+        etcd_index: the index of the store at that time (``X-Etcd-Index``).
+        raft_index: the index of the raft log, or None on an error.
+        raft_term: the term of the raft log, or None on an error.
+        cluster_id: the id of the cluster, or None where it was not sent.
+    """
+
+    action: str
+    node: Node | None
+    prev_node: Node | None
+    etcd_index: int
+    raft_index: int | None
+    raft_term: int | None
+    cluster_id: str | None

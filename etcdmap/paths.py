@@ -1,0 +1,205 @@
+"""Keys and paths: what may be sent to etcd, and how it is spelt in a URL.
+
+A *key* is what the caller passes, relative to a mapping's prefix; a *path* is
+the absolute key in etcd.  A path starts with ``/``; the root directory is the
+empty path ``""``, so that ``path + "/" + name`` always names a child.
+
+Why so strict: HTTP stacks and etcd both resolve ``.``, ``..`` and empty
+segments, sometimes twice, and an unquoted ``#`` or ``?`` cuts the URL short, so
+a careless key reaches a node outside the prefix.  Here such a segment never
+gets as far as a URL.
+
+Nothing in this module does I/O.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+from urllib.parse import quote
+
+from etcdmap.errors import InvalidKey, LimitExceeded
+
+#: etcd's memory per key grows with the square of its depth; a path of 100,000
+#: levels ends the server.
+MAX_DEPTH = 200
+#: Go's HTTP server closes the connection on a request head over 1 MiB, which
+#: would look like a dead member.  Room is left for host and query.
+MAX_TARGET = 1_000_000
+#: Go's form parser takes bodies up to 10 MiB, counted after percent-encoding.
+MAX_BODY = 10 * 1024 * 1024
+
+# Paths that are shorter can't break a limit: 200 levels take 400 characters.
+_ALWAYS_FINE = 2 * MAX_DEPTH
+# Longer keys are checked anew each time, so that the caches stay small.
+_CACHED_LENGTH = 512
+
+
+def why_impossible(key: str) -> str | None:
+    """Tell why no node can have this key, or None if one can.
+
+    Control characters are not among the reasons: nodes with such names exist
+    and can be read.  ``why_not_new`` is the stricter test for writes.
+    """
+    if len(key) > _CACHED_LENGTH:
+        return _find_fault(key)
+    return _find_fault_cached(key)
+
+
+def _find_fault(key: str, hidden_too: bool = False) -> str | None:
+    for segment in key.split("/"):
+        fault = _segment_fault(segment, hidden_too)
+        if fault is not None:
+            return fault
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return "it holds a lone surrogate, which UTF-8 can't express"
+    return None
+
+
+def _segment_fault(segment: str, hidden_too: bool) -> str | None:
+    if not segment:
+        return "it is empty, or has an empty segment ('//', or '/' at an end)"
+    if segment in (".", ".."):
+        return "'.' and '..' are not names"
+    if segment[0] == "_" and not hidden_too:
+        return (
+            "a name that starts with '_' is hidden from etcd's listings; "
+            "keys_api reaches it"
+        )
+    return None
+
+
+_find_fault_cached = lru_cache(maxsize=4096)(_find_fault)
+
+
+def why_not_new(key: str) -> str | None:
+    """Tell why this key can't be written, or None if it can."""
+    return why_impossible(key) or _control_fault(key)
+
+
+def _control_fault(key: str) -> str | None:
+    # isprintable() is quick and settles nearly every key.
+    if key.isprintable() or all(unicodedata.category(c) != "Cc" for c in key):
+        return None
+    return "it holds a control character"
+
+
+def readable(directory: str, key: object) -> str | None:
+    """Give the path of `key` below `directory`, or None if none can exist."""
+    if not isinstance(key, str) or why_impossible(key) is not None:
+        return None
+    path = f"{directory}/{key}"
+    if len(path) > _ALWAYS_FINE and _over_limit(path) is not None:
+        return None
+    return path
+
+
+def writable(directory: str, key: object) -> str:
+    """Give the path of `key` below `directory`, for a write.
+
+    Raises:
+        TypeError: the key is no ``str``.
+        InvalidKey: no node can have this key, or none should.
+        LimitExceeded: it is too deep or too long for etcd.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"keys are str, not {type(key).__name__}")
+    path = f"{directory}/{key}"
+    fault = why_not_new(key)
+    if fault is not None:
+        raise InvalidKey(f"{_shown(path)!r} can't be a key: {fault}")
+    check_limits(path)
+    return path
+
+
+def writable_name(directory: str, name: object) -> str:
+    """Like `writable`, for a key inside a mapping value: one segment only."""
+    path = writable(directory, name)
+    if "/" in path[len(directory) + 1 :]:
+        raise InvalidKey(
+            f"{_shown(path)!r} can't be a key: inside a mapping value every key is "
+            "one segment, without '/'; nest a mapping instead"
+        )
+    return path
+
+
+def check_limits(path: str) -> None:
+    """Raise LimitExceeded if `path` is deeper or longer than etcd takes."""
+    if len(path) > _ALWAYS_FINE:
+        fault = _over_limit(path)
+        if fault is not None:
+            raise LimitExceeded(f"{_shown(path)!r}: {fault}")
+
+
+def _over_limit(path: str) -> str | None:
+    depth = path.count("/")
+    if depth > MAX_DEPTH:
+        return f"{depth} levels deep; the limit is {MAX_DEPTH}"
+    length = len(quote(path))
+    if length > MAX_TARGET:
+        return f"{length} bytes long in a URL; the limit is {MAX_TARGET}"
+    return None
+
+
+def _shown(path: str) -> str:
+    """Cut a path that is too long for a message."""
+    return path if len(path) <= 200 else f"{path[:200]}..."
+
+
+def clean_prefix(prefix: str) -> str:
+    """Turn what the user gave as a prefix into the path of a directory.
+
+    ``"app"``, ``"/app"`` and ``"/app/"`` are the same; ``"/"`` and ``""`` are
+    the root.  Names that start with ``_`` are allowed here: such a directory is
+    hidden from its parent's listing, its children are listed as usual.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix is a str, not {type(prefix).__name__}")
+    if prefix in ("", "/"):
+        return ""
+    key = prefix.removeprefix("/").removesuffix("/")
+    fault = _find_fault(key, hidden_too=True) or _control_fault(key)
+    if fault is not None:
+        raise InvalidKey(f"{_shown(prefix)!r} can't be a prefix: {fault}")
+    check_limits("/" + key)
+    return "/" + key
+
+
+def check_path(path: str) -> None:
+    """Check an absolute path for the keys interface, where hidden names are fine.
+
+    A trailing slash is allowed: with v2 auth, a role for ``/app/*`` may list
+    ``/app/`` but not ``/app``.
+
+    Raises:
+        TypeError: the path is no ``str``.
+        InvalidKey: it is not absolute, or has a segment that can't be a name.
+        LimitExceeded: it is too deep or too long for etcd.
+    """
+    if not isinstance(path, str):
+        raise TypeError(f"keys are str, not {type(path).__name__}")
+    if path == "/":
+        return
+    fault: str | None = "it must start with '/'"
+    if path.startswith("/"):
+        fault = _find_fault(path[1:].removesuffix("/"), hidden_too=True)
+    if fault is not None:
+        raise InvalidKey(f"{_shown(path)!r} can't be a key: {fault}")
+    check_limits(path)
+
+
+def quote_path(path: str) -> str:
+    """Spell a path for a URL: UTF-8, percent-encoded but for ``/``."""
+    if len(path) > _CACHED_LENGTH:
+        return quote(path)
+    return _quote_cached(path)
+
+
+_quote_cached = lru_cache(maxsize=4096)(quote)
+
+
+def name_of(path: str) -> str:
+    """Give the last segment of a path."""
+    return path.rpartition("/")[2]

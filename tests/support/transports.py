@@ -1,0 +1,78 @@
+"""Transports for tests: one that counts, one that follows a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from etcdmap.models import Answer, Request
+from etcdmap.transport import Transport
+
+
+class CountingTransport:
+    """Passes exchanges on and remembers them."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.requests: list[Request[Any]] = []
+
+    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+        """Remember the request and pass it on."""
+        self.requests.append(request)
+        return self.inner.exchange(endpoint, request, timeout)
+
+    def close(self) -> None:
+        """Close the transport within."""
+        self.inner.close()
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods of the requests, in order."""
+        return [request.method for request in self.requests]
+
+
+#: What one exchange does: an answer, an exception to raise, or a function.
+Step = Answer | Exception | Callable[[str, Request[Any], float], Answer]
+
+
+class ScriptedTransport:
+    """Answers by a script; its end is an error of the test."""
+
+    def __init__(self, steps: Iterable[Step] = ()) -> None:
+        self.steps = list(steps)
+        self.calls: list[tuple[str, Request[Any], float]] = []
+        self.closed = False
+
+    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+        """Do the next step of the script."""
+        self.calls.append((endpoint, request, timeout))
+        step = self.steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, Answer):
+            return step._replace(endpoint=endpoint)
+        return step(endpoint, request, timeout)
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Who was asked, in order."""
+        return [endpoint for endpoint, _, _ in self.calls]
+
+
+def answer(
+    body: bytes | str,
+    status: int = 200,
+    *,
+    index: int | None = 7,
+    endpoint: str = "http://a:1",
+) -> Answer:
+    """Make an answer such as etcd gives."""
+    headers = {"content-type": "application/json"}
+    if index is not None:
+        headers["x-etcd-index"] = str(index)
+    text = body.encode() if isinstance(body, str) else body
+    return Answer(status, headers, text, endpoint)

