@@ -38,7 +38,11 @@ napoleon_custom_sections = ["Cost", "Atomic", "Threads", "Source"]
 # The build must work without a network, so other projects' inventories are not
 # loaded (no intersphinx), and names that are not ours are not looked up.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!etcdmap\.).*")]
+# Nor are type variables.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!etcdmap\.).*"),
+    (r"py:.*", r"etcdmap\.(\w+\.)+[A-Z]"),
+]
 
 
 # Files beside docs/ that are linked to from one another, and their place in the docs.
@@ -81,7 +85,23 @@ def resolve_public_name(
     )
 
 
+def is_public(cls: type) -> bool:
+    """Tell whether readers can look up a class: it is exported, or not ours."""
+    return not cls.__module__.startswith("etcdmap") or cls.__name__ in etcdmap.__all__
+
+
+def show_public_bases(
+    app: Sphinx, name: str, obj: type, options: object, bases: list[Any]
+) -> None:
+    """Show the nearest ancestor that is public instead of a private base."""
+    bases[:] = [
+        next(filter(is_public, base.__mro__)) if isinstance(base, type) else base
+        for base in bases
+    ]
+
+
 def setup(app: Sphinx) -> None:
-    """Register the two functions above."""
+    """Register the functions above."""
+    app.connect("autodoc-process-bases", show_public_bases)
     app.connect("include-read", redirect_links)
     app.connect("missing-reference", resolve_public_name)

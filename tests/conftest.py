@@ -77,7 +77,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep proxies and settings of the machine away from every test."""
     for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name.startswith(("ETCDCTL_", "ETCDMAP_U")):
+        if name.lower().endswith("_proxy") or name == "ETCDMAP_URL":
             monkeypatch.delenv(name)
 
 

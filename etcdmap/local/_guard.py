@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 #: Seconds between looks at the parent's process id and for ended members.
@@ -72,6 +72,7 @@ class Guard:
     def do_open(self, temp_dir: str, ports: int) -> dict[str, Any]:
         """Make the directory to run in, and take free ports."""
         self.run_dir = tempfile.mkdtemp(prefix="etcdmap-", dir=temp_dir)
+        os.chdir(self.run_dir)  # where the members' sockets are
         self.ports = [_reserve_port() for _ in range(ports)]
         numbers = [sock.getsockname()[1] for sock in self.ports]
         if sys.platform != "linux":
@@ -83,7 +84,6 @@ class Guard:
         with open(log, "ab") as output:
             self.members[name] = subprocess.Popen(
                 argv,
-                cwd=self.run_dir,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -110,6 +110,16 @@ class Guard:
         """Tell (process id, exit status or None) of each member."""
         return {name: (p.pid, p.poll()) for name, p in self.members.items()}
 
+    def do_serves(self, name: str) -> bool:
+        """Tell whether a member answers other members already."""
+        with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+            # It listens for a while before it answers.
+            sock.settimeout(0.05)
+            sock.connect(peer_socket(name))
+            sock.sendall(b"GET /version HTTP/1.0\r\n\r\n")
+            return sock.recv(1) != b""
+        return False
+
     def do_close(self, remove: list[str]) -> None:
         """Kill all members and remove what was made, and ``remove``."""
         running = [p for p in self.members.values() if p.poll() is None]
@@ -125,28 +135,32 @@ class Guard:
 
     def serve(self, sock: socket.socket) -> None:
         """Answer requests until the owner is gone or says ``close``."""
+        for line in self._lines(sock):
+            request = json.loads(line)
+            self.answer(sock, request)
+            if request["do"] == "close":
+                return
+
+    def _lines(self, sock: socket.socket) -> Iterator[bytes]:
         buffer = b""
-        while not buffer.endswith(b"\n"):
+        while True:
             ready, _, _ = select.select([sock], [], [], TICK)
             self.do_status()  # reaps the members that have ended
-            if not ready and os.getppid() != self.owner:
-                return
-            data = sock.recv(65536) if ready else b""
-            if ready and not data:
-                return
-            buffer += data
-            if buffer.endswith(b"\n"):
-                request, buffer = json.loads(buffer), b""
-                self.answer(sock, request)
-                if request["do"] == "close":
+            if ready:
+                data = sock.recv(65536)
+                if not data:
                     return
+                *lines, buffer = (buffer + data).split(b"\n")
+                yield from lines
+            elif os.getppid() != self.owner:
+                return
 
     def answer(self, sock: socket.socket, request: dict[str, Any]) -> None:
         """Carry out one request and send its result, or what went wrong."""
-        reply: dict[str, Any] = {"id": request.pop("id")}
+        reply: dict[str, Any] = {"id": request["id"]}
         method: Callable[..., Any] = getattr(self, "do_" + request["do"])
         try:
-            reply["result"] = method(**{k: request[k] for k in request if k != "do"})
+            reply["result"] = method(**request.get("arguments", {}))
         except (GuardError, OSError, subprocess.SubprocessError) as exc:
             reply["error"] = str(exc)
         sock.sendall(json.dumps(reply).encode() + b"\n")
@@ -155,6 +169,15 @@ class Guard:
         for sock in self.ports:
             sock.close()
         self.ports.clear()
+
+
+def peer_socket(name: str) -> str:
+    """Name the socket at which a member hears others, in the run directory.
+
+    A relative name, since a socket's path may have about 100 characters only.
+    etcd wants a "port" in it, and takes it as a part of the name.
+    """
+    return f"{name}:1"
 
 
 def _reserve_port() -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -140,7 +141,7 @@ def clean_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("ETCD_") and name.lower() not in _DROPPED
     }
-    machine = os.uname().machine
+    machine = platform.machine()
     if machine in _UNSUPPORTED_ARCH:
         env["ETCD_UNSUPPORTED_ARCH"] = _UNSUPPORTED_ARCH[machine]
     return env

@@ -28,13 +28,20 @@ from etcdmap.local.member import START_TIMEOUT, Member
 _START_ATTEMPTS = 5
 _PORT_TAKEN = "address already in use"
 
+#: An election takes one to two times its timeout, seldom twice that.
+_LEADER_TIMEOUT = 10.0
+
 
 class LocalCluster:
     """Real etcd processes with the v2 API, on free ports of 127.0.0.1.
 
     A context manager: starts on entry, closes on exit.  It also closes when it
-    is garbage-collected and when the process ends, however that happens.  A
-    forked child can use the endpoints, but neither control nor end it.
+    is garbage-collected and when the process ends, however that happens.  (What
+    kills the guard process and this one at once ends the members, on Linux, but
+    leaves the temporary directory.)  A forked child can use the endpoints, but
+    neither control nor end the cluster.
+
+    Every user of this machine can reach the endpoints; nobody else can.
 
     Args:
         members: how many etcd processes; 3 survive the loss of one.
@@ -157,9 +164,7 @@ class LocalCluster:
             LocalClusterError: a member ended by itself, none should be
                 healthy, or not all were in time.
         """
-        members = [member for member in self.members if member.expected]
-        if not members:
-            raise LocalClusterError("no member runs: start one first")
+        members = self._expected()
         trouble = ""
         for _ in probe.moments(timeout):
             for member in members:
@@ -205,7 +210,7 @@ class LocalCluster:
             f"no member at {endpoint}; there are {', '.join(self.endpoints)}"
         )
 
-    def leader(self, timeout: float = START_TIMEOUT) -> Member:
+    def leader(self, timeout: float = _LEADER_TIMEOUT) -> Member:
         """Find the leader: it answers, and a majority of all members names it.
 
         Waits for an election that is going on.
@@ -214,15 +219,16 @@ class LocalCluster:
             timeout: in seconds.
 
         Raises:
-            LocalClusterError: there was none in time.
+            LocalClusterError: no member runs, or there was no leader in time.
         """
+        self._expected()
         for _ in probe.moments(timeout):
             leader = self._look_for_leader()
             if leader is not None:
                 return leader
         raise LocalClusterError(
-            f"no leader within {timeout:g} s; running: "
-            + (", ".join(m.name for m in self.members if m.expected) or "none")
+            f"no leader within {timeout:g} s; a majority of {self._count} is needed, "
+            f"running: {', '.join(member.name for member in self._expected())}"
         )
 
     # --- inside ------------------------------------------------------------
@@ -239,14 +245,26 @@ class LocalCluster:
             self._members = self._make_members(
                 guardian, home, ports, [str(binary), f"--initial-cluster-token={token}"]
             )
-            for member in self._members:
-                member.start(wait=False)
+            self._launch()
             self.wait_healthy(self._start_timeout)
             guardian.keep_files()
         except BaseException:
             self._members = ()
             self._close()
             raise
+
+    def _launch(self) -> None:
+        """Start all members: at the same time, unless they are new.
+
+        A new member first asks the others whether they have a cluster already.
+        One that has just begun to start leaves the question open, until after
+        2 s the asker goes on; one that is not there, or serves, costs nothing.
+        """
+        for member in self._members:
+            new = not member.data_dir.exists()
+            member.start(wait=False)
+            if new:
+                member.wait_serving(self._start_timeout)
 
     def _open_home(self, guardian: Guardian) -> tuple[Path, str]:
         """Find the directory for the members' data, and their token."""
@@ -262,8 +280,7 @@ class LocalCluster:
     def _make_members(
         self, guardian: Guardian, home: Path, ports: list[int], argv: list[str]
     ) -> tuple[Member, ...]:
-        # Relative names: a socket's path may have about 100 characters only.
-        # etcd wants a "port", and takes it as part of the name.
+        # The sockets' names, see ``_guard.peer_socket``.
         peers = {name: f"unix://{name}:1" for name in store.member_names(self._count)}
         cluster = ",".join(f"{name}={url}" for name, url in peers.items())
         shared = [f"--initial-cluster={cluster}", *_ALWAYS, *self._options]
@@ -278,6 +295,13 @@ class LocalCluster:
             )
             for name, port in zip(peers, ports, strict=True)
         )
+
+    def _expected(self) -> list[Member]:
+        """List the members that should be healthy."""
+        members = [member for member in self.members if member.expected]
+        if not members:
+            raise LocalClusterError("no member runs: start one first")
+        return members
 
     def _trouble(self, members: list[Member]) -> str:
         """Tell what keeps members from being healthy; "" if nothing does."""
@@ -298,8 +322,7 @@ class LocalCluster:
         A majority, since a member that was paused while it led takes itself
         for the leader until it hears of the election.
         """
-        asked = [member for member in self.members if member.expected]
-        answers = [(member, probe.raft(member.endpoint)) for member in asked]
+        answers = [(m, probe.raft(m.endpoint)) for m in self._expected()]
         votes = [raft.leader_id for _, raft in answers if raft]
         for member, raft in answers:
             if raft and votes.count(raft.member_id) * 2 > self._count:

@@ -42,8 +42,12 @@ class Guardian:
         self._buffer = b""
         self._closed = False
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = _spawn(theirs)
+        try:
+            with theirs:
+                self._process = _spawn(theirs)
+        except OSError as exc:
+            self._socket.close()
+            raise LocalClusterError(f"the guard process can't start: {exc}") from exc
         self._socket.settimeout(_ANSWER_TIMEOUT)
         _alive.add(self)
 
@@ -76,6 +80,10 @@ class Guardian:
         """Start a member."""
         self.ask("spawn", name=name, argv=argv, log=str(log))
 
+    def serves(self, name: str) -> bool:
+        """Tell whether a member answers other members already."""
+        return bool(self.ask("serves", name=name))
+
     def signal(self, name: str, number: int) -> bool:
         """Signal a member; tells whether it was running.
 
@@ -101,7 +109,7 @@ class Guardian:
             raise LocalClusterError("the cluster is closed")
         with self._lock:
             try:
-                answer = self._exchange({"do": do, **arguments})
+                answer = self._exchange({"do": do, "arguments": arguments})
             except OSError as exc:
                 raise LocalClusterError(
                     f"the guard process {self._process.pid} of the cluster does "
@@ -167,7 +175,7 @@ def _spawn(stdin: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         # Isolated: neither site packages nor PYTHON* variables matter to it.
         [sys.executable, "-I", "-S", str(script), str(os.getpid())],
-        stdin=stdin,
+        stdin=stdin.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=clean_environment(),

@@ -173,6 +173,23 @@ class Member:
             f"({trouble}){self.log_tail()}"
         )
 
+    def wait_serving(self, timeout: float = START_TIMEOUT) -> None:
+        """Wait until the member answers other members; it may be alone still.
+
+        Args:
+            timeout: in seconds.
+
+        Raises:
+            LocalClusterError: it ended, or did not answer in time.
+        """
+        for _ in probe.moments(timeout):
+            self.check_running()
+            if self._guardian.serves(self.name):
+                return
+        raise LocalClusterError(
+            f"{self.name} did not serve within {timeout:g} s{self.log_tail()}"
+        )
+
     def check_running(self) -> None:
         """Raise an error with the end of the log, unless the member runs.
 

@@ -24,7 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 import requests
 import urllib3.exceptions
@@ -32,9 +32,7 @@ from requests.structures import CaseInsensitiveDict
 
 from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
 from etcdmap.models import Answer, Request
-
-#: Answers above this many bytes are refused: a listing of 500,000 keys.
-DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
+from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
 
 _CHUNK = 64 * 1024
 
@@ -42,28 +40,6 @@ try:
     _USER_AGENT = f"etcdmap/{version('etcdmap')}"
 except PackageNotFoundError:  # run from a checkout that is not installed
     _USER_AGENT = "etcdmap"
-
-
-class Transport(Protocol):
-    """What the client needs to talk to one endpoint at a time."""
-
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
-        """Send a request to an endpoint and read the whole answer.
-
-        Args:
-            endpoint: scheme, host and port, without a trailing slash.
-            request: what to send.
-            timeout: seconds until it gives up, connecting included.
-
-        Raises:
-            ExchangeFailed: there was no whole answer in time.
-            InvalidResponse: the answer is larger than the limit.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close what is kept open; exchanges under way end as they would."""
-        ...
 
 
 class RequestsTransport:

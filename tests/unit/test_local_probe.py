@@ -1,0 +1,101 @@
+"""What is made of a member's answers, good and bad."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from etcdmap.local import probe
+
+
+@pytest.fixture
+def answering():
+    """Serve one given answer to each connection; gives the endpoint."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answers: list[bytes] = []
+
+        def serve():
+            for answer in answers:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+
+        def start(*bodies):
+            answers.extend(b"HTTP/1.1 200 OK\r\n\r\n" + body for body in bodies)
+            thread.start()
+            return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        yield start
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def test_health_good_answer_no_trouble(answering):
+    """etcd says "true" as a text."""
+    assert probe.health(answering(b'{"health":"true","reason":""}')) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "trouble"),
+    [
+        (b'{"health":"false","reason":"RAFT NO LEADER"}', "RAFT NO LEADER"),
+        (b'{"health":"false"}', "no reason given"),
+        (b"{}", "health"),
+        (b"[]", "list"),
+        (b"<html>", "Expecting value"),
+        (b"\xff\xff", "codec"),
+    ],
+)
+def test_health_bad_answer_says_why(body, trouble, answering):
+    """Whatever comes back is a reason, not an exception."""
+    assert trouble in probe.health(answering(body))
+
+
+def test_health_no_http_says_why():
+    """A connection that is closed at once is a reason, too."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=lambda: server.accept()[0].close())
+        thread.start()
+        assert probe.health(endpoint) != ""
+        thread.join()
+    assert "refused" in probe.health(endpoint)
+
+
+def test_health_no_answer_is_bounded(monkeypatch):
+    """A paused member accepts, and says nothing."""
+    monkeypatch.setattr(probe, "_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert "timed out" in probe.health(endpoint)
+
+
+def test_known_endpoints_and_raft_are_read(answering):
+    """Both come from the v2 API."""
+    members = b'{"members":[{"clientURLs":["http://a"]},{"clientURLs":[]}]}'
+    endpoint = answering(members, b'{"id":"1","leaderInfo":{"leader":"2"}}')
+    assert probe.known_endpoints(endpoint) == {"http://a"}
+    assert probe.raft(endpoint) == probe.Raft("1", "2")
+
+
+def test_known_endpoints_and_raft_bad_answer_is_nothing(answering):
+    """A member that does not answer well does not count."""
+    endpoint = answering(b"{}", b'{"id":"1"}')
+    assert probe.known_endpoints(endpoint) == frozenset()
+    assert probe.raft(endpoint) is None
+
+
+def test_moments_without_time_gives_one():
+    """Something is looked at once, however short the time."""
+    assert len(list(probe.moments(0))) == 1
+    assert len(list(probe.moments(-1))) == 1
+
+
+def test_moments_with_time_ends():
+    """The number of looks is bounded by the time."""
+    assert 2 <= len(list(probe.moments(0.05))) <= 6
