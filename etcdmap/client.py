@@ -48,7 +48,7 @@ from etcdmap.errors import (
     ServerError,
 )
 from etcdmap.models import Request, Resend
-from etcdmap.transport import DEFAULT_MAX_RESPONSE, RequestsTransport, Transport
+from etcdmap.transport import DEFAULT_MAX_RESPONSE, Transport, make_transport
 
 T = TypeVar("T")
 
@@ -321,7 +321,7 @@ def connect(
         shuffle: whether to spread clients over the endpoints by chance.
         max_response: limit for one answer, bytes.
     """
-    transport = RequestsTransport(
+    transport = make_transport(
         connect_timeout=positive_seconds("connect_timeout", connect_timeout),
         username=username,
         password=password,

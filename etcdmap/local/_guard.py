@@ -189,12 +189,8 @@ def _reserve_port() -> socket.socket:
     even while the member is down; connecting to it is refused as usual.
     """
     sock = socket.socket()
-    try:
-        sock.bind(("127.0.0.1", 0))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    except BaseException:
-        sock.close()
-        raise
+    sock.bind(("127.0.0.1", 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return sock
 
 
@@ -247,10 +243,10 @@ def _dies_with(guard: int) -> Callable[[], None] | None:
         import ctypes
 
         prctl = ctypes.CDLL(None, use_errno=True).prctl
-    except (ImportError, OSError, AttributeError):
+    except (ImportError, OSError, AttributeError):  # built without it
         return None
 
-    def hook() -> None:
+    def hook() -> None:  # pragma: no cover - runs between fork and exec
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != guard:  # it died before the call
             os._exit(1)
@@ -288,5 +284,5 @@ def main() -> None:
             guard.do_close([])
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - isolated from coverage's hook, too
     main()

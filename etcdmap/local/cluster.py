@@ -131,16 +131,15 @@ class LocalCluster:
             raise LocalClusterError("this cluster has been started already")
         binary = find_binary(self._binary)
         self._version = read_version(binary)
-        for _ in range(_START_ATTEMPTS - 1):
+        for left in reversed(range(_START_ATTEMPTS)):
             try:
                 self._start_once(binary)
-            except LocalClusterError as exc:
-                if _PORT_TAKEN not in str(exc):  # it shows the end of the log
-                    raise
-            else:
                 return self
-        self._start_once(binary)
-        return self
+            except LocalClusterError as exc:
+                # The message shows the log.
+                if not left or _PORT_TAKEN not in str(exc):
+                    raise
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Kill all members and remove their files, but for a ``data_dir``.

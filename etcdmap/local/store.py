@@ -62,13 +62,15 @@ def open_store(path: Path, members: int) -> tuple[str, bool]:
         LocalClusterError: it holds a cluster of another size or make.
     """
     try:
-        text = (path / _MANIFEST).read_text()
+        text = (path / _MANIFEST).read_bytes()
     except FileNotFoundError:
         return _create(path, members), True
+    except OSError as exc:
+        raise LocalClusterError(f"data_dir {path} can't be used: {exc}") from exc
     return _check(path, members, text), False
 
 
-def _check(path: Path, members: int, text: str) -> str:
+def _check(path: Path, members: int, text: bytes) -> str:
     try:
         manifest = json.loads(text)
         known, count = manifest["format"] == _FORMAT, int(manifest["members"])
@@ -92,6 +94,9 @@ def _create(path: Path, members: int) -> str:
     manifest = {"format": _FORMAT, "members": members, "token": new_token()}
     # Replaced whole, so that no crash leaves half of it.
     draft = path / _DRAFT
-    draft.write_text(json.dumps(manifest))
-    draft.replace(path / _MANIFEST)
+    try:
+        draft.write_text(json.dumps(manifest))
+        draft.replace(path / _MANIFEST)
+    except OSError as exc:
+        raise LocalClusterError(f"data_dir {path} can't be used: {exc}") from exc
     return str(manifest["token"])

@@ -1,6 +1,44 @@
-"""Exchanges with ONE endpoint: send a request, read its answer, or say why not."""
+"""Exchanges with ONE endpoint: send a request, read its answer, or say why not.
 
-from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE, Transport
+The only package that imports requests.  What it promises the client above:
+
+* An exchange ends by its timeout, with an `Answer`, with `ExchangeFailed`, which
+  tells whether the server may have seen the request, or with `InvalidResponse`.
+  No exception of a socket, of requests or of urllib3 gets out.
+* Nothing is followed, retried or unpacked here: no redirects, no cookies.
+* It is shared by threads, and a forked child starts with no connections: two
+  processes that read from one socket would get each other's answers.
+* One thread can have several exchanges under way: start, wait, give up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from etcdmap.transport.exchange import wait_any
+from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE, Exchange, Transport
 from etcdmap.transport.stock import RequestsTransport
+from etcdmap.transport.wire import WireTransport
 
-__all__ = ["DEFAULT_MAX_RESPONSE", "RequestsTransport", "Transport"]
+__all__ = [
+    "DEFAULT_MAX_RESPONSE",
+    "Exchange",
+    "RequestsTransport",
+    "Transport",
+    "WireTransport",
+    "make_transport",
+    "wait_any",
+]
+
+
+def make_transport(*, session: Any = None, **settings: Any) -> Transport:
+    """Make the transport that serves some settings.
+
+    Args:
+        session: a `requests.Session` of the caller's: requests' own path, for
+            its proxies, hooks, adapters and auth; None for sockets of our own.
+        settings: see `WireTransport`.
+    """
+    if session is not None:
+        return RequestsTransport(session=session, **settings)
+    return WireTransport(**settings)

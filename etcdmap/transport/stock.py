@@ -1,29 +1,18 @@
-"""Exchanges with ONE endpoint: send a request, read its answer, or say why not.
+"""The transport on requests' own path, for what a `requests.Session` can be given.
 
-The only module that imports requests.  What it promises the client above:
-
-* An exchange ends by its timeout, with an `Answer` or with `ExchangeFailed`,
-  which tells whether the server may have seen the request.  No other exception
-  of requests or urllib3 gets out.
-* Nothing is followed, retried or unpacked here: no redirects, no cookies, no
-  proxies or netrc from the environment.
+* No redirects, no cookies, and no proxies or netrc from the environment, unless
+  the caller's session says so.
 * It is shared by threads: each exchange borrows a session from a LIFO pool, so
   there are as many sockets as there are requests at the same time.  (requests
   documents no thread contract for one Session.)
-* A forked child starts with an empty pool: two processes that read from one
-  socket would get each other's answers.
+* An exchange that is waited for beside others takes a thread.
 """
 
 from __future__ import annotations
 
-import base64
-import http.client
-import os
 import time
-import weakref
 from collections import deque
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import requests
@@ -32,14 +21,13 @@ from requests.structures import CaseInsensitiveDict
 
 from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
 from etcdmap.models import Answer, Request
+from etcdmap.transport import failures
+from etcdmap.transport.fork import forget_after_fork
+from etcdmap.transport.head import standing_fields
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
+from etcdmap.transport.threaded import ThreadExchange
 
 _CHUNK = 64 * 1024
-
-try:
-    _USER_AGENT = f"etcdmap/{version('etcdmap')}"
-except PackageNotFoundError:  # run from a checkout that is not installed
-    _USER_AGENT = "etcdmap"
 
 
 class RequestsTransport:
@@ -72,16 +60,10 @@ class RequestsTransport:
         self._theirs = session
         self._verify = verify
         self._cert = cert
-        self._headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": _USER_AGENT,
-        }
-        if username is not None:
-            self._headers["Authorization"] = _basic_auth(username, password or "")
+        self._headers = standing_fields(username, password)
         self._idle: deque[requests.Session] = deque()
         self._closed = False
-        _transports.add(self)
+        forget_after_fork(self)
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """See `Transport.exchange`."""
@@ -94,13 +76,19 @@ class RequestsTransport:
             with response:
                 body = self._body(response, endpoint, deadline)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _failure(error, timeout) from error
+            raise failures.of_requests(error, timeout) from error
         except OSError as error:
-            raise ExchangeFailed(_cause_of(error), sent=True) from error
+            raise failures.of_socket(error, sent=True) from error
         finally:
             self._give_back(session)
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, body, endpoint)
+
+    def start(
+        self, endpoint: str, request: Request[Any], timeout: float
+    ) -> ThreadExchange:
+        """See `Transport.start`; requests can't do without a thread for it."""
+        return ThreadExchange(self.exchange, endpoint, request, timeout)
 
     def close(self) -> None:
         """Close the idle sessions now, and those in use when they come back."""
@@ -219,82 +207,3 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     read = getattr(raw, "read1", None) or raw.read
     while chunk := read(_CHUNK):
         yield chunk
-
-
-def _basic_auth(username: str, password: str) -> str:
-    pair = base64.b64encode(f"{username}:{password}".encode())
-    return f"Basic {pair.decode('ascii')}"
-
-
-# --- what went wrong, in our words -----------------------------------------
-
-_NEVER_SENT = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.ProxyError,
-)
-
-
-def _failure(error: Exception, timeout: float) -> ExchangeFailed:
-    """Tell what an exception of requests or urllib3 means for the request.
-
-    requests wraps "never connected" and "died after sending" in the same
-    ConnectionError; only the wrapped reason tells them apart.
-    """
-    chain = list(_chain(error))
-    certificate = next((e for e in chain if _is_certificate_error(e)), None)
-    if certificate is not None:
-        message = f"TLS certificate refused: {_cause_of(certificate)}"
-        return ExchangeFailed(message, sent=False, lasting=True)
-    if isinstance(error, (requests.exceptions.InvalidURL, ValueError)):
-        return ExchangeFailed(f"not a usable URL: {error}", sent=False, lasting=True)
-    sent = not any(isinstance(e, _NEVER_SENT) for e in chain)
-    if any(
-        isinstance(e, (TimeoutError, urllib3.exceptions.TimeoutError)) for e in chain
-    ):
-        what = f"no answer within {timeout:.3g} s" if sent else "no connection in time"
-        return ExchangeFailed(what, sent=sent, timed_out=True)
-    return ExchangeFailed(_cause_of(chain[-1]), sent=sent)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk to the innermost exception, through both ways of wrapping one."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        inner = [getattr(current, "reason", None), *current.args]
-        wrapped = next((e for e in inner if isinstance(e, BaseException)), None)
-        current = wrapped or current.__cause__ or current.__context__
-
-
-def _is_certificate_error(error: BaseException) -> bool:
-    return "certificate verify failed" in str(error).lower() and isinstance(
-        error, OSError
-    )
-
-
-def _cause_of(error: BaseException) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused: nothing listens there"
-    if isinstance(error, ConnectionResetError | BrokenPipeError):
-        return "the connection was closed before an answer came"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, http.client.IncompleteRead):
-        return "the answer was cut off"
-    return f"{type(error).__name__}: {str(error)[:100]}"
-
-
-# --- fork ------------------------------------------------------------------
-
-_transports: weakref.WeakSet[RequestsTransport] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for transport in list(_transports):
-        transport.forget_sockets()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -151,9 +151,7 @@ class Contract:
             pytest.param({"a": {}}, id="over-an-empty-dict"),
         ],
     )
-    def test_setitem_empty_dict_is_kept(
-        self, kit: Kit, before: dict[str, Any]
-    ) -> None:
+    def test_setitem_empty_dict_is_kept(self, kit: Kit, before: dict[str, Any]) -> None:
         """An empty dict is a key like any other."""
         m = kit.make(before)
         m["a"] = {}
@@ -495,6 +493,12 @@ class Contract:
         m.update(m)
         assert kit.stored(m) == NESTED
 
+    def test_update_leaves_its_argument_alone(self, kit: Kit) -> None:
+        """What is updated from stays as it was, keyword arguments or not."""
+        given = {"a": {"b": 1}}
+        kit.make({"z": 1}).update(given, c=3)
+        assert given == {"a": {"b": 1}}
+
     def test_update_gives_none(self, kit: Kit) -> None:
         """`update` gives nothing back."""
         assert kit.make().update(a=1) is None
@@ -584,15 +588,13 @@ class Contract:
             pytest.param({**NESTED, "a": True}, id="equal-values-of-other-types"),
         ],
     )
-    def test_eq_same_content_is_equal(
-        self, kit: Kit, other: Mapping[str, Any]
-    ) -> None:
+    def test_eq_same_content_is_equal(self, kit: Kit, other: Mapping[str, Any]) -> None:
         """`==` compares content, from both sides, and `!=` is its opposite."""
         m = kit.make(NESTED)
         assert m == other
         assert other == m
-        assert not m != other
-        assert not other != m
+        assert (m != other) is False
+        assert (other != m) is False
 
     @pytest.mark.parametrize(
         "other",
@@ -615,8 +617,8 @@ class Contract:
         m = kit.make({"a": 1, "b": {"c": 2}})
         assert m != other
         assert other != m
-        assert not m == other
-        assert not other == m
+        assert (m == other) is False
+        assert (other == m) is False
 
     def test_eq_same_kind_compares_content(self, kit: Kit) -> None:
         """Two mappings of a kind are equal if their contents are."""

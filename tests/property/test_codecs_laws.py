@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from etcdmap.codecs import AutoCodec, Codec, JsonCodec, TextCodec
 from etcdmap.errors import DecodeError
+
 from support.values import same_value
 
 AUTO, JSON, TEXT = AutoCodec(), JsonCodec(), TextCodec()

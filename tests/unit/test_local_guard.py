@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -203,6 +204,33 @@ def test_serve_ends_when_the_owner_is_no_longer_the_parent():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         guard.serve(theirs)  # returns
+
+
+def test_main_owner_gone_cleans_up(tmp_path, monkeypatch):
+    """The end of the line ends the members and removes the directory."""
+    ours, theirs = socket.socketpair()
+    handled = {}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_guard.sys, "argv", ["_guard.py", str(os.getppid())])
+    monkeypatch.setattr(_guard.signal, "signal", handled.__setitem__)
+    monkeypatch.setattr(_guard.signal, "pthread_sigmask", lambda *_: None)
+    monkeypatch.setattr(_guard.socket, "socket", lambda fileno: theirs)
+    arguments = {"temp_dir": str(tmp_path), "ports": 0}
+    with ours:
+        request = {"id": 1, "do": "open", "arguments": arguments}
+        ours.sendall(json.dumps(request).encode() + b"\n")
+        ours.shutdown(socket.SHUT_WR)
+        _guard.main()
+        run_dir = json.loads(ours.recv(4096))["result"]["run_dir"]
+    assert run_dir.startswith(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+    assert handled[signal.SIGTERM]() is None
+
+
+def test_spawn_without_ctypes_still_works(guard, monkeypatch):
+    """Some Pythons are built without it."""
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    assert _guard._dies_with(os.getpid()) is None
 
 
 # --- the owner's side -------------------------------------------------------

@@ -29,12 +29,21 @@ def test_open_store_other_size_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"format": 1, "members": "x", "token": 1}']
+    "text",
+    ["", "\xff", "{", "[]", "null", "{}", '{"format": 1, "members": "x", "token": 1}'],
 )
 def test_open_store_unreadable_refused(text, tmp_path):
     """A damaged file is named."""
-    (tmp_path / "cluster.json").write_text(text)
+    (tmp_path / "cluster.json").write_text(text, "latin-1")
     with pytest.raises(LocalClusterError, match=r"cluster\.json can't be read"):
+        store.open_store(tmp_path, 1)
+
+
+@pytest.mark.parametrize("name", ["cluster.json", "cluster.json.new"])
+def test_open_store_blocked_refused(name, tmp_path):
+    """What the system refuses to read or write is an error of ours."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(LocalClusterError, match="can't be used"):
         store.open_store(tmp_path, 1)
 
 

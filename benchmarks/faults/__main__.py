@@ -1,0 +1,149 @@
+"""The command line of the fault runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.faults.clients import find_factory
+from benchmarks.faults.measure import Invalid, run_once
+from benchmarks.faults.report import HEADER, Result, examples, format_result
+from benchmarks.faults.rows import ROWS, Row
+from benchmarks.faults.world import Options
+
+_ATTEMPTS = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run rows; gives 1 if any is not as good as it should be and that was asked."""
+    given = _parse(arguments)
+    if given.list:
+        for row in ROWS:
+            print(f"{row.name:<24}{row.title}")
+        return 0
+    options = Options(
+        factory=given.client,
+        level=given.consistency,
+        rate=given.rate,
+        timeout=given.timeout,
+        client_options=tuple(given.option),
+        binary=given.etcd,
+    )
+    results = [Result(row, [], []) for row in given.rows]
+    print(HEADER, flush=True)
+    for result in results:
+        _run_row(result, given.runs, options)
+        print(format_result(result), flush=True)
+    if given.json:
+        rows = [result.to_dict() for result in results]
+        given.json.write_text(json.dumps(rows, indent=1, default=str), encoding="utf-8")
+    if given.verbose:
+        print("", *examples(results), sep="\n")
+    return _complain(results, options) if given.check else 0
+
+
+def _run_row(result: Result, runs: int, options: Options) -> None:
+    attempts = runs + _ATTEMPTS
+    while len(result.runs) < runs and attempts:
+        attempts -= 1
+        try:
+            result.runs.append(run_once(result.row, options))
+        except Invalid as exc:
+            print(f"  {result.row.name}, once more: {exc}", file=sys.stderr)
+    if len(result.runs) < runs:
+        result.troubles.append(f"only {len(result.runs)} of {runs} runs")
+
+
+def _complain(results: list[Result], options: Options) -> int:
+    bad = False
+    for result in results:
+        for complaint in result.complaints(options.timeout):
+            bad = True
+            print(f"{result.row.name}: {complaint}")
+    return int(bad)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faults",
+        description="Put a client under faults of a real cluster of three members on "
+        "this machine, and judge what it did.  Gaps are the longest times without a "
+        "success, seconds, the median of the runs; the counts are of all runs.",
+    )
+    parser.add_argument(
+        "--rows",
+        type=_rows,
+        default=ROWS,
+        metavar="NAME,...",
+        help="which rows, or beginnings of their names followed by '*' (default: all)",
+    )
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="of each row")
+    parser.add_argument(
+        "--client",
+        type=_factory,
+        default="etcdmap",
+        metavar="NAME",
+        help="etcdmap, naive (sends everything again: shows what the judge finds), or "
+        "package.module:factory, called with a benchmarks.faults.clients.Setup",
+    )
+    parser.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="an option for the client, such as fence=false; may be repeated",
+    )
+    parser.add_argument(
+        "--consistency",
+        choices=("session", "linearizable", "any"),
+        default="session",
+        help="what reads promise, and are judged by",
+    )
+    parser.add_argument("--rate", type=float, default=200.0, help="calls a second")
+    parser.add_argument("--timeout", type=float, default=5.0, help="of a call, seconds")
+    parser.add_argument("--etcd", metavar="PATH", help="the etcd to run")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write details there")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if not good")
+    parser.add_argument("--verbose", "-v", action="store_true", help="tell what was found")
+    parser.add_argument("--list", action="store_true", help="name the rows and exit")
+    return parser.parse_args(arguments)
+
+
+def _rows(text: str) -> tuple[Row, ...]:
+    chosen: list[Row] = []
+    for name in text.split(","):
+        start = name.removesuffix("*")
+        found = [
+            row
+            for row in ROWS
+            if row.name == name or (start != name and row.name.startswith(start))
+        ]
+        if not found:
+            raise argparse.ArgumentTypeError(f"no row {name!r}; see --list")
+        chosen += found
+    return tuple(chosen)
+
+
+def _factory(name: str) -> str:
+    try:
+        find_factory(name)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+    return name
+
+
+def _option(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    try:
+        if name.isidentifier() and equals:
+            return name, json.loads(value)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not NAME=JSON")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

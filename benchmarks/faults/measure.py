@@ -1,0 +1,196 @@
+"""One run of one row, and what is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.faults.actions import Stage
+from benchmarks.faults.clients import HONEST
+from benchmarks.faults.rows import Row
+from benchmarks.faults.world import Options, World
+from support.faults.checker import Report, check, longest_gap
+from support.faults.history import Op
+
+_WARM_UP = 1.5
+#: Long enough for what a frozen member wakes up with.
+_TAIL = 4.0
+
+
+class Invalid(Exception):
+    """The run was not the one wanted: the client had gone to another member."""
+
+
+@dataclasses.dataclass
+class Run:
+    """What one run gave; times are in seconds, None where there is none.
+
+    Attributes:
+        write_gap: longest time without a successful write.
+        read_gap: the same for reads, by the threads that write as well.
+        reader_gap: the same for a thread that only reads.
+        slowest: the longest call.
+        resumed: from a healthy cluster after an outage to the first success.
+        elsewhere: requests that other members than the one in use got, for each
+            operation; only where nothing else asks them.
+        operations: how many calls there were.
+        reports: of the checker; two where the cluster lost its data.
+        warnings: of the clients.
+    """
+
+    write_gap: float | None
+    read_gap: float | None
+    reader_gap: float | None
+    slowest: float
+    resumed: float | None
+    elsewhere: float | None
+    operations: int
+    reports: list[Report]
+    warnings: list[str]
+
+    @property
+    def unexpected(self) -> int:
+        """How many errors were of a type that the documentation does not promise."""
+        return sum(
+            count
+            for report in self.reports
+            for kind, errors in report.errors.items()
+            for name, count in errors.items()
+            if name not in HONEST or (kind == "read" and name == "OutcomeUnknown")
+        )
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """The errors of all kinds, by name."""
+        found: dict[str, int] = {}
+        for report in self.reports:
+            for errors in report.errors.values():
+                for name, count in errors.items():
+                    found[name] = found.get(name, 0) + count
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as JSON can take it."""
+        return dataclasses.asdict(self)
+
+
+def run_once(row: Row, options: Options) -> Run:
+    """Run a row once.
+
+    Raises:
+        Invalid: the client used another kind of member than wanted.
+    """
+    with World(row, options) as world:
+        target = world.start_clients()
+        world.watch(target)
+        _warm_up(world)
+        stage = _stage(world, row)
+        before = _requests(world)
+        stage.began = time.monotonic()
+        row.fault(stage)
+        time.sleep(_TAIL)
+        until = time.monotonic()
+        world.stop_clients()
+        after = _requests(world)
+        final, index = world.final()
+        world.end_watch(index)
+        ops = world.ops()
+        run = _measure(row, stage, ops, until)
+        run.reports = _judge(world, stage, ops, final)
+        run.warnings = world.warnings()
+        if row.auth:
+            elsewhere = sum(
+                after[url] - before[url] for url in after if url != stage.in_use.endpoint
+            )
+            run.elsewhere = elsewhere / max(run.operations, 1)
+        return run
+
+
+def _warm_up(world: World) -> None:
+    """Wait until the client works, and a little longer."""
+    deadline = time.monotonic() + 20.0
+    while world.last_op() is None:
+        if time.monotonic() > deadline:
+            raise Invalid("the client did nothing")
+        time.sleep(0.05)
+    time.sleep(_WARM_UP)
+
+
+def _stage(world: World, row: Row) -> Stage:
+    op = world.last_op()
+    assert op is not None
+    stage = Stage(
+        world.cluster,
+        in_use=world.cluster.member(op.endpoint),
+        leader=world.cluster.leader(),
+        before_wipe=lambda: world.end_watch(None),
+        after_wipe=lambda: world.watch(stage.in_use, after=0),
+    )
+    if (stage.in_use is stage.leader) != (row.in_use == "leader"):
+        raise Invalid(f"{stage.in_use.name} is in use, {stage.leader.name} leads")
+    return stage
+
+
+def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
+    mine = [op for op in ops if op.judged]
+    writes = [op for op in mine if op.kind != "get"]
+    reads = [op for op in mine if op.kind == "get"]
+    beside = "+" in row.workload  # then thread 1 only reads
+
+    def gap(some: list[Op]) -> float | None:
+        return longest_gap(some, stage.began, until) if some else None
+
+    during = [op for op in mine if op.end >= stage.began and op.end != float("inf")]
+    successes = [op.end for op in writes or reads if op.outcome == "ok"]
+    resumed = None
+    if stage.healthy is not None:
+        first = min((end for end in successes if end >= stage.healthy), default=until)
+        resumed = first - stage.healthy
+    return Run(
+        write_gap=gap(writes),
+        read_gap=gap([op for op in reads if not (beside and op.thread == 1)]),
+        reader_gap=gap([op for op in reads if beside and op.thread == 1]),
+        slowest=max((op.end - op.start for op in during), default=0.0),
+        resumed=resumed,
+        elsewhere=None,
+        operations=len(during),
+        reports=[],
+        warnings=[],
+    )
+
+
+def _judge(
+    world: World, stage: Stage, ops: list[Op], final: Mapping[str, str]
+) -> list[Report]:
+    at_end = {op.key: final.get(op.key) for op in ops}
+    if stage.wiped is None:
+        return [check(ops, events=world.logs[0], final=at_end)]
+    gone, empty = stage.wiped
+    before = [op for op in ops if op.end <= gone]
+    # A write that was on its way may have reached the new cluster.
+    after = [op for op in ops if op.start >= empty or (op.end > gone and op.writes)]
+    return [
+        check(before, events=world.logs[0]),
+        check(after, events=world.logs[1], final=at_end),
+    ]
+
+
+def _requests(world: World) -> dict[str, float]:
+    """Ask members how many requests for keys they got; those that run."""
+    counts = {}
+    for member in world.cluster.members:
+        if member.expected:
+            connection = http.client.HTTPConnection(
+                urlsplit(member.endpoint).netloc, timeout=5.0
+            )
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+            connection.close()
+            found = re.findall(r"^etcd_http_received_total\{.*\} (\S+)$", text, re.M)
+            counts[member.endpoint] = sum(map(float, found))
+    return counts

@@ -1,0 +1,154 @@
+"""Tables: a line for each row, the median of its runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.faults.measure import Run
+from benchmarks.faults.rows import Row
+from support.faults.counters import Counters
+
+HEADER = (
+    f"{'row':<24}{'runs':>4}  {'write gap':>9} {'read gap':>9} {'reader':>7} "
+    f"{'slowest':>7} {'oldest':>7}  {'lost':>4} {'twice':>5} {'old':>4} {'stale':>5} "
+    f"{'back':>4} {'wrong':>5} {'order':>5} {'unexp':>5}  remarks"
+)
+
+#: More requests to other members than this, for each operation, is too much.
+_MOST_ELSEWHERE = 0.05
+_RESUME = 1.0
+
+
+@dataclasses.dataclass
+class Result:
+    """All runs of one row."""
+
+    row: Row
+    runs: list[Run]
+    #: Runs that were not the ones wanted, and what went wrong otherwise.
+    troubles: list[str]
+
+    def median(self, name: str) -> float | None:
+        """Give the median over the runs of one of their times."""
+        values = [getattr(run, name) for run in self.runs]
+        known = [value for value in values if value is not None]
+        return statistics.median(known) if known else None
+
+    @property
+    def oldest_read(self) -> float:
+        """The age of the oldest read of all runs."""
+        ages = [report.oldest_read for run in self.runs for report in run.reports]
+        return max(ages, default=0.0)
+
+    @property
+    def counters(self) -> Counters:
+        """What went wrong in all runs."""
+        total = Counters()
+        for run in self.runs:
+            for report in run.reports:
+                total.add(report.counters)
+        return total
+
+    @property
+    def disorder(self) -> int:
+        """In how many histories of a key the reads fit no order."""
+        return sum(
+            len(report.not_linearizable) + len(report.broken_sessions)
+            for run in self.runs
+            for report in run.reports
+        )
+
+    @property
+    def undecided(self) -> int:
+        """On how many keys the search was given up."""
+        return sum(len(r.undecided) for run in self.runs for r in run.reports)
+
+    def complaints(self, max_timeout: float) -> list[str]:
+        """Tell what is not as good as it should be."""
+        found = [*self.troubles]
+        found += [f"{n}: {c}" for n, c in self._counts().items() if c]
+        for name in ("write_gap", "read_gap", "reader_gap"):
+            limit, value = getattr(self.row, name), self.median(name)
+            if limit is not None and value is not None and value > limit:
+                found.append(f"{name} over {limit:g} s")
+        limit = self.row.oldest_read
+        if limit is not None and self.oldest_read > limit:
+            found.append(f"oldest read over {limit:g} s")
+        if any(run.slowest > max_timeout + 0.5 for run in self.runs):
+            found.append("a call took longer than its timeout")
+        if (self.median("resumed") or 0.0) > _RESUME:
+            found.append(f"resumed later than {_RESUME:g} s")
+        if (self.median("elsewhere") or 0.0) > _MOST_ELSEWHERE:
+            found.append("too many requests to other members")
+        if not self.row.outage and any(run.errors for run in self.runs):
+            found.append("errors where there need be none")
+        return found
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            **dataclasses.asdict(self.counters),
+            "no order": self.disorder,
+            "undecided": self.undecided,
+            "unexpected errors": sum(run.unexpected for run in self.runs),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as JSON can take it."""
+        return {
+            "row": self.row.name,
+            "title": self.row.title,
+            "runs": [run.to_dict() for run in self.runs],
+            "troubles": self.troubles,
+        }
+
+
+def format_result(result: Result) -> str:
+    """Give the line of a row."""
+    counters = result.counters
+    counts = [
+        f"{counters.lost:>4} {counters.twice:>5} {counters.old_value_back:>4}",
+        f"{counters.stale_own_read:>5} {counters.backwards:>4} {counters.wrong_value:>5}",
+        f"{result.disorder:>5} {sum(run.unexpected for run in result.runs):>5}",
+    ]
+    return (
+        f"{result.row.name:<24}{len(result.runs):>4}  "
+        f"{_seconds(result.median('write_gap')):>9} "
+        f"{_seconds(result.median('read_gap')):>9} "
+        f"{_seconds(result.median('reader_gap')):>7} "
+        f"{_seconds(result.median('slowest')):>7} {_seconds(result.oldest_read):>7}  "
+        f"{' '.join(counts)}  {'; '.join(_remarks(result))}"
+    )
+
+
+def _remarks(result: Result) -> Iterable[str]:
+    errors = sum((Counter(run.errors) for run in result.runs), Counter[str]())
+    if errors:
+        yield ", ".join(f"{count} {name}" for name, count in errors.most_common())
+    resumed, elsewhere = result.median("resumed"), result.median("elsewhere")
+    if resumed is not None:
+        yield f"resumed after {resumed:.2f} s"
+    if elsewhere is not None:
+        yield f"{elsewhere:.1%} of requests elsewhere"
+    warnings = [len(run.warnings) for run in result.runs]
+    if any(warnings):
+        yield f"warnings: {', '.join(map(str, warnings))}"
+    if result.undecided:
+        yield f"{result.undecided} keys undecided"
+    yield from result.troubles
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def examples(results: Sequence[Result]) -> Iterable[str]:
+    """Give what the checker said about the first finds of each row."""
+    for result in results:
+        for run in result.runs:
+            for report in run.reports:
+                for line in (*report.examples, *report.broken_sessions[:5]):
+                    yield f"{result.row.name}: {line}"

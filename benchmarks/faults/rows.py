@@ -1,0 +1,204 @@
+"""The rows of the table: a fault, who is hit by it, and how good is good."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from benchmarks.faults import actions
+from benchmarks.faults.actions import Fault
+
+#: An election: 1 to 2 s without the leader's heartbeat, and a vote.
+ELECTION = 2.2
+#: Longest age of a session read, seconds, and what measuring it may add.
+MAX_AGE = 2.0 + 1.0
+
+
+class Row(NamedTuple):
+    """One fault.
+
+    Attributes:
+        name: for the command line.
+        title: for the table.
+        fault: what is done.
+        workload: what the clients do meanwhile; see `worker.WORKLOADS`.
+        in_use: what the member that the client uses must be when the fault begins.
+        split: whether members must be able to lose each other.
+        outage: whether there is a time in which nothing can succeed, so that calls may
+            fail, with an error that says so.
+        auth: whether users are checked.
+        clients: how many processes use clients of their own.
+        write_gap: most seconds without a successful write, or None.
+        read_gap: the same for reads, by the threads that write as well.
+        reader_gap: the same for a thread that only reads.
+        oldest_read: most seconds that a value read may have been replaced, or None.
+    """
+
+    name: str
+    title: str
+    fault: Fault
+    workload: str = "mixed"
+    in_use: Literal["leader", "follower"] = "follower"
+    split: bool = False
+    outage: bool = False
+    auth: bool = False
+    clients: int = 1
+    write_gap: float | None = None
+    read_gap: float | None = None
+    reader_gap: float | None = None
+    oldest_read: float | None = None
+
+
+def _contend(name: str, title: str, fault: Fault, **kind: object) -> Row:
+    row = Row(
+        f"contend-{name}",
+        f"3 processes write the same keys, {title}",
+        fault,
+        workload="contend",
+        clients=3,
+    )
+    return row._replace(**kind)
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "kill-follower",
+        "SIGKILL of the member in use, a follower",
+        actions.kill_in_use,
+        write_gap=0.15,
+        read_gap=0.15,
+    ),
+    Row(
+        "kill-leader",
+        "SIGKILL of the leader, in use",
+        actions.kill_leader,
+        "mixed+reader",
+        "leader",
+        write_gap=ELECTION,
+        reader_gap=0.15,
+    ),
+    Row(
+        "kill-leader-elsewhere",
+        "SIGKILL of the leader, client on a follower",
+        actions.kill_leader,
+        "mixed+reader",
+        write_gap=ELECTION,
+        reader_gap=0.15,
+    ),
+    Row(
+        "stop-follower",
+        "SIGSTOP of the member in use, a follower",
+        actions.stop_in_use,
+        write_gap=0.3,
+        read_gap=0.15,
+    ),
+    Row(
+        "stop-follower-reader",
+        "the same, a reading thread beside it",
+        actions.stop_in_use,
+        "mixed+reader",
+        write_gap=0.3,
+        reader_gap=0.15,
+    ),
+    Row(
+        "stop-leader",
+        "SIGSTOP of the leader, in use",
+        actions.stop_leader,
+        "mixed+reader",
+        "leader",
+        write_gap=2.5,
+        reader_gap=0.15,
+    ),
+    Row(
+        "stop-leader-elsewhere",
+        "SIGSTOP of the leader, client on a follower",
+        actions.stop_leader,
+        "mixed+reader",
+        write_gap=2.5,
+        reader_gap=0.15,
+    ),
+    Row(
+        "cut-follower",
+        "member in use cut off from its peers, a follower",
+        actions.cut_in_use,
+        split=True,
+        write_gap=1.5,
+        read_gap=1.5,
+    ),
+    Row(
+        "cut-leader",
+        "member in use cut off from its peers, the leader",
+        actions.cut_in_use,
+        "mixed",
+        "leader",
+        split=True,
+        write_gap=2.5,
+        read_gap=2.5,  # the one thread waits for the election
+    ),
+    Row(
+        "cut-follower-reads",
+        "a follower cut off, the client only reads",
+        actions.cut_in_use,
+        "read",
+        split=True,
+        read_gap=1.5,
+        oldest_read=MAX_AGE,
+    ),
+    Row(
+        "cut-leader-reads",
+        "the leader cut off, the client only reads",
+        actions.cut_in_use,
+        "read",
+        "leader",
+        split=True,
+        read_gap=1.5,
+        oldest_read=MAX_AGE,
+    ),
+    Row(
+        "rolling",
+        "rolling restart of all members",
+        actions.rolling_restart,
+        write_gap=0.2 + ELECTION,
+    ),
+    Row(
+        "two-killed",
+        "2 of 3 killed for 5 s, one of them in use",
+        actions.kill_two,
+        "mixed+any",
+        outage=True,
+        reader_gap=0.15,
+    ),
+    Row(
+        "all-killed",
+        "all 3 killed, back after 3 s",
+        actions.kill_all,
+        outage=True,
+    ),
+    Row(
+        "rebuilt",
+        "cluster wiped and rebuilt on the same ports",
+        actions.rebuild,
+        outage=True,
+    ),
+    Row(
+        "threads-kill",
+        "8 threads, SIGKILL of the member in use",
+        actions.kill_in_use,
+        "threads",
+        write_gap=0.15,
+        read_gap=0.15,
+    ),
+    Row(
+        "forks-kill",
+        "4 forked children, SIGKILL of the member in use",
+        actions.kill_in_use,
+        "forks",
+        write_gap=0.15,
+        read_gap=0.15,
+    ),
+    Row("auth", "auth on, 8 threads, no fault", actions.calm, "threads", auth=True),
+    _contend("kill-leader", "SIGKILL of the leader", actions.kill_leader),
+    _contend("stop-follower", "SIGSTOP of a follower", actions.stop_in_use),
+    _contend("stop-leader", "SIGSTOP of the leader", actions.stop_leader),
+    _contend("cut-follower", "a follower cut off", actions.cut_in_use, split=True),
+    _contend("cut-leader", "the leader cut off", actions.cut_leader, split=True),
+)

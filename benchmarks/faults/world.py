@@ -1,0 +1,211 @@
+"""The world of one run: a cluster, the clients' processes, and those who watch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from benchmarks.faults.clients import Setup
+from benchmarks.faults.rows import Row
+from benchmarks.faults.worker import Foreign, Job, work, write_foreign
+from etcdmap.local import LocalCluster, Member
+from support.faults.events import EventLog, Line, Watcher, read_all
+from support.faults.history import Level, Op, load
+from support.faults.isolation import SplitCluster
+
+PREFIX = "/faults"
+USER, PASSWORD = "root", "correct horse"  # noqa: S105 - of a cluster that lasts seconds
+_FOREIGN_RATE = 20.0
+#: Of all threads of a client together, where there are several.
+_THREADS_RATE = 400.0
+_LONGEST_RUN = 120.0
+_JOIN = 15.0
+
+
+class Options(NamedTuple):
+    """What the command line says, for all rows."""
+
+    factory: str = "etcdmap"
+    level: Level = "session"
+    rate: float = 200.0
+    timeout: float = 5.0
+    client_options: tuple[tuple[str, Any], ...] = ()
+    binary: str | None = None
+
+
+class World:
+    """Starts everything a row needs; a context manager.
+
+    Attributes:
+        cluster: of three members.
+        logs: what the cluster did; one more for each time that it lost its data.
+    """
+
+    def __init__(self, row: Row, options: Options) -> None:
+        self._row = row
+        self._options = options
+        self._tmp = tempfile.TemporaryDirectory(prefix="etcdmap-faults-")
+        self._dir = Path(self._tmp.name)
+        kind = SplitCluster if row.split else LocalCluster
+        self.cluster = kind(
+            3, election_timeout=1.0, heartbeat=0.1, binary=options.binary
+        )
+        self._context = multiprocessing.get_context("spawn")
+        self._stop = self._context.Event()
+        self._processes: list[Any] = []
+        self._watcher: Watcher | None = None
+        self.logs: list[EventLog] = []
+
+    def __enter__(self) -> World:
+        try:
+            self.cluster.start()
+            if self._row.auth:
+                enable_auth(self.cluster.leader())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self.stop_clients()
+        self.cluster.close()
+        self._tmp.cleanup()
+
+    # --- clients
+
+    def start_clients(self) -> Member:
+        """Start all processes; gives the member that the first client is to use."""
+        leader = self.cluster.leader()
+        followers = [member for member in self.cluster.members if member is not leader]
+        order = [leader, *followers]
+        if self._row.in_use == "follower":
+            order = [*followers, leader]
+        endpoints = tuple(member.endpoint for member in order)
+        deadline = time.monotonic() + _LONGEST_RUN
+        if not self._row.auth:  # where requests to other members are counted
+            self._spawn(
+                write_foreign,
+                Foreign(
+                    (*endpoints[1:], endpoints[0]),
+                    PREFIX,
+                    _FOREIGN_RATE,
+                    self._dir / "foreign.jsonl",
+                    deadline,
+                ),
+            )
+        for number in range(self._row.clients):
+            turned = endpoints[number:] + endpoints[:number]
+            self._spawn(work, self._job(f"c{number}-", turned, deadline))
+        return order[0]
+
+    def _job(self, client: str, endpoints: tuple[str, ...], deadline: float) -> Job:
+        options = self._options
+        setup = Setup(
+            endpoints,
+            PREFIX,
+            options.level,
+            options.timeout,
+            *((USER, PASSWORD) if self._row.auth else (None, None)),
+            options=options.client_options,
+        )
+        return Job(
+            client,
+            options.factory,
+            setup,
+            self._row.workload,
+            self.rate,
+            self._dir / f"{client}.jsonl",
+            deadline,
+        )
+
+    @property
+    def rate(self) -> float:
+        """Operations a second of one thread."""
+        share = {"threads": 8, "forks": 4}.get(self._row.workload)
+        return self._options.rate if share is None else _THREADS_RATE / share
+
+    def _spawn(self, target: Callable[..., None], job: Job | Foreign) -> None:
+        process = self._context.Process(target=target, args=(job, self._stop))
+        process.start()
+        self._processes.append(process)
+
+    def stop_clients(self) -> None:
+        """Have all processes end; kill those that don't."""
+        self._stop.set()
+        end = time.monotonic() + self._options.timeout + _JOIN
+        for process in self._processes:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._processes.clear()
+
+    def ops(self) -> list[Op]:
+        """Read what all clients did up to now."""
+        return load(self._dir.glob("*.jsonl"))
+
+    def last_op(self) -> Op | None:
+        """Give the last operation of the first client."""
+        mine = [op for op in self.ops() if op.judged and op.client.startswith("c0-")]
+        return max(mine, key=lambda op: op.end, default=None)
+
+    def warnings(self) -> list[str]:
+        """Give the warnings of all clients."""
+        texts = [path.read_text(encoding="utf-8") for path in self._dir.glob("*.warnings")]
+        return [line for text in texts for line in text.splitlines()]
+
+    # --- what the cluster itself says
+
+    def watch(self, first: Member, after: int | None = None) -> None:
+        """Begin to follow the cluster's events.
+
+        Args:
+            first: the member to ask first.
+            after: an index; None for the present one.
+        """
+        others = [url for url in self.cluster.endpoints if url != first.endpoint]
+        endpoints = [*others, first.endpoint]
+        if self._row.auth:
+            endpoints.reverse()  # requests to other members are counted
+        if after is None:
+            _, after = read_all(endpoints, PREFIX)
+        self._watcher = Watcher(endpoints, PREFIX, after)
+
+    def end_watch(self, index: int | None) -> None:
+        """Keep what was seen.
+
+        Args:
+            index: up to which the events are wanted; None where there is no asking.
+        """
+        assert self._watcher is not None
+        log = self._watcher.stop(index or 0)
+        self.logs.append(log if index is not None else log._replace(complete=False))
+        self._watcher = None
+
+    def final(self) -> tuple[Mapping[str, str], int]:
+        """Read all values from the whole cluster, and the index."""
+        return read_all(self.cluster.endpoints, PREFIX)
+
+
+def enable_auth(member: Member) -> None:
+    """Turn on v2's users; those without a password may still do everything."""
+    line = Line(member.endpoint, 10.0)
+    user = f'{{"user": "{USER}", "password": "{PASSWORD}"}}'
+    for path, body in ((f"users/{USER}", user), ("enable", None)):
+        answer = line.ask("PUT", f"/v2/auth/{path}", body)
+        assert answer.status < 300, answer
+    line.close()

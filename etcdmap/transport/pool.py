@@ -1,0 +1,120 @@
+"""The connections to one endpoint that wait for their next request."""
+
+from __future__ import annotations
+
+import ssl
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from etcdmap.errors import ExchangeFailed
+from etcdmap.transport.sockets import Connection, Steps, dial
+
+#: Idle connections kept for one endpoint; more threads than that at one time
+#: connect anew.  Go keeps 2 for each host, requests 10.
+MAX_IDLE = 32
+
+
+class Pool:
+    """Connections to one endpoint: idle ones, and how to get a new one.
+
+    Last in, first out: so the few that are needed stay warm.  Without a lock:
+    each step is one operation on a deque.
+
+    Args:
+        endpoint: scheme, host and port.
+        connect_timeout: seconds for a new connection, TLS included.
+        context: gives the TLS settings when they are needed.
+
+    Raises:
+        ExchangeFailed: the endpoint is no such URL.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        connect_timeout: float,
+        context: Callable[[], ssl.SSLContext],
+    ) -> None:
+        self.endpoint = endpoint
+        self._scheme, self.authority, self._host, self._port = split_endpoint(endpoint)
+        self._connect_timeout = connect_timeout
+        self._context = context
+        self._idle: deque[Connection] = deque()
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._closed = False
+
+    def borrow(self) -> Connection | None:
+        """Take an idle connection out; None if there is none."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            # An idle connection has nothing to say.  What can be read there is
+            # its end, or an answer that nobody asked for: the next request
+            # would take it for its own.
+            if not connection.readable(0):
+                return connection
+            connection.close()
+
+    def give_back(self, connection: Connection) -> None:
+        """Put a connection back on which an exchange ended well."""
+        if len(self._idle) >= MAX_IDLE:
+            connection.close()
+            return
+        self._idle.append(connection)
+        # close() may have run since; then nobody else would close this one.
+        if self._closed:
+            self.close()
+
+    def connect(self, deadline: float) -> Steps[Connection]:
+        """Open a new connection."""
+        due = min(deadline, time.monotonic() + self._connect_timeout)
+        context = self._context() if self._scheme == "https" else None
+        connection = yield from dial(self._host, self._port, context, due)
+        self._all.add(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close the idle connections now, and those in use when they come back."""
+        self._closed = True
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:  # another thread took the last one
+                return
+
+    def forget(self) -> None:
+        """Close, in a forked child, what the parent had open, in use or not.
+
+        Open here, they would stay open for the member when the parent closes them.
+        """
+        self._idle = deque()
+        for connection in list(self._all):
+            connection.close()
+        self._all = weakref.WeakSet()
+
+
+def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
+    """Give scheme, ``Host`` field, host and port of an endpoint.
+
+    Raises:
+        ExchangeFailed: it is not ``http(s)://host[:port]``.
+    """
+    try:
+        parts = urlsplit(endpoint)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+        authority = parts.netloc.rpartition("@")[2].encode("idna").decode("ascii")
+    except ValueError as error:
+        raise _unusable(endpoint) from error
+    if scheme not in ("http", "https") or not host or not authority.isprintable():
+        raise _unusable(endpoint)
+    return scheme, authority, host, port or (443 if scheme == "https" else 80)
+
+
+def _unusable(endpoint: str) -> ExchangeFailed:
+    shown = endpoint.rpartition("@")[2]
+    return ExchangeFailed(f"not a usable URL: {shown}", sent=False, lasting=True)

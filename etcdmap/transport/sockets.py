@@ -1,0 +1,205 @@
+"""Connections to one endpoint: open one, plain or TLS, and use it.
+
+Nothing here waits.  What would have to is a generator: it yields what it waits
+for (`Waiting`).  Whoever drives it resumes it when that is there, or throws a
+TimeoutError into it when the time is over.  So one thread can drive several.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Generator
+from typing import Any, NamedTuple, TypeVar
+
+from etcdmap.errors import ExchangeFailed
+from etcdmap.transport.polling import READ, WRITE, reader
+
+T = TypeVar("T")
+
+#: Bytes asked of a socket at once: a TLS record has 16 KiB, loopback gives 64.
+CHUNK = 64 * 1024
+#: Seconds that a read may block in the kernel; see `Connection.quick`.
+KERNEL_PATIENCE = 0.1
+#: Seconds between probes of an idle connection, as in go-etcd.
+_KEEPALIVE = 1
+
+#: What a socket raises instead of waiting.
+BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+_DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
+_IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
+
+
+class Waiting(NamedTuple):
+    """What a generator waits for: a socket to be ready, until some time."""
+
+    fd: int
+    events: int
+    due: float
+
+
+Steps = Generator[Waiting, None, T]
+
+
+class Connection:
+    """A connected socket that does not wait.
+
+    Attributes:
+        sock: the socket.
+        tls: whether it is a TLS one.
+        quick: whether the socket itself blocks, for `KERNEL_PATIENCE` at most:
+            then ``sock.recv`` waits for an answer in one call of the system
+            instead of two.  For plain sockets only: TLS would not come back.
+        readable: waits some seconds until there is something to read.
+    """
+
+    __slots__ = ("__weakref__", "_flags", "quick", "readable", "sock", "tls")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.tls = isinstance(sock, ssl.SSLSocket)
+        self.quick = not self.tls and _limit_blocking(sock)
+        self._flags = _DONT_WAIT if self.quick else 0
+        self.readable = reader(sock)
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send what can be sent now; `BLOCKED` if that is nothing."""
+        return self.sock.send(data, self._flags)
+
+    def receive(self) -> bytes:
+        """Give what is there, ``b""`` at the end; `BLOCKED` if that is nothing."""
+        return self.sock.recv(CHUNK, self._flags)
+
+    def pending(self) -> bool:
+        """Tell whether TLS holds what no waiting on the socket would show."""
+        return self.tls and bool(self.sock.pending())  # type: ignore[attr-defined]
+
+    def waiting(self, error: Exception, otherwise: int, due: float) -> Waiting:
+        """Tell what to wait for after one of `BLOCKED`."""
+        events = otherwise
+        if isinstance(error, ssl.SSLWantReadError):
+            events = READ
+        elif isinstance(error, ssl.SSLWantWriteError):
+            events = WRITE
+        return Waiting(self.sock.fileno(), events, due)
+
+    def close(self) -> None:
+        """Close it; without a word of TLS, so that a forked child may, too."""
+        self.sock.close()
+
+
+def _limit_blocking(sock: socket.socket) -> bool:
+    """Let a socket block for a short time in the kernel, if the system can."""
+    limit = struct.pack("ll", 0, int(KERNEL_PATIENCE * 1_000_000))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        supported = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, len(limit))
+    except OSError:
+        return False
+    if not _DONT_WAIT or not any(supported):
+        return False
+    sock.setblocking(True)
+    return True
+
+
+def dial(
+    host: str, port: int, context: ssl.SSLContext | None, due: float
+) -> Steps[Connection]:
+    """Connect, TLS handshake included, by a time.
+
+    Looking up a name waits as long as the system's resolver does; an address
+    needs no looking up.
+
+    Raises:
+        OSError: no address took the connection, or TLS failed.
+        TimeoutError: it took too long.
+    """
+    sock = yield from _connect_any(host, port, due)
+    try:
+        _set_options(sock)
+        if context is not None:
+            sock = yield from _shake_hands(sock, host, context, due)
+        return Connection(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
+    addresses = _look_up(host, port)
+    failure: OSError = OSError(f"no address for {host}")
+    for at, (family, kind, protocol, _, address) in enumerate(addresses):
+        # A share of the time for each, as in Go's dialer: the first one of
+        # several may be an IPv6 address that swallows everything.
+        now = time.monotonic()
+        share = (due - now) / (len(addresses) - at)
+        sock = socket.socket(family, kind, protocol)
+        try:
+            yield from _connect(sock, address, now + share)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
+
+
+def _look_up(host: str, port: int) -> list[Any]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a label that IDNA can't spell
+        message = f"not a usable URL: {host!r} can't be a name"
+        raise ExchangeFailed(message, sent=False, lasting=True) from error
+
+
+def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:
+    sock.setblocking(False)
+    code = sock.connect_ex(address)
+    if code in _IN_PROGRESS:
+        yield Waiting(sock.fileno(), WRITE, due)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _set_options(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # TCP_KEEPALIVE is macOS' name for the first of them.
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE", "TCP_KEEPINTVL"):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE)
+
+
+def _shake_hands(
+    sock: socket.socket, host: str, context: ssl.SSLContext, due: float
+) -> Steps[ssl.SSLSocket]:
+    # Without suppress_ragged_eofs, an end that TLS did not announce is an error
+    # and not the end of a body.
+    wrapped = context.wrap_socket(
+        sock,
+        server_hostname=host,
+        do_handshake_on_connect=False,
+        suppress_ragged_eofs=False,
+    )
+    try:
+        while True:
+            try:
+                wrapped.do_handshake()
+            except ssl.SSLWantReadError:
+                yield Waiting(wrapped.fileno(), READ, due)
+            except ssl.SSLWantWriteError:
+                yield Waiting(wrapped.fileno(), WRITE, due)
+            else:
+                return wrapped
+    except BaseException:
+        wrapped.close()
+        raise

@@ -1,0 +1,203 @@
+"""What the cluster itself says it did: the events of a directory, in order.
+
+A watcher follows them by long polls with ``waitIndex``, from one member and, when
+that one stops to answer, from the next: all members have the same events.  etcd keeps
+the last 1,000, so a short outage loses none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+#: How long a member may stay silent before the next one is asked.
+_PATIENCE = 1.0
+_HISTORY_CLEARED = 401
+_NOT_FOUND = 100
+
+_TROUBLE = (OSError, http.client.HTTPException, ValueError, TypeError, LookupError)
+
+
+class Event(NamedTuple):
+    """One change of a key."""
+
+    index: int
+    key: str
+    action: str
+    #: None: it is gone.
+    value: str | None
+
+
+class EventLog(NamedTuple):
+    """Changes in the order in which the cluster made them."""
+
+    events: tuple[Event, ...] = ()
+    #: Whether none is missing.
+    complete: bool = True
+
+
+class Answer(NamedTuple):
+    """An answer of etcd."""
+
+    status: int
+    index: int
+    body: Any
+
+
+class Line:
+    """A connection to one member, opened when needed.
+
+    Args:
+        endpoint: its client URL.
+        timeout: of each exchange, seconds.
+        authorization: the header to send, or "".
+    """
+
+    def __init__(self, endpoint: str, timeout: float, authorization: str = "") -> None:
+        self._connection = http.client.HTTPConnection(
+            urlsplit(endpoint).netloc, timeout=timeout
+        )
+        self._headers = {"Authorization": authorization} if authorization else {}
+
+    def ask(self, method: str, path: str, form: str | None = None) -> Answer:
+        """Send a request.
+
+        Raises:
+            OSError, http.client.HTTPException, ValueError: no answer, or not etcd's.
+        """
+        headers = dict(self._headers)
+        if form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        try:
+            self._connection.request(method, path, form, headers)
+            response = self._connection.getresponse()
+            body = response.read()
+            index = int(response.headers.get("X-Etcd-Index") or 0)
+            return Answer(response.status, index, json.loads(body) if body else None)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        self._connection.close()
+
+
+def read_all(
+    endpoints: Sequence[str],
+    prefix: str,
+    *,
+    authorization: str = "",
+    timeout: float = 30.0,
+) -> tuple[dict[str, str], int]:
+    """Read a directory from the whole cluster, however long that takes to answer.
+
+    Returns:
+        The values by key relative to the directory, and etcd's index.
+
+    Raises:
+        TimeoutError: nobody answered in time.
+    """
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        for endpoint in endpoints:
+            line = Line(endpoint, 5.0, authorization)
+            with contextlib.suppress(*_TROUBLE), contextlib.closing(line):
+                answer = line.ask("GET", f"/v2/keys{prefix}?recursive=true&quorum=true")
+                if answer.status == 200:
+                    return dict(_files(answer.body["node"], prefix)), answer.index
+                if answer.body["errorCode"] == _NOT_FOUND:
+                    return {}, answer.index
+        time.sleep(0.05)
+    raise TimeoutError(f"no member gave a quorum read within {timeout:g} s")
+
+
+def _files(node: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
+    if not node.get("dir"):
+        return [(_relative(node["key"], prefix), node["value"])]
+    return [pair for child in node.get("nodes", ()) for pair in _files(child, prefix)]
+
+
+def _relative(key: str, prefix: str) -> str:
+    return key[len(prefix) :].lstrip("/")
+
+
+class Watcher:
+    """Follows the events of a directory in a thread of its own.
+
+    Args:
+        endpoints: the members to ask, the first one first.
+        prefix: the directory.
+        after: the index after which events are wanted.
+        authorization: the header to send, or "".
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        prefix: str,
+        after: int,
+        *,
+        authorization: str = "",
+    ) -> None:
+        self._lines = [Line(url, _PATIENCE, authorization) for url in endpoints]
+        self._prefix = prefix
+        self._next = after + 1
+        self._events: list[Event] = []
+        self._complete = True
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def stop(self, index: int, timeout: float = 15.0) -> EventLog:
+        """Wait for the events up to an index, stop, and give all of them.
+
+        Args:
+            index: of the whole store; its last event may be in another directory.
+            timeout: in seconds; afterwards the log counts as incomplete.
+        """
+        deadline = time.monotonic() + timeout
+        quiet = time.monotonic() + 2 * _PATIENCE
+        while self._next <= index and time.monotonic() < min(deadline, quiet):
+            before = self._next
+            time.sleep(0.05)
+            if self._next != before:
+                quiet = time.monotonic() + 2 * _PATIENCE
+        self._stop.set()
+        self._thread.join(2 * _PATIENCE * len(self._lines))
+        return EventLog(tuple(self._events), self._complete)
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            for line in self._lines:
+                with contextlib.suppress(*_TROUBLE):
+                    while not self._stop.is_set():
+                        self._poll(line)
+                line.close()
+            self._stop.wait(0.02)
+
+    def _poll(self, line: Line) -> None:
+        query = f"wait=true&recursive=true&waitIndex={self._next}"
+        answer = line.ask("GET", f"/v2/keys{self._prefix}?{query}")
+        if answer.status == 200:
+            self._note(answer.body)
+        elif answer.body["errorCode"] == _HISTORY_CLEARED:
+            self._complete = False
+            self._next = answer.body["index"] + 1
+        else:
+            raise ValueError(f"no event: {answer.body}")
+
+    def _note(self, body: dict[str, Any]) -> None:
+        node = body["node"]
+        index = int(node["modifiedIndex"])
+        gone = body["action"] in ("delete", "expire", "compareAndDelete")
+        key = _relative(node["key"], self._prefix)
+        value = None if gone else node.get("value")
+        self._events.append(Event(index, key, body["action"], value))
+        self._next = index + 1

@@ -1,0 +1,544 @@
+"""What odd answers mean; each is met by every reader of answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from etcdmap.client import Client
+from etcdmap.errors import (
+    CompareFailed,
+    EtcdMapError,
+    InvalidResponse,
+    KeyNotFound,
+    LimitExceeded,
+    NotADirectory,
+    OutcomeUnknown,
+    RaftError,
+    ServerError,
+    Unauthorized,
+    V2NotEnabled,
+)
+from etcdmap.keys import KeysAPI
+from etcdmap.models import Answer
+from etcdmap.tree import Directory, File, V2Tree
+
+from support.transports import ScriptedTransport, answer
+
+ENDPOINT = "http://a:1"
+FILE = '{"key":"/k","value":"v","modifiedIndex":3,"createdIndex":2}'
+
+
+class Store:
+    """A keys API and a tree on an endpoint that gives the same answer always."""
+
+    def __init__(self, given: Answer) -> None:
+        # A second one would come from a second attempt, where there is one.
+        self.transport = ScriptedTransport([given] * 2)
+        client = Client(ENDPOINT, self.transport)
+        self.keys = KeysAPI(client)
+        self.tree = V2Tree(self.keys)
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods of the requests, in order."""
+        return [request.method for _, request, _ in self.transport.calls]
+
+
+Reader = Callable[[Store], Any]
+
+READERS = [
+    pytest.param(lambda s: s.keys.get("/k"), id="keys.get"),
+    pytest.param(lambda s: s.keys.watch("/k"), id="keys.watch"),
+    pytest.param(lambda s: s.tree.get("/k"), id="tree.get"),
+    pytest.param(lambda s: s.tree.get("/k", recursive=True), id="tree.get-recursive"),
+    pytest.param(lambda s: s.tree.read("/k", str), id="tree.read"),
+]
+
+WRITERS = [
+    pytest.param(lambda s: s.keys.set("/k", "v"), id="keys.set"),
+    pytest.param(lambda s: s.keys.create_in_order("/k", "v"), id="keys.post"),
+    pytest.param(lambda s: s.keys.delete("/k"), id="keys.delete"),
+    pytest.param(lambda s: s.tree.put("/k", "v"), id="tree.put"),
+    pytest.param(lambda s: s.tree.delete("/k"), id="tree.delete"),
+    pytest.param(lambda s: s.tree.make_directory("/k"), id="tree.mkdir"),
+]
+
+EXISTS = pytest.param(lambda s: s.keys.exists("/k"), id="keys.exists")
+
+
+def node(text: str) -> str:
+    """Make the body of a successful GET."""
+    return f'{{"action":"get","node":{text}}}'
+
+
+def directory(children: str) -> str:
+    """Make the body of a listing."""
+    return node(f'{{"key":"/k","dir":true,"nodes":{children}}}')
+
+
+# No etcd says any of this.
+NOT_ETCD = [
+    pytest.param("", id="empty"),
+    pytest.param("<html><body>Welcome</body></html>", id="html"),
+    pytest.param(node(FILE)[:-10], id="truncated"),
+    pytest.param(node(FILE) + "}", id="too-much"),
+    pytest.param(b"\xff\xfe" + node(FILE).encode(), id="bad-utf8"),
+    pytest.param(node(FILE).encode("utf-16"), id="utf-16"),
+    pytest.param(b"\xef\xbb\xbf" + node(FILE).encode(), id="bom"),
+    pytest.param("null", id="null"),
+    pytest.param("[]", id="list"),
+    pytest.param("5", id="number"),
+    pytest.param('"ok"', id="text"),
+    pytest.param("true", id="true"),
+    pytest.param("{}", id="no-action"),
+    pytest.param("9" * 5000, id="huge-number"),
+]
+
+# Answers of the right kind with something wrong inside, for readers of nodes.
+WRONG_NODES = [
+    pytest.param('{"action":"get"}', id="no-node"),
+    pytest.param(node("null"), id="node-null"),
+    pytest.param(node("[]"), id="node-list"),
+    pytest.param(node('"x"'), id="node-text"),
+    pytest.param(node('{"key":"/k","value":5,"modifiedIndex":3}'), id="value-number"),
+    pytest.param(node('{"key":"/k","value":[],"modifiedIndex":3}'), id="value-list"),
+    pytest.param(directory("5"), id="nodes-number"),
+    pytest.param(directory("[5]"), id="child-number"),
+    pytest.param(directory("[null]"), id="child-null"),
+    pytest.param(directory('[["a"]]'), id="child-list"),
+    pytest.param(directory('"abc"'), id="nodes-text"),
+    pytest.param(
+        directory('[{"key":5,"value":"v","modifiedIndex":3}]'), id="child-key-number"
+    ),
+    pytest.param(
+        directory('[{"key":"/k/a","value":5,"modifiedIndex":3}]'),
+        id="child-value-number",
+    ),
+    pytest.param(
+        directory('[{"key":"/k/a","dir":true,"nodes":5}]'), id="grandchildren-number"
+    ),
+]
+
+# What only those notice who look at it.
+WRONG_DETAILS = [
+    pytest.param(node('{"key":"/k","value":"v","modifiedIndex":"3"}'), id="index-text"),
+    pytest.param(
+        node('{"key":"/k","value":"v","modifiedIndex":true}'), id="index-true"
+    ),
+    pytest.param(
+        node('{"key":"/k","value":"v","modifiedIndex":3.5}'), id="index-float"
+    ),
+    pytest.param(
+        node('{"key":"/k","value":"v","modifiedIndex":3,"ttl":"x"}'), id="ttl-text"
+    ),
+    pytest.param(
+        node('{"key":"/k","value":"v","modifiedIndex":3,"ttl":1.5}'), id="ttl-float"
+    ),
+]
+
+
+def assert_describes(error: InvalidResponse, given: Answer) -> None:
+    """Check that an error shows where it came from."""
+    assert error.endpoint == ENDPOINT
+    assert ENDPOINT in str(error)
+    assert error.status == given.status
+    assert error.excerpt == given.body[:200]
+
+
+@pytest.mark.parametrize("body", [*NOT_ETCD, *WRONG_NODES])
+@pytest.mark.parametrize("read", READERS)
+def test_reader_odd_success_is_invalid_response(
+    read: Reader, body: str | bytes
+) -> None:
+    """A 200 that is not etcd's is an error that names endpoint, status and start."""
+    given = answer(body)
+    with pytest.raises(InvalidResponse) as caught:
+        read(Store(given))
+    assert_describes(caught.value, given)
+    assert not isinstance(caught.value, KeyError)
+
+
+@pytest.mark.parametrize("body", WRONG_DETAILS)
+@pytest.mark.parametrize("read", [READERS[0], READERS[2]])
+def test_reader_of_details_wrong_type_is_invalid_response(
+    read: Reader, body: str
+) -> None:
+    """An index or a ttl that is no whole number is noticed."""
+    with pytest.raises(InvalidResponse) as caught:
+        read(Store(answer(body)))
+    assert_describes(caught.value, answer(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"action":5,"node":' + FILE + "}", id="action-number"),
+        pytest.param('{"action":"set","node":' + FILE + ',"prevNode":5}', id="prev"),
+        pytest.param(node('{"key":"/k","expiration":5}'), id="expiration-number"),
+        pytest.param(node('{"key":"/k","expiration":"soon"}'), id="expiration-text"),
+        pytest.param(node('{"key":"/k","createdIndex":"2"}'), id="created-text"),
+        pytest.param(node('{"key":7}'), id="key-number"),
+    ],
+)
+def test_result_wrong_detail_is_invalid_response(body: str) -> None:
+    """The keys interface shows every field, so it checks every field."""
+    with pytest.raises(InvalidResponse) as caught:
+        Store(answer(body)).keys.get("/k")
+    assert_describes(caught.value, answer(body))
+
+
+@pytest.mark.parametrize("body", NOT_ETCD)
+@pytest.mark.parametrize("write", WRITERS)
+def test_writer_odd_success_is_outcome_unknown(
+    write: Reader, body: str | bytes
+) -> None:
+    """A write that somebody answered oddly may have been carried out."""
+    given = answer(body)
+    store = Store(given)
+    with pytest.raises(OutcomeUnknown) as caught:
+        write(store)
+    (attempt,) = caught.value.attempts
+    assert isinstance(attempt.error, InvalidResponse)
+    assert_describes(attempt.error, given)
+    assert len(store.transport.calls) == 1
+
+
+# --- headers ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "index", [None, "", "abc", "1.5", "9" * 5000], ids=lambda i: str(i)[:5]
+)
+@pytest.mark.parametrize("read", [*READERS, WRITERS[0], WRITERS[3]])
+def test_any_success_without_index_is_not_etcds(
+    read: Reader, index: str | None
+) -> None:
+    """X-Etcd-Index is on every success of etcd; a proxy that drops it is told."""
+    given = answer(node(FILE), index=None)
+    if index is not None:
+        given = given._replace(headers={**given.headers, "x-etcd-index": index})
+    with pytest.raises((InvalidResponse, OutcomeUnknown), match=ENDPOINT):
+        read(Store(given))
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        pytest.param("17", 17, id="number"),
+        pytest.param("", None, id="empty"),
+        pytest.param("x", None, id="text"),
+        pytest.param("-1", None, id="negative"),
+        pytest.param("²", None, id="superscript"),
+        pytest.param("9" * 5000, None, id="huge"),
+        pytest.param(None, None, id="missing"),
+    ],
+)
+def test_result_raft_headers_are_numbers_or_none(
+    text: str | None, index: int | None
+) -> None:
+    """The headers of raft are for information: a strange one is left out."""
+    given = answer(node(FILE))
+    if text is not None:
+        given.headers["x-raft-index"] = text  # type: ignore[index]
+        given.headers["x-raft-term"] = text  # type: ignore[index]
+    result = Store(given).keys.get("/k")
+    assert result.raft_index == index
+    assert result.raft_term == index
+
+
+# --- depth ------------------------------------------------------------------
+
+
+def nested(levels: int) -> str:
+    """Make the listing of a directory within directories."""
+    text = '{"key":"/k/v","value":"v","modifiedIndex":3}'
+    return node('{"key":"/k","dir":true,"nodes":[' * levels + text + "]}" * levels)
+
+
+@pytest.mark.parametrize("levels", [350, 500, 1000, 5000])
+@pytest.mark.parametrize("read", READERS)
+def test_reader_deep_tree_is_read_or_refused(read: Reader, levels: int) -> None:
+    """Others can nest deeper than Python can go: an error of ours, no crash."""
+    with contextlib.suppress(LimitExceeded):
+        read(Store(answer(nested(levels))))
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_reader_tree_beyond_python_is_refused(read: Reader) -> None:
+    """The message says what is wrong with the answer."""
+    with pytest.raises(LimitExceeded, match="deep"):
+        read(Store(answer(nested(20_000))))
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_reader_tree_of_200_levels_is_read(read: Reader) -> None:
+    """What this library lets in, it can read back."""
+    read(Store(answer(nested(200))))
+
+
+def test_reader_deep_arrays_are_refused() -> None:
+    """JSON that is nothing but brackets is an error of ours."""
+    with pytest.raises(EtcdMapError):
+        Store(answer("[" * 100_000)).keys.get("/k")
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_error_with_deep_body_is_no_recursion_error(status: int) -> None:
+    """An error's body may be nested without an end, too."""
+    with pytest.raises(EtcdMapError):
+        Store(answer("[" * 100_000, status)).keys.set("/k", "v")
+
+
+# --- refusals ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [*READERS, *WRITERS])
+def test_any_404_without_error_code_is_v2_not_enabled(read: Reader) -> None:
+    """A plain 404 tells what to do, and is never "absent"."""
+    given = answer("404 page not found\n", 404, index=None)
+    with pytest.raises(V2NotEnabled, match="--enable-v2") as caught:
+        read(Store(given))
+    assert_describes(caught.value, given)
+    assert not isinstance(caught.value, KeyError)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("<html>", id="html"),
+        pytest.param('{"error":"not found"}', id="json"),
+        pytest.param('{"errorCode":"100"}', id="code-text"),
+        pytest.param('{"errorCode":true}', id="code-true"),
+        pytest.param("[]", id="list"),
+        pytest.param("null", id="null"),
+        pytest.param(b"\xff", id="bad-utf8"),
+    ],
+)
+@pytest.mark.parametrize("read", READERS)
+def test_reader_404_of_any_other_kind_is_v2_not_enabled(
+    read: Reader, body: str | bytes
+) -> None:
+    """Only an errorCode of etcd's says that a key is absent."""
+    with pytest.raises(V2NotEnabled):
+        read(Store(answer(body, 404)))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("read", [*READERS, *WRITERS])
+def test_any_denial_of_the_auth_layer_is_unauthorized(
+    read: Reader, status: int
+) -> None:
+    """Auth errors come without an errorCode; they are told as 110 all the same."""
+    given = answer('{"message":"Insufficient credentials"}', status, index=None)
+    with pytest.raises(Unauthorized, match="check username") as caught:
+        read(Store(given))
+    assert caught.value.code == 110
+    assert caught.value.endpoint == ENDPOINT
+    assert caught.value.key == "/k"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_reader_denial_of_something_else_is_invalid_response(status: int) -> None:
+    """A proxy's login page is not etcd's refusal."""
+    with pytest.raises(InvalidResponse, match=str(status)):
+        Store(answer("<html>login</html>", status)).keys.get("/k")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308, 399])
+@pytest.mark.parametrize("read", [*READERS, *WRITERS])
+def test_any_redirect_is_an_error_that_says_so(read: Reader, status: int) -> None:
+    """A redirect is never followed; a write was not carried out."""
+    with pytest.raises(InvalidResponse, match="redirect") as caught:
+        read(Store(answer("", status, index=None)))
+    assert caught.value.status == status
+    assert caught.value.refused
+
+
+@pytest.mark.parametrize("code", [300, 301])
+def test_writer_raft_error_keeps_code_and_cause(code: int) -> None:
+    """The 5xx of etcd stays readable in the attempt of the unknown outcome."""
+    body = {"errorCode": code, "message": "Raft", "cause": "timed out", "index": 9}
+    with pytest.raises(OutcomeUnknown) as caught:
+        Store(answer(json.dumps(body), 500)).keys.set("/k", "v")
+    error = caught.value.attempts[0].error
+    assert isinstance(error, RaftError)
+    assert (error.code, error.cause, error.etcd_index) == (code, "timed out", 9)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_writer_5xx_text_is_outcome_unknown(status: int) -> None:
+    """A gateway's error says nothing about the write behind it."""
+    with pytest.raises(OutcomeUnknown) as caught:
+        Store(answer("Service Unavailable", status, index=None)).keys.set("/k", "v")
+    error = caught.value.attempts[0].error
+    assert isinstance(error, InvalidResponse)
+    assert error.status == status
+
+
+@pytest.mark.parametrize("status", [199, 202, 204, 206])
+def test_reader_other_2xx_is_invalid_response(status: int) -> None:
+    """etcd says 200 or 201; anything else is somebody else."""
+    with pytest.raises(InvalidResponse, match=str(status)):
+        Store(answer(node(FILE), status)).keys.get("/k")
+
+
+def test_refusal_carries_everything_etcd_said() -> None:
+    """Code, message, cause and index are kept; the text leaves out the cause."""
+    body = {
+        "errorCode": 101,
+        "message": "Compare failed",
+        "cause": "[hunter2 != x]",
+        "index": 41,
+    }
+    with pytest.raises(CompareFailed) as caught:
+        Store(answer(json.dumps(body), 412)).keys.get("/k")
+    error = caught.value
+    assert (error.code, error.reason, error.cause) == (
+        101,
+        "Compare failed",
+        "[hunter2 != x]",
+    )
+    assert (error.etcd_index, error.endpoint, error.key) == (41, ENDPOINT, "/k")
+    assert "hunter2" not in f"{error} {error!r}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"errorCode": 999, "message": "new"}, id="unlisted"),
+        pytest.param({"errorCode": 999}, id="bare"),
+        pytest.param({"errorCode": 999, "message": 5, "cause": None}, id="types"),
+        pytest.param({"errorCode": 999, "index": "x"}, id="index-text"),
+    ],
+)
+def test_refusal_of_an_unlisted_code_is_a_server_error(body: dict[str, Any]) -> None:
+    """A code that nobody knows, or odd fields beside it, is told as it is."""
+    with pytest.raises(ServerError, match="999") as caught:
+        Store(answer(json.dumps(body), 400)).keys.get("/k")
+    assert type(caught.value) is ServerError
+    assert caught.value.etcd_index is None
+
+
+@pytest.mark.parametrize("read", READERS[2:])
+def test_tree_reader_below_a_file_is_key_not_found(read: Reader) -> None:
+    """A key below a file can't be there: absent, with code 104."""
+    body = '{"errorCode":104,"message":"Not a directory","cause":"/k","index":3}'
+    with pytest.raises(KeyNotFound) as caught:
+        read(Store(answer(body, 400)))
+    assert caught.value.code == 104
+
+
+def test_keys_reader_below_a_file_is_not_a_directory() -> None:
+    """The keys interface keeps etcd's own code."""
+    body = '{"errorCode":104,"message":"Not a directory","cause":"/k","index":3}'
+    with pytest.raises(NotADirectory):
+        Store(answer(body, 400)).keys.get("/k")
+
+
+# --- presence ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "present"), [pytest.param(200, True), pytest.param(404, False)]
+)
+def test_exists_clear_head_needs_no_second_request(status: int, present: bool) -> None:
+    """HEAD with an index is enough."""
+    store = Store(answer("", status))
+    assert store.keys.exists("/k") is present
+    assert store.methods == ["HEAD"]
+
+
+@pytest.mark.parametrize(
+    ("head", "get", "present"),
+    [
+        pytest.param(answer("", 404, index=None), answer(node(FILE)), True, id="there"),
+        pytest.param(
+            answer("", 200, index=None),
+            answer('{"errorCode":100,"message":"Key not found"}', 404),
+            False,
+            id="absent",
+        ),
+        pytest.param(
+            answer("", 400),
+            answer('{"errorCode":104,"message":"Not a directory"}', 400),
+            False,
+            id="below-a-file",
+        ),
+    ],
+)
+def test_exists_unclear_head_asks_again_with_get(
+    head: Answer, get: Answer, present: bool
+) -> None:
+    """What a HEAD leaves open, a body tells."""
+    store = Store(head)
+    store.transport.steps = [head, get]
+    assert store.keys.exists("/k") is present
+    assert [request.method for _, request, _ in store.transport.calls] == [
+        "HEAD",
+        "GET",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        pytest.param(answer("404 page not found", 404, index=None), V2NotEnabled),
+        pytest.param(answer('{"message":"no"}', 401, index=None), Unauthorized),
+        pytest.param(answer("<html>", 200, index=None), InvalidResponse),
+        pytest.param(answer("", 200, index=None), InvalidResponse),
+        pytest.param(answer("null", 200, index=None), InvalidResponse),
+        pytest.param(answer("{}", 200, index=None), InvalidResponse),
+        pytest.param(answer("", 301, index=None), InvalidResponse),
+    ],
+)
+def test_exists_by_something_else_is_an_error(given: Answer, kind: type) -> None:
+    """No answer of somebody else's reads as "absent" or "present"."""
+    with pytest.raises(kind) as caught:
+        Store(given).keys.exists("/k")
+    assert not isinstance(caught.value, KeyError)
+
+
+# --- good answers -----------------------------------------------------------
+
+
+def test_reader_root_without_key_is_read() -> None:
+    """The root comes without a key and without indexes."""
+    body = node('{"dir":true,"nodes":[{"key":"/a","value":"v","modifiedIndex":3}]}')
+    assert Store(answer(body)).tree.get("/") == Directory(
+        {"a": File("v", 3, None)}, None
+    )
+    root = Store(answer(body)).keys.get("/").node
+    assert root is not None
+    assert root.key == "/"
+
+
+def test_reader_empty_directory_has_no_nodes() -> None:
+    """etcd leaves the list out of an empty directory."""
+    body = node('{"key":"/k","dir":true,"ttl":5}')
+    assert Store(answer(body)).tree.get("/k/") == Directory({}, 5)
+    assert Store(answer(body)).tree.read("/k/", str).content == {}
+
+
+def test_reader_snapshot_sorts_and_decodes() -> None:
+    """A whole read gives sorted plain values and the index of the store."""
+    body = directory(
+        '[{"key":"/k/b","value":"2"},{"key":"/k/a","dir":true,'
+        '"nodes":[{"key":"/k/a/x","value":"1"}]}]'
+    )
+    content, index = Store(answer(body, index=9)).tree.read("/k/", int)
+    assert content == {"a": {"x": 1}, "b": 2}
+    assert list(content) == ["a", "b"]
+    assert index == 9
+
+
+def test_writer_answer_without_node_is_a_result() -> None:
+    """noValueOnSuccess leaves the node out; the index is in the header."""
+    result = Store(answer('{"action":"set"}', index=12)).keys.set("/k", "v")
+    assert (result.action, result.node, result.etcd_index) == ("set", None, 12)
+    assert Store(answer('{"action":"set"}', 201, index=12)).tree.put("/k", "v") == 12

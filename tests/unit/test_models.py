@@ -1,0 +1,182 @@
+"""Nodes, requests and answers as plain data."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from etcdmap.errors import InvalidResponse
+from etcdmap.models import Answer, Node, Request, Resend, Result
+
+FILE = {"key": "/k", "value": "hunter2", "modifiedIndex": 5, "createdIndex": 4}
+
+
+def test_node_file_has_every_field() -> None:
+    """What etcd says of a file is there under the same names."""
+    node = Node.from_json(
+        {**FILE, "ttl": 30, "expiration": "2026-11-22T10:00:00.5Z"},
+    )
+    assert node == Node(
+        key="/k",
+        value="hunter2",
+        dir=False,
+        nodes=None,
+        created_index=4,
+        modified_index=5,
+        ttl=30,
+        expiration=datetime(2026, 11, 22, 10, 0, 0, 500_000, tzinfo=timezone.utc),
+    )
+
+
+def test_node_directory_has_children_and_no_value() -> None:
+    """A directory's value is None, also where etcd's JSON had one."""
+    node = Node.from_json({"key": "/d", "dir": True, "value": "x", "nodes": [FILE]})
+    assert node.dir
+    assert node.value is None
+    assert node.nodes == (Node.from_json(FILE),)
+
+
+def test_node_unlisted_directory_has_no_children() -> None:
+    """An empty directory and one that was not listed look the same in etcd."""
+    assert Node.from_json({"key": "/d", "dir": True}).nodes is None
+    assert Node.from_json({"key": "/d", "dir": True, "nodes": []}).nodes == ()
+
+
+def test_node_root_has_a_key_and_index_zero() -> None:
+    """etcd leaves out the root's key and indexes."""
+    node = Node.from_json({"dir": True})
+    assert (node.key, node.created_index, node.modified_index) == ("/", 0, 0)
+
+
+def test_node_empty_value_is_a_value() -> None:
+    """An empty text is not the same as none."""
+    assert Node.from_json({"key": "/k", "value": ""}).value == ""
+    assert Node.from_json({"key": "/k"}).value is None
+
+
+@pytest.mark.parametrize("dir_", [False, None, 1, "true"])
+def test_node_dir_is_true_only_if_etcd_says_true(dir_: Any) -> None:
+    """Only JSON's true makes a directory."""
+    assert not Node.from_json({**FILE, "dir": dir_}).dir
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 1, 315_360_000])
+def test_node_ttl_may_be_over(ttl: int) -> None:
+    """An expired node is seen for half a second more."""
+    assert Node.from_json({**FILE, "ttl": ttl}).ttl == ttl
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        pytest.param("2026-11-22T10:00:00Z", 0, id="none"),
+        pytest.param("2026-11-22T10:00:00.1Z", 100_000, id="1"),
+        pytest.param("2026-11-22T10:00:00.123Z", 123_000, id="3"),
+        pytest.param("2026-11-22T10:00:00.123456Z", 123_456, id="6"),
+        pytest.param("2026-11-22T10:00:00.123456789Z", 123_456, id="9"),
+    ],
+)
+def test_node_expiration_has_any_number_of_digits(text: str, micros: int) -> None:
+    """Go leaves out trailing zeros; what is finer than Python can show is cut."""
+    expiration = Node.from_json({**FILE, "expiration": text}).expiration
+    assert expiration == datetime(2026, 11, 22, 10, 0, 0, micros, tzinfo=timezone.utc)
+    assert expiration is not None
+    assert expiration.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"key": 5}, id="key"),
+        pytest.param({"value": 5}, id="value"),
+        pytest.param({"value": ["a"]}, id="value-list"),
+        pytest.param({"modifiedIndex": "5"}, id="modified"),
+        pytest.param({"modifiedIndex": True}, id="modified-bool"),
+        pytest.param({"modifiedIndex": None}, id="modified-null"),
+        pytest.param({"createdIndex": 5.0}, id="created"),
+        pytest.param({"ttl": "5"}, id="ttl"),
+        pytest.param({"ttl": False}, id="ttl-bool"),
+        pytest.param({"expiration": 5}, id="expiration"),
+        pytest.param({"expiration": "soon"}, id="expiration-text"),
+        pytest.param({"expiration": ""}, id="expiration-empty"),
+        pytest.param({"expiration": "2026-11-22T10:00:00.xZ"}, id="expiration-digits"),
+        pytest.param({"expiration": "2026-13-22T10:00:00Z"}, id="expiration-month"),
+        pytest.param({"nodes": 5}, id="nodes"),
+        pytest.param({"nodes": {}}, id="nodes-object"),
+        pytest.param({"nodes": [5]}, id="child"),
+        pytest.param({"nodes": [{"key": 5}]}, id="grandchild"),
+    ],
+)
+def test_node_wrong_field_is_invalid_response(wrong: dict[str, Any]) -> None:
+    """A field of another type is noticed, and its value not shown."""
+    with pytest.raises(InvalidResponse, match=r"^a node whose ") as caught:
+        Node.from_json({**FILE, **wrong})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_node_repr_shows_no_value() -> None:
+    """A node ends up in a log sooner or later."""
+    node = Node.from_json(FILE)
+    assert repr(node) == "<Node file '/k' at index 5>"
+    listed = Node.from_json({"key": "/d", "dir": True, "nodes": [FILE]})
+    assert repr(listed) == "<Node directory '/d' at index 0>"
+
+
+def test_result_repr_shows_no_value() -> None:
+    """Nor does what holds nodes."""
+    node = Node.from_json(FILE)
+    result = Result("set", node, node, 5, None, None, None)
+    assert "hunter2" not in repr(result)
+
+
+def test_answer_repr_shows_no_body() -> None:
+    """An answer's body holds values, and its repr can end up in a traceback."""
+    shown = repr(
+        Answer(200, {"x-etcd-index": "5"}, b'{"value":"hunter2"}', "http://a:1")
+    )
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("name", ["key", "value", "modified_index", "new"])
+def test_node_can_not_be_changed(name: str) -> None:
+    """Nodes are shared by threads and caches."""
+    node = Node.from_json(FILE)
+    with pytest.raises((dataclasses.FrozenInstanceError, TypeError, AttributeError)):
+        setattr(node, name, "x")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(Node.from_json(FILE), id="node"),
+        pytest.param(
+            Result("get", Node.from_json(FILE), None, 5, 6, 7, "id"), id="res"
+        ),
+    ],
+)
+def test_model_is_hashable_and_survives_copying(model: Any) -> None:
+    """Plain data can be compared, put in a set and sent to another process."""
+    assert pickle.loads(pickle.dumps(model)) == model  # noqa: S301
+    assert copy.deepcopy(model) == model
+    assert len({model, copy.deepcopy(model)}) == 1
+
+
+def test_request_defaults_to_the_careful_choice() -> None:
+    """Who says nothing gets a request that is not sent twice."""
+    request = Request("PUT", "/v2/keys/k", lambda answer: answer)
+    assert request.resend is Resend.IF_NOT_SENT
+    assert not request.patient
+    assert request.body is None
+
+
+def test_request_repr_shows_neither_query_nor_body() -> None:
+    """Both hold values."""
+    request = Request(
+        "PUT", "/v2/keys/k?prevValue=hunter2", lambda answer: answer, b"value=hunter2"
+    )
+    assert repr(request) == "<Request PUT /v2/keys/k>"
