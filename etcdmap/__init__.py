@@ -12,16 +12,21 @@ mappings can share; `errors` tells what can go wrong.
 
 from __future__ import annotations
 
+from etcdmap.bulk import Change as Change
+from etcdmap.cache import CacheInfo as CacheInfo
 from etcdmap.client import Client as Client
-from etcdmap.client import connect as connect
+from etcdmap.codecs import Codec as Codec
+from etcdmap.connect import connect as connect
 from etcdmap.errors import Attempt as Attempt
 from etcdmap.errors import ClientClosed as ClientClosed
 from etcdmap.errors import ClusterUnavailable as ClusterUnavailable
 from etcdmap.errors import CompareFailed as CompareFailed
+from etcdmap.errors import CredentialsMissing as CredentialsMissing
 from etcdmap.errors import DeadlineExceeded as DeadlineExceeded
 from etcdmap.errors import DecodeError as DecodeError
 from etcdmap.errors import DirectoryNotEmpty as DirectoryNotEmpty
 from etcdmap.errors import EtcdMapError as EtcdMapError
+from etcdmap.errors import ExchangeFailed as ExchangeFailed
 from etcdmap.errors import InvalidKey as InvalidKey
 from etcdmap.errors import InvalidRequest as InvalidRequest
 from etcdmap.errors import InvalidResponse as InvalidResponse
@@ -42,22 +47,31 @@ from etcdmap.errors import ServerError as ServerError
 from etcdmap.errors import Unauthorized as Unauthorized
 from etcdmap.errors import V2NotEnabled as V2NotEnabled
 from etcdmap.errors import WatchExpired as WatchExpired
+from etcdmap.flat import FlatView as FlatView
 from etcdmap.keys import KeysAPI as KeysAPI
 from etcdmap.mapping import EtcdMapping as EtcdMapping
 from etcdmap.models import Node as Node
 from etcdmap.models import Result as Result
+from etcdmap.nodes import Snapshot as Snapshot
+from etcdmap.nodes import UnreadableName as UnreadableName
 
 __all__ = [
     "Attempt",
+    "CacheInfo",
+    "Change",
     "Client",
     "ClientClosed",
     "ClusterUnavailable",
+    "Codec",
     "CompareFailed",
+    "CredentialsMissing",
     "DeadlineExceeded",
     "DecodeError",
     "DirectoryNotEmpty",
     "EtcdMapError",
     "EtcdMapping",
+    "ExchangeFailed",
+    "FlatView",
     "InvalidKey",
     "InvalidRequest",
     "InvalidResponse",
@@ -78,7 +92,9 @@ __all__ = [
     "Result",
     "RootReadOnly",
     "ServerError",
+    "Snapshot",
     "Unauthorized",
+    "UnreadableName",
     "V2NotEnabled",
     "WatchExpired",
     "connect",

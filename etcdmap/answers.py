@@ -33,6 +33,8 @@ def guarded(read: Callable[[str, Answer], T], key: str, answer: Answer) -> T:
         if isinstance(error, InvalidResponse) and not error.endpoint:
             raise _strange(answer, str(error)) from error
         raise
+    except RecursionError as error:
+        raise LimitExceeded("the subtree is nested too deeply to be read") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise _strange(answer, "JSON of another shape than etcd's") from error
 
@@ -61,8 +63,6 @@ def _json(answer: Answer) -> Any:
     except ValueError as error:
         what = "an empty body" if not answer.body else "something that is not JSON"
         raise _strange(answer, what) from error
-    except RecursionError as error:
-        raise LimitExceeded("the subtree is nested too deeply to be read") from error
 
 
 def result_of(key: str, answer: Answer) -> Result:
@@ -91,7 +91,9 @@ def _node(payload: Mapping[str, Any], name: str) -> Node | None:
 
 def _header_number(answer: Answer, name: str) -> int | None:
     text = answer.headers.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    # 20 digits are more than etcd's 64 bits take; Python refuses above 4,300.
+    usable = text.isascii() and text.isdigit() and len(text) <= 20
+    return int(text) if usable else None
 
 
 def presence(key: str, answer: Answer) -> bool | None:

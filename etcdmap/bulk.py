@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from etcdmap import plan
+from etcdmap import plan, sending
 from etcdmap.errors import InvalidKey, NotADirectory, PrefixRequired
 from etcdmap.handle import NOT_A_DIRECTORY
-from etcdmap.paths import writable
-from etcdmap.reading import plain_mapping
-from etcdmap.tree import Directory, File
+from etcdmap.nodes import Directory, File
+from etcdmap.plan import Delete, MakeDirectory, Plan, Put
+from etcdmap.sending import Progress
+from etcdmap.views import plain_mapping
 from etcdmap.writing import Writing
 
 B = TypeVar("B", bound="BulkWriting")
 
+_ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
+
+
+class Change(NamedTuple):
+    """One difference that `assign` found: what is done to which key.
+
+    Attributes:
+        action: ``"set"``, ``"delete"`` or ``"make_directory"``.
+        key: the path relative to the mapping's prefix, as stored.
+    """
+
+    action: str
+    key: str
+
 
 class BulkWriting(Writing):
     """Writes of many keys: checked whole, planned from one listing, then sent."""
-
-    # --- writing many keys
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many keys, as ``m[key] = value`` for each of them.
@@ -32,64 +45,104 @@ class BulkWriting(Writing):
 
         Raises:
             InvalidKey: a key can't be written, or lies below another one.
+            NotADirectory: a file stands on the way.
             PartialWrite: some keys failed; says which, and what is done.
 
         Cost: 1 listing, and 1 request for each value; a mapping costs its
         differences.  Atomic: per key.
         """
         self._check_writable()
-        values = plain_mapping(other) if isinstance(other, Mapping) else dict(other)
-        values.update(kwargs)
-        if not values:
+        values = _as_mapping(other)
+        wanted = self._encode_all({**values, **kwargs})
+        if not wanted:
             return
-        wanted = self._encode_all(values)
         deep = any("/" in k or isinstance(v, dict) for k, v in wanted.items())
         current = self._listing(recursive=deep)
-        steps: list[plan.Step] = []
-        for key, encoded in wanted.items():
-            node = self._node_in(current, key)
-            steps += self._steps_to_set(f"{self._root}/{key}", encoded, node)
-        plan.run(self._tree, steps)
+        todo = Plan()
+        for name, encoded in wanted.items():
+            path, node = f"{self._root}/{name}", self._node_in(current, name)
+            if isinstance(encoded, str):
+                # Written even if it is there already, as by m[k] = v.
+                plan.overwrite(todo, path, encoded, node)
+            else:
+                plan.become(todo, path, encoded, node)
+        sending.carry_out(self._tree, todo)
 
     def __ior__(self: B, other: Any) -> B:  # type: ignore[override,misc]
         """Update from a mapping or pairs.  Cost: as `update`."""
         self.update(other)
         return self
 
-    def _encode_all(self, values: Mapping[str, Any]) -> dict[str, plan.Encoded]:
-        wanted = {}
-        for key, value in values.items():
-            path = writable(self._root, key)
-            wanted[key] = plan.encode(path, plain_mapping(value), self._encode)
-        for key in wanted:
-            above = key
-            while "/" in above:
-                above = above.rpartition("/")[0]
-                if above in wanted:
-                    raise InvalidKey(f"{key!r} lies below {above!r}: nest them instead")
-        return wanted
+    def merge(
+        self,
+        other: Any,
+        *,
+        ttl: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Put a nested mapping over this one, deeply: keep what it does not name.
 
-    def _node_in(self, directory: Directory, key: str) -> File | Directory | None:
-        node: File | Directory | None = directory
-        for name in key.split("/"):
-            if isinstance(node, File):
-                raise NotADirectory(
-                    "a file stands on the way",
-                    code=NOT_A_DIRECTORY,
-                    key=f"{self._root}/{key}",
-                )
-            if node is None:
-                return None
-            node = node.children.get(name)
-        return node
+        Args:
+            other: a mapping, or pairs.
+            ttl: seconds until each value written expires; all are then written.
+            progress: called with the number of requests done and of all.
 
-    def _steps_to_set(
-        self, path: str, encoded: plan.Encoded, node: File | Directory | None
-    ) -> list[plan.Step]:
-        # A value is written even if it is there already, as by m[k] = v.
-        if isinstance(encoded, str) and isinstance(node, File):
-            return [plan.Put(path, encoded)]
-        return plan.differences(path, encoded, node)
+        Raises:
+            InvalidKey: a key can't be written, or lies below another one.
+            NotADirectory: a file stands on the way of a path key.
+            PartialWrite: some keys failed; says which, and what is done.
+
+        Cost: 1 listing of the subtree, and 1 request for each difference.
+        Atomic: per key.
+        """
+        self._check_writable()
+        wanted = self._encode_all(_as_mapping(other))
+        if not wanted:
+            return
+        current = self._listing(recursive=True)
+        todo = Plan()
+        for name, encoded in wanted.items():
+            path, node = f"{self._root}/{name}", self._node_in(current, name)
+            plan.merge(todo, path, encoded, node, ttl)
+        sending.carry_out(self._tree, todo, progress)
+
+    def assign(
+        self,
+        other: Any,
+        *,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Change]:
+        """Make the subtree equal to a nested mapping; tell what changed.
+
+        Only what differs is written or deleted, compared as text; that a value
+        expires is a difference.
+
+        Args:
+            other: a mapping, or pairs; its keys are one segment each.
+            dry_run: only tell what would change.
+            progress: called with the number of requests done and of all.
+
+        Raises:
+            PrefixRequired: the mapping was made without a prefix, so this would
+                replace the whole cluster's keys.
+            InvalidKey: a key can't be written.
+            PartialWrite: some keys failed; says which, and what is done.
+
+        Cost: 1 listing of the subtree, and 1 request for each difference.
+        Atomic: per key.
+        """
+        self._check_writable()
+        self._check_prefix("assign() would replace the keys of the whole cluster")
+        wanted = self._encode(self._root, _as_mapping(other))
+        current = self._listing(recursive=True)
+        todo = Plan()
+        # The directory itself stays, also when it has a ttl.
+        plan.become(todo, self._root, wanted, current._replace(ttl=None))
+        if not dry_run:
+            sending.carry_out(self._tree, todo, progress)
+        start = len(self._root) + 1
+        return [Change(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
 
     def clear(self) -> None:
         """Delete all keys; the directory itself stays.
@@ -102,10 +155,47 @@ class BulkWriting(Writing):
         Cost: 1 listing, and 1 request for each key.  Atomic: no.
         """
         self._check_writable()
+        self._check_prefix("clear() would empty the whole cluster")
+        todo = Plan()
+        for _, name in self._keys_and_names(self._listing()):
+            todo.leftovers.append(Delete(f"{self._root}/{name}"))
+        sending.carry_out(self._tree, todo)
+
+    def _check_prefix(self, what: str) -> None:
         if self._whole_cluster:
             raise PrefixRequired(
-                "clear() would empty the whole cluster; make the mapping with a "
-                "prefix (prefix='/' if that is what you want)"
+                f"{what}; make the mapping with a prefix (prefix='/' if that is what "
+                "you want)"
             )
-        names = sorted(self._listing().children)
-        plan.run(self._tree, [plan.Delete(f"{self._root}/{name}") for name in names])
+
+    def _encode_all(self, values: Mapping[str, Any]) -> dict[str, plan.Encoded]:
+        """Check and encode top-level keys, which may be paths, and their values."""
+        wanted = {}
+        for key, value in values.items():
+            path = self._naming.writable(self._root, key)
+            wanted[path[len(self._root) + 1 :]] = self._encode(
+                path, plain_mapping(value)
+            )
+        for below, above in plan.overlapping(wanted):
+            raise InvalidKey(f"{below!r} lies below {above!r}: nest them instead")
+        return wanted
+
+    def _node_in(self, directory: Directory, name: str) -> File | Directory | None:
+        """Find the node of a relative path in a listing."""
+        node: File | Directory | None = directory
+        for part in name.split("/"):
+            if isinstance(node, File):
+                raise NotADirectory(
+                    "a file stands on the way",
+                    code=NOT_A_DIRECTORY,
+                    key=f"{self._root}/{name}",
+                )
+            if node is None:
+                return None
+            node = node.children.get(part)
+        return node
+
+
+def _as_mapping(other: Any) -> Mapping[str, Any]:
+    other = plain_mapping(other)
+    return other if isinstance(other, Mapping) else dict(other)

@@ -35,8 +35,10 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
+from etcdmap import forking
+from etcdmap.cache import ReadCache
+from etcdmap.endpoints import clean_endpoints, positive_seconds
 from etcdmap.errors import (
     Attempt,
     ClusterUnavailable,
@@ -48,12 +50,10 @@ from etcdmap.errors import (
     ServerError,
 )
 from etcdmap.models import Request, Resend
-from etcdmap.transport import DEFAULT_MAX_RESPONSE, Transport, make_transport
+from etcdmap.transport import Transport
 
 T = TypeVar("T")
 
-#: What etcd itself uses when it is started without ``--listen-client-urls``.
-DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 #: A healthy cluster elects within 1 to 2 s; etcd gives up on a write after 7 s.
 DEFAULT_TIMEOUT = 5.0
 #: How long a read waits for one member while others could be asked; doubles
@@ -83,9 +83,12 @@ class Client:
         transport: carries the exchanges; closed with the client.
         timeout: deadline of one call, seconds, all attempts included.
         shuffle: whether to spread clients over the endpoints by chance.
+        cache: kept for the layers above, which share it; None for none.
         clock: gives the time in seconds; for tests.
         sleep: waits for some seconds; for tests.
         rng: the source of chance; for tests.
+        recipe: how to make such a client again, as ``__reduce__`` gives it; None
+            makes it impossible to pickle.
 
     Threads: share one client freely.  A forked child may go on using it.
     """
@@ -97,9 +100,11 @@ class Client:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         shuffle: bool = True,
+        cache: ReadCache | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
+        recipe: tuple[Any, ...] | None = None,
     ) -> None:
         self.timeout = positive_seconds("timeout", timeout)
         self._rng = rng or random.Random()
@@ -107,9 +112,16 @@ class Client:
         if shuffle:
             known = tuple(self._rng.sample(known, len(known)))
         self._state = _State(known, known[0])
+        self.cache = cache
+        self._recipe = recipe
         self._transport = transport
         self._clock = clock
         self._sleep = sleep
+        self.after_fork()
+        forking.register(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock: a thread that is not here may hold it."""
         self._lock = threading.Lock()
 
     @property
@@ -140,6 +152,8 @@ class Client:
         """
         if timeout is None:
             timeout = self.timeout
+        else:
+            timeout = positive_seconds("timeout", timeout)
         result: T = _Call(self, self._state, request, timeout).run()
         return result
 
@@ -162,6 +176,14 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {list(self.endpoints)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._recipe is None:
+            raise TypeError(
+                "a client with a session or transport of your own can't be pickled; "
+                "make the mapping in the process that uses it"
+            )
+        return self._recipe
 
     def _pin(self, endpoint: str) -> None:
         with self._lock:
@@ -291,90 +313,3 @@ def _is_lasting(error: Exception) -> bool:
     if isinstance(error, InvalidResponse):
         return error.refused or error.status < 500  # not a gateway's bad moment
     return isinstance(error, ExchangeFailed) and error.lasting
-
-
-def connect(
-    endpoints: str | Iterable[str],
-    *,
-    timeout: float = DEFAULT_TIMEOUT,
-    connect_timeout: float = 1.0,
-    username: str | None = None,
-    password: str | None = None,
-    verify: bool | str = True,
-    cert: str | tuple[str, str] | None = None,
-    session: Any = None,
-    shuffle: bool = True,
-    max_response: int = DEFAULT_MAX_RESPONSE,
-) -> Client:
-    """Make a client for a cluster; nothing is sent yet.
-
-    Args:
-        endpoints: client URLs of one or more members.
-        timeout: deadline of one call, seconds, all attempts included.
-        connect_timeout: seconds to wait for one connection.
-        username: for v2 auth (HTTP basic auth).
-        password: goes with it.
-        verify: whether to verify TLS certificates, or the path of a CA bundle.
-        cert: path of a client certificate, or a pair (certificate, key).
-        session: a `requests.Session` of yours; its proxies, hooks, adapters,
-            auth and TLS settings then apply.
-        shuffle: whether to spread clients over the endpoints by chance.
-        max_response: limit for one answer, bytes.
-    """
-    transport = make_transport(
-        connect_timeout=positive_seconds("connect_timeout", connect_timeout),
-        username=username,
-        password=password,
-        verify=verify,
-        cert=cert,
-        session=session,
-        max_response=max_response,
-    )
-    return Client(endpoints, transport, timeout=timeout, shuffle=shuffle)
-
-
-def positive_seconds(name: str, value: float) -> float:
-    """Check a duration in seconds.
-
-    Raises:
-        TypeError: it is no number.
-        ValueError: it is not above zero, or not finite.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number of seconds, not {type(value).__name__}")
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be above 0 and finite, not {value!r}")
-    return float(value)
-
-
-def clean_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:
-    """Check endpoints and spell each as scheme, host and port.
-
-    Raises:
-        TypeError: an endpoint is no ``str``.
-        ValueError: there is none, or one is not ``http(s)://host:port``.
-    """
-    given = [endpoints] if isinstance(endpoints, str) else list(endpoints)
-    known = tuple(dict.fromkeys(_clean_endpoint(endpoint) for endpoint in given))
-    if not known:
-        raise ValueError("give at least one endpoint, like 'http://127.0.0.1:2379'")
-    return known
-
-
-def _clean_endpoint(endpoint: str) -> str:
-    if not isinstance(endpoint, str):
-        raise TypeError(f"an endpoint is a str, not {type(endpoint).__name__}")
-    parts = urlsplit(endpoint)
-    if "@" in parts.netloc:
-        # Not shown: it holds a password.
-        raise ValueError("an endpoint can't hold credentials; pass username, password")
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    usable = parts.scheme in ("http", "https") and parts.hostname and port != -1
-    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(
-            f"{endpoint!r} is no endpoint; one looks like 'http://127.0.0.1:2379'"
-        )
-    return f"{parts.scheme}://{parts.netloc}"

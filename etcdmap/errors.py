@@ -21,6 +21,7 @@
       PrefixRequired (ValueError) would have emptied the whole cluster
       ReadOnly (TypeError)        a write on a read-only mapping
       ClientClosed (RuntimeError) used after ``close()``
+      CredentialsMissing          unpickled where the password is not known
       LocalClusterError           no etcd binary, or a member did not start
 
 Arguments of the wrong type or range raise Python's own ``TypeError`` and
@@ -349,6 +350,10 @@ class PrefixRequired(EtcdMapError, ValueError):
 
 class ReadOnly(EtcdMapError, TypeError):
     """A write on a read-only mapping; nothing was sent."""
+
+
+class CredentialsMissing(EtcdMapError):
+    """A mapping was unpickled where its username and password are not known."""
 
 
 class ClientClosed(EtcdMapError, RuntimeError):

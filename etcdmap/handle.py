@@ -5,12 +5,16 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, TypeVar
 
+from etcdmap import plan
+from etcdmap.cache import CacheInfo
 from etcdmap.client import Client
 from etcdmap.codecs import Codec, encode_text, get_codec
+from etcdmap.endpoints import positive_seconds
 from etcdmap.errors import KeyNotFound, NotADirectory, ReadOnly
 from etcdmap.keys import KeysAPI
-from etcdmap.paths import clean_prefix, readable, writable
-from etcdmap.tree import Directory, File, Tree, V2Tree, decode_node
+from etcdmap.nodes import Directory, File, decode_node
+from etcdmap.paths import ESCAPED, PLAIN, Naming, clean_prefix
+from etcdmap.tree import Tree, V2Tree
 
 H = TypeVar("H", bound="Handle")
 
@@ -25,18 +29,31 @@ class Handle:
     closes the client.  Sends no request of its own.
     """
 
-    def __init__(
+    # All of it is shared with sub-mappings and views, but for root and owner.
+    _client: Client
+    _tree: Tree
+    _codec: Codec
+    _naming: Naming
+    _root: str
+    _whole_cluster: bool
+    _owner: bool
+    _readonly: bool
+
+    def _stand_on(
         self,
         client: Client,
         prefix: str | None,
         *,
         owner: bool,
         codec: str | Codec,
+        consistency: str,
+        escape_keys: bool,
         readonly: bool,
     ) -> None:
         self._client = client
-        self._tree: Tree = V2Tree(KeysAPI(client))
+        self._tree = V2Tree(KeysAPI(client), consistency)
         self._codec = get_codec(codec)
+        self._naming = ESCAPED if escape_keys else PLAIN
         self._root = clean_prefix("" if prefix is None else prefix)
         self._whole_cluster = prefix is None
         self._owner = owner
@@ -70,21 +87,63 @@ class Handle:
 
         Cost: no request.
         """
-        return self._sub(writable(self._root, key))
+        return self._sub(self._naming.writable(self._root, key))
+
+    def using(
+        self: H,
+        *,
+        consistency: str | None = None,
+        timeout: float | None = None,
+        codec: str | Codec | None = None,
+    ) -> H:
+        """Give the same mapping with other options.
+
+        Args:
+            consistency: ``"session"`` (the default of a mapping): reads are
+                answered by the member in use, or from the cache.
+                ``"linearizable"``: the cluster agrees on each read, which costs
+                a round of raft and passes the cache by.  ``"any"``: whatever
+                the member in use says.
+            timeout: deadline of each request, seconds.
+            codec: as for `EtcdMapping`.
+
+        Cost: no request.
+        """
+        view = self._share(self._root)
+        view._whole_cluster = self._whole_cluster
+        if codec is not None:
+            view._codec = get_codec(codec)
+        if timeout is not None:
+            timeout = positive_seconds("timeout", timeout)
+        view._tree = self._tree.using(consistency=consistency, timeout=timeout)
+        return view
 
     def _sub(self: H, path: str) -> H:
-        # A copy, not a new one: a subclass may have any constructor.
-        child = object.__new__(type(self))
-        child.__dict__.update(self.__dict__)
-        child._root = path
+        child = self._share(path)
         child._whole_cluster = False
-        child._owner = False
         return child
+
+    def _share(self: H, path: str) -> H:
+        # A copy, not a new one: a subclass may have any constructor.
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._root = path
+        other._owner = False
+        return other
+
+    def cache_info(self) -> CacheInfo | None:
+        """Tell what the client's cache did; None if it has none."""
+        return None if self._client.cache is None else self._client.cache.info()
+
+    def cache_clear(self) -> None:
+        """Forget what the client's cache holds."""
+        if self._client.cache is not None:
+            self._client.cache.clear()
 
     def close(self) -> None:
         """Close the connections, if this mapping made the client.
 
-        Sub-mappings share the client and leave it open.
+        Sub-mappings and views share the client and leave it open.
         """
         if self._owner:
             self._client.close()
@@ -102,6 +161,11 @@ class Handle:
         """Close the mapping."""
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what is pickled: no credentials, no connections, no cached values."""
+        # Whoever unpickles it gets a client of its own to close.
+        return {**self.__dict__, "_owner": True}
+
     def __repr__(self) -> str:
         """Show prefix and endpoints; sends no request."""
         endpoints = list(self._client.endpoints)
@@ -111,16 +175,25 @@ class Handle:
 
     def _readable(self, key: object) -> str:
         """Give the path of a key; KeyNotFound if no node can have it."""
-        path = readable(self._root, key)
+        path = self._naming.readable(self._root, key)
         if path is None:
             raise absent(key)
         return path
+
+    def _writable(self, key: object) -> str:
+        """Give the path of a key that is to be written; refuse bad ones."""
+        self._check_writable()
+        return self._naming.writable(self._root, key)
 
     def _check_writable(self) -> None:
         if self._readonly:
             raise ReadOnly("this mapping is read-only; nothing was sent")
 
-    def _encode(self, value: Any) -> str:
+    def _encode(self, path: str, value: Any) -> plan.Encoded:
+        """Check and encode a value or a whole mapping, before any request."""
+        return plan.encode(path, value, self._encode_text, self._naming)
+
+    def _encode_text(self, value: Any) -> str:
         return encode_text(self._codec, value)
 
     def _value(self, path: str, node: File | Directory) -> Any:
@@ -134,9 +207,16 @@ class Handle:
         if isinstance(node, File):
             return decode_node(path, node.text, self._codec.decode)
         return {
-            name: self._plain(f"{path}/{name}", node.children[name])
-            for name in sorted(node.children)
+            key: self._plain(f"{path}/{name}", node.children[name])
+            for key, name in self._keys_and_names(node)
         }
+
+    def _keys_and_names(self, directory: Directory) -> list[tuple[str, str]]:
+        """Give the keys of a directory and the names behind them, sorted by key."""
+        if self._naming is PLAIN:
+            return [(name, name) for name in sorted(directory.children)]
+        keys = [(self._naming.key(name), name) for name in directory.children]
+        return sorted((key, name) for key, name in keys if key is not None)
 
     def _not_a_directory(self) -> NotADirectory:
         return NotADirectory(

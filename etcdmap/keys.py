@@ -20,7 +20,7 @@ from etcdmap.answers import guarded, presence, presence_from_body, result_of
 from etcdmap.client import Client
 from etcdmap.errors import LimitExceeded
 from etcdmap.models import Answer, Request, Resend, Result
-from etcdmap.paths import MAX_BODY, check_path, quote_path
+from etcdmap.paths import MAX_BODY, MAX_TARGET, check_path, quote_path
 
 T = TypeVar("T")
 
@@ -142,15 +142,16 @@ class KeysAPI:
             no_value_on_success: leave the node out of the answer.
             timeout: deadline of this call, seconds.
         """
+        _check_conditions(prev_value, prev_index)
         query = spell_query(
             dir=dir,
             prevExist=prev_exist,
+            prevIndex=prev_index,
             noValueOnSuccess=no_value_on_success,
-            **_conditions(prev_value, prev_index),
         )
         if value is None and not (dir or refresh):
             raise TypeError("set() needs a value, or dir=True, or refresh=True")
-        form = spell_form(value, ttl, refresh=refresh)
+        form = spell_form(value, ttl, refresh=refresh, prev_value=prev_value)
         return self._write("PUT", key, query, form, timeout)
 
     def create(
@@ -249,9 +250,10 @@ class KeysAPI:
             prev_index: as in `set`; on a directory 102.
             timeout: deadline of this call, seconds.
         """
+        _check_conditions(prev_value, prev_index)
         # etcd ignores the body of a DELETE: a condition there is no condition.
         query = spell_query(
-            dir=dir, recursive=recursive, **_conditions(prev_value, prev_index)
+            dir=dir, recursive=recursive, prevValue=prev_value, prevIndex=prev_index
         )
         return self._write("DELETE", key, query, None, timeout)
 
@@ -286,11 +288,10 @@ class KeysAPI:
         `read` gets the key and the answer, and runs within the attempt: what it
         finds wrong with the answer makes the client ask another endpoint.
         """
-        check_path(key)
         return self.client.send(
             Request(
                 method,
-                f"/v2/keys{quote_path(key)}{query}",
+                _target(key, query),
                 partial(guarded, read, key),
                 resend=Resend.ALWAYS,
                 patient=patient,
@@ -310,22 +311,34 @@ class KeysAPI:
         timeout: float | None = None,
     ) -> T:
         """Send a write and give what `read` made of the answer."""
-        check_path(key)
-        return self.client.send(
-            Request(
-                method,
-                f"/v2/keys{quote_path(key)}{query}",
-                partial(guarded, read, key),
-                None if form is None else form.encode("ascii"),
-                key=key,
-            ),
-            timeout=timeout,
+        request = Request(
+            method,
+            _target(key, query),
+            partial(guarded, read, key),
+            None if form is None else form.encode("ascii"),
+            key=key,
         )
+        try:
+            return self.client.send(request, timeout=timeout)
+        finally:
+            # Whatever came of it.  A POST makes a node that nobody can have read.
+            if self.client.cache is not None and method != "POST":
+                self.client.cache.invalidate(key)
 
     def _write(
         self, method: str, key: str, query: str, form: str | None, timeout: float | None
     ) -> Result:
         return self.store(method, key, query, form, result_of, timeout=timeout)
+
+
+def _target(key: str, query: str) -> str:
+    check_path(key)
+    target = f"/v2/keys{quote_path(key)}{query}"
+    if len(target) > MAX_TARGET + 1000:
+        raise LimitExceeded(
+            f"a request of {len(target)} bytes without its body; etcd takes about 1 MiB"
+        )
+    return target
 
 
 # --- parameters ------------------------------------------------------------
@@ -347,15 +360,12 @@ def _spell(value: str | int | bool) -> str:
     return quote(str(value), safe="")
 
 
-def _conditions(
-    prev_value: str | None, prev_index: int | None
-) -> dict[str, str | int | None]:
+def _check_conditions(prev_value: str | None, prev_index: int | None) -> None:
     # etcd takes prevIndex=0 for "no condition" and refuses an empty prevValue.
     if prev_index is not None and prev_index < 1:
         raise ValueError("prev_index starts at 1; etcd takes 0 for no condition")
     if prev_value == "":
         raise ValueError("etcd can't compare with an empty value; use prev_index")
-    return {"prevValue": prev_value, "prevIndex": prev_index}
 
 
 def _need_condition(prev_value: str | None, prev_index: int | None) -> None:
@@ -379,15 +389,28 @@ def whole_seconds(ttl: float) -> int:
     return math.ceil(ttl)
 
 
-def spell_form(value: str | None, ttl: float | None, *, refresh: bool = False) -> str:
+def spell_form(
+    value: str | None,
+    ttl: float | None,
+    *,
+    refresh: bool = False,
+    prev_value: str | None = None,
+) -> str:
     """Spell the form of a PUT or POST.
 
     Always with a value where there is one to store: etcd stores an empty text
-    if the parameter is missing.
+    if the parameter is missing.  A value to compare with stands here too, and
+    not in the query: URLs end up in logs.
+
+    Raises:
+        TypeError: a value is no `str`.
+        LimitExceeded: it is longer than etcd takes.
     """
     parts = []
     if value is not None:
-        parts.append("value=" + quote_plus(value))
+        parts.append("value=" + _spell_text(value))
+    if prev_value is not None:
+        parts.append("prevValue=" + _spell_text(prev_value))
     if refresh:
         parts.append("refresh=true")
     if ttl is not None:
@@ -398,3 +421,9 @@ def spell_form(value: str | None, ttl: float | None, *, refresh: bool = False) -
             f"a value of {len(form)} bytes in percent-encoding; etcd takes {MAX_BODY}"
         )
     return form
+
+
+def _spell_text(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a value is a str here, not {type(value).__name__}")
+    return quote_plus(value)

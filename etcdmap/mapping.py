@@ -1,18 +1,24 @@
 """`EtcdMapping`: a nested dict whose data lives in etcd.
 
 What it can do is in the modules it is put together from: `handle` (what it
-stands on), `reading`, `writing` (one key), `bulk` (many keys).
+stands on), `reading`, `writing` (one key), `bulk` (many keys), `flat`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from etcdmap.bulk import BulkWriting
-from etcdmap.client import DEFAULT_ENDPOINT, DEFAULT_TIMEOUT, Client, connect
+from etcdmap.client import Client
 from etcdmap.codecs import Codec
-from etcdmap.transport import DEFAULT_MAX_RESPONSE
+from etcdmap.connect import URL, connect, parse_url
+from etcdmap.flat import FlatView
+from etcdmap.paths import PLAIN
+
+M = TypeVar("M", bound="EtcdMapping")
+T = TypeVar("T")
 
 
 class EtcdMapping(BulkWriting):
@@ -20,34 +26,34 @@ class EtcdMapping(BulkWriting):
 
     A mapping assigned to a key becomes a directory, everything else a file
     whose text the codec makes.  ``m["a"]["b"]`` and ``m["a/b"]`` are the same
-    node.  Nothing is kept in memory: each operation asks etcd, and its cost in
-    requests is in its docstring.
+    node.  Nothing is kept in memory but for the read cache, if there is one:
+    each operation asks etcd, and its cost in requests is in its docstring.
 
     Args:
         endpoints: client URLs of one or more members of one cluster; None for
-            ``http://127.0.0.1:2379``.
+            what the environment variable ``ETCDMAP_URL`` says (see `from_url`;
+            arguments given here count more), else ``http://127.0.0.1:2379``.
         prefix: the directory to stand on, like ``"/app"``.  It need not exist:
             the first write makes it.  None is the root of the whole cluster,
-            and then `clear` refuses to work.
-        client: a client to share, instead of endpoints and the options below;
-            closing the mapping leaves it open.
-        codec: how values are stored: ``"auto"``, ``"json"``, ``"text"``, or an
-            object with ``encode(value) -> str`` and ``decode(str) -> value``.
+            and then `clear` and `assign` refuse to work.
+        client: a client to share, instead of endpoints and the options of
+            `connect`; closing the mapping leaves it open.
+        codec: how values are stored: ``"auto"`` (None), ``"json"``, ``"text"``,
+            or an object with ``encode(value) -> str`` and ``decode(str) -> value``.
         readonly: whether every write raises `ReadOnly` before any request.
-        timeout: see `etcdmap.connect`, as for all that follow.
-        connect_timeout: ...
-        username: ...
-        password: ...
-        verify: ...
-        cert: ...
-        session: ...
-        shuffle: ...
-        max_response: ...
+        escape_keys: whether every `str` is one segment: ``/``, a leading ``_``,
+            the empty key and control characters are stored as percent escapes.
+            Then ``m["a/b"]`` is one key, and does not walk the tree.
+        consistency: what reads promise, see `using`; None for ``"session"``.
+        **options: those of `connect`: ``timeout``, ``username``, ``password``,
+            ``verify``, ``cert``, ``session``, ``cache_ttl`` and more.
 
     Raises (every method that sends a request): what `Client.send` raises.  An
     outage is never a KeyError, so `get` and ``in`` don't hide one.
 
-    Threads: share one mapping freely.
+    Threads: share one mapping freely.  A forked child may go on using it.  A
+    pickled one connects anew, with the credentials of its environment
+    (``ETCDMAP_USERNAME``, ``ETCDMAP_PASSWORD``).
     """
 
     def __init__(
@@ -56,32 +62,69 @@ class EtcdMapping(BulkWriting):
         prefix: str | None = None,
         *,
         client: Client | None = None,
-        codec: str | Codec = "auto",
-        readonly: bool = False,
-        timeout: float = DEFAULT_TIMEOUT,
-        connect_timeout: float = 1.0,
-        username: str | None = None,
-        password: str | None = None,
-        verify: bool | str = True,
-        cert: str | tuple[str, str] | None = None,
-        session: Any = None,
-        shuffle: bool = True,
-        max_response: int = DEFAULT_MAX_RESPONSE,
+        codec: str | Codec | None = None,
+        readonly: bool | None = None,
+        escape_keys: bool | None = None,
+        consistency: str | None = None,
+        **options: Any,
     ) -> None:
-        if client is not None and endpoints is not None:
-            raise TypeError("give endpoints or client, not both")
         owner = client is None
         if client is None:
-            client = connect(
-                DEFAULT_ENDPOINT if endpoints is None else endpoints,
-                timeout=timeout,
-                connect_timeout=connect_timeout,
-                username=username,
-                password=password,
-                verify=verify,
-                cert=cert,
-                session=session,
-                shuffle=shuffle,
-                max_response=max_response,
-            )
-        super().__init__(client, prefix, owner=owner, codec=codec, readonly=readonly)
+            found = _environment() if endpoints is None else {}
+            endpoints = found.pop("endpoints", endpoints)
+            # What is given here counts more than the environment.
+            prefix = _first(prefix, found.pop("prefix", None))
+            codec = _first(codec, found.pop("codec", None))
+            readonly = _first(readonly, found.pop("readonly", None))
+            escape_keys = _first(escape_keys, found.pop("escape_keys", None))
+            consistency = _first(consistency, found.pop("consistency", None))
+            client = connect(endpoints, **{**found, **options})
+        elif endpoints is not None or options:
+            raise TypeError("with client=, give neither endpoints nor its options")
+        self._stand_on(
+            client,
+            prefix,
+            owner=owner,
+            codec="auto" if codec is None else codec,
+            consistency="session" if consistency is None else consistency,
+            escape_keys=bool(escape_keys),
+            readonly=bool(readonly),
+        )
+
+    @classmethod
+    def from_url(cls: type[M], url: str, **options: Any) -> M:
+        """Make a mapping from ``etcd://user:pw@h1:2379,h2:2379/app?codec=text``.
+
+        Args:
+            url: ``etcds://`` stands for TLS; a missing port for 2379; the path
+                is the prefix; the query takes the options that are texts,
+                numbers, or true or false.
+            **options: as for `EtcdMapping`; they count more than the URL.
+
+        Raises:
+            ValueError: it is no such URL; the message does not show it.
+        """
+        return cls(**{**parse_url(url), **options})
+
+    @property
+    def flat(self) -> FlatView:
+        """The subtree as one mapping of relative path -> value.
+
+        With `escape_keys`, paths are those of the names as stored.
+
+        Cost: no request.
+        """
+        view = object.__new__(FlatView)
+        view.__dict__.update(self.__dict__)
+        view._naming = PLAIN
+        view._owner = False
+        return view
+
+
+def _environment() -> dict[str, Any]:
+    url = os.environ.get(URL)
+    return parse_url(url) if url else {}
+
+
+def _first(given: T | None, otherwise: T | None) -> T | None:
+    return otherwise if given is None else given

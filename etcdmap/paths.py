@@ -14,9 +14,10 @@ Nothing in this module does I/O.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from etcdmap.errors import InvalidKey, LimitExceeded
 
@@ -29,10 +30,17 @@ MAX_TARGET = 1_000_000
 #: Go's form parser takes bodies up to 10 MiB, counted after percent-encoding.
 MAX_BODY = 10 * 1024 * 1024
 
+#: What etcd shows for bytes in a name that are not UTF-8.  A name that holds it
+#: can't be told from such bytes, and asking for those by this name finds nothing.
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+
 # Paths that are shorter can't break a limit: 200 levels take 400 characters.
 _ALWAYS_FINE = 2 * MAX_DEPTH
 # Longer keys are checked anew each time, so that the caches stay small.
 _CACHED_LENGTH = 512
+
+# Control characters are those of the category Cc.
+_TO_ESCAPE = re.compile("[%/\x00-\x1f\x7f-\x9f\ufffd]")
 
 
 def why_impossible(key: str) -> str | None:
@@ -51,6 +59,8 @@ def _find_fault(key: str, hidden_too: bool = False) -> str | None:
         fault = _segment_fault(segment, hidden_too)
         if fault is not None:
             return fault
+    if not hidden_too and UNREADABLE in key:
+        return "U+FFFD stands for bytes that are not UTF-8"
     try:
         key.encode()
     except UnicodeEncodeError:
@@ -84,45 +94,6 @@ def _control_fault(key: str) -> str | None:
     if key.isprintable() or all(unicodedata.category(c) != "Cc" for c in key):
         return None
     return "it holds a control character"
-
-
-def readable(directory: str, key: object) -> str | None:
-    """Give the path of `key` below `directory`, or None if none can exist."""
-    if not isinstance(key, str) or why_impossible(key) is not None:
-        return None
-    path = f"{directory}/{key}"
-    if len(path) > _ALWAYS_FINE and _over_limit(path) is not None:
-        return None
-    return path
-
-
-def writable(directory: str, key: object) -> str:
-    """Give the path of `key` below `directory`, for a write.
-
-    Raises:
-        TypeError: the key is no ``str``.
-        InvalidKey: no node can have this key, or none should.
-        LimitExceeded: it is too deep or too long for etcd.
-    """
-    if not isinstance(key, str):
-        raise TypeError(f"keys are str, not {type(key).__name__}")
-    path = f"{directory}/{key}"
-    fault = why_not_new(key)
-    if fault is not None:
-        raise InvalidKey(f"{_shown(path)!r} can't be a key: {fault}")
-    check_limits(path)
-    return path
-
-
-def writable_name(directory: str, name: object) -> str:
-    """Like `writable`, for a key inside a mapping value: one segment only."""
-    path = writable(directory, name)
-    if "/" in path[len(directory) + 1 :]:
-        raise InvalidKey(
-            f"{_shown(path)!r} can't be a key: inside a mapping value every key is "
-            "one segment, without '/'; nest a mapping instead"
-        )
-    return path
 
 
 def check_limits(path: str) -> None:
@@ -203,3 +174,121 @@ _quote_cached = lru_cache(maxsize=4096)(quote)
 def name_of(path: str) -> str:
     """Give the last segment of a path."""
     return path.rpartition("/")[2]
+
+
+class Naming:
+    """How the keys of a mapping and the names of nodes stand for each other.
+
+    Plainly: a key is a path of names.  See `EscapedNaming` for the other way.
+    """
+
+    #: Whether ``/`` in a key walks the tree.
+    paths = True
+
+    def readable(self, directory: str, key: object) -> str | None:
+        """Give the path of `key` below `directory`, or None if none can exist."""
+        if type(key) is not str:
+            key = _text_of(key)
+            if key is None:
+                return None
+        if why_impossible(key) is not None:
+            return None
+        path = f"{directory}/{key}"
+        if len(path) > _ALWAYS_FINE and _over_limit(path) is not None:
+            return None
+        return path
+
+    def writable(self, directory: str, key: object) -> str:
+        """Give the path of `key` below `directory`, for a write.
+
+        Raises:
+            TypeError: the key is no ``str``.
+            InvalidKey: no node can have this key, or none should.
+            LimitExceeded: it is too deep or too long for etcd.
+        """
+        text = _text_of(key)
+        if text is None:
+            raise TypeError(f"keys are str, not {type(key).__name__}")
+        path = f"{directory}/{text}"
+        fault = why_not_new(text)
+        if fault is not None:
+            raise InvalidKey(f"{_shown(path)!r} can't be a key: {fault}")
+        check_limits(path)
+        return path
+
+    def name_path(self, directory: str, key: object) -> str:
+        """Like `writable`, for a key inside a mapping value: one segment only."""
+        path = self.writable(directory, key)
+        if "/" in path[len(directory) + 1 :]:
+            raise InvalidKey(
+                f"{_shown(path)!r} can't be a key: inside a mapping value every key "
+                "is one segment, without '/'; nest a mapping, or use escape_keys=True"
+            )
+        return path
+
+    def key(self, name: str) -> str | None:
+        """Give the key of a node's name, or None if no key leads to it."""
+        return None if UNREADABLE in name else name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class EscapedNaming(Naming):
+    """Every `str` is one segment: what a path can't hold is percent-escaped.
+
+    Escaped are ``%`` itself, ``/``, a leading ``_``, control characters, the
+    names ``.`` and ``..``, and U+FFFD; the empty key is stored as ``%``.
+    """
+
+    paths = False
+
+    def readable(self, directory: str, key: object) -> str | None:
+        """See `Naming.readable`."""
+        text = _text_of(key)
+        return None if text is None else super().readable(directory, escape(text))
+
+    def writable(self, directory: str, key: object) -> str:
+        """See `Naming.writable`."""
+        text = _text_of(key)
+        return super().writable(directory, key if text is None else escape(text))
+
+    def name_path(self, directory: str, key: object) -> str:
+        """See `Naming.name_path`."""
+        return self.writable(directory, key)
+
+    def key(self, name: str) -> str | None:
+        """See `Naming.key`."""
+        key = unescape(name)
+        # Names that others stored, like "50%", are not how we spell any key.
+        return key if escape(key) == name else None
+
+
+PLAIN = Naming()
+ESCAPED = EscapedNaming()
+
+
+def _text_of(key: object) -> str | None:
+    """Give a key as a plain `str`, or None if it is none.
+
+    Of a subclass (an enum's member, say) the text counts, and none of its
+    methods, which could show one key to our checks and another to the URL.
+    """
+    return str.__str__(key) if isinstance(key, str) else None
+
+
+def escape(key: str) -> str:
+    """Spell any key as one segment, reversibly."""
+    if key in ("", ".", ".."):
+        return "%" + "%".join("2E" for _ in key) if key else "%"
+    spelt = _TO_ESCAPE.sub(_escape_match, key)
+    return f"%5F{spelt[1:]}" if spelt[0] == "_" else spelt
+
+
+def _escape_match(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode())
+
+
+def unescape(name: str) -> str:
+    """Undo `escape`; what `escape` never writes comes out as anything."""
+    return "" if name == "%" else unquote(name)

@@ -2,29 +2,34 @@
 
 Values are checked and encoded whole before anything is planned, so that what is
 refused is refused before the first write.  A plan holds the differences only,
-compared as encoded text: what a reader of etcd would see.
+compared as encoded text: what a reader of etcd would see.  So ``1``, ``1.0``
+and ``True`` are different, and so is a key that expires from one that does not.
 
-Nothing in this module does I/O; `run` gets the tree to write to.
+The steps of a plan stand in phases.  Within a phase no step needs another one,
+so they may be sent in any order or at the same time; a phase starts when the
+one before has ended:
+
+1. make room: delete the directories that values replace, make directories in
+   place of files;
+2. make the directory that gets a ttl;
+3. write files, make empty directories (etcd makes those on the way);
+4. delete what is left over.
+
+Nothing in this module does I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from etcdmap.errors import (
-    ClusterUnavailable,
-    DeadlineExceeded,
-    EtcdMapError,
-    KeyNotFound,
-    NotAFile,
-    PartialWrite,
-)
-from etcdmap.paths import writable_name
-from etcdmap.tree import Directory, File, Tree
+from etcdmap.nodes import Directory, File
+from etcdmap.paths import Naming
 
 #: A checked and encoded value: the text of a file, or a directory by name.
 Encoded: TypeAlias = "str | dict[str, Encoded]"
+Found: TypeAlias = "File | Directory | None"
 
 
 class Put(NamedTuple):
@@ -32,10 +37,7 @@ class Put(NamedTuple):
 
     path: str
     text: str
-
-    def apply(self, tree: Tree) -> None:
-        """Send it.  1 request."""
-        tree.put(self.path, self.text)
+    ttl: float | None = None
 
 
 class MakeDirectory(NamedTuple):
@@ -44,33 +46,39 @@ class MakeDirectory(NamedTuple):
     path: str
     ttl: float | None = None
 
-    def apply(self, tree: Tree) -> None:
-        """Send it.  1 request."""
-        try:
-            tree.make_directory(self.path, ttl=self.ttl, replace=True)
-        except NotAFile:
-            # Somebody made one in between; only a ttl would be missing.
-            if self.ttl is not None:
-                raise
-
 
 class Delete(NamedTuple):
     """Delete a file, or a directory with all below it."""
 
     path: str
 
-    def apply(self, tree: Tree) -> None:
-        """Send it.  1 request."""
-        try:
-            tree.delete(self.path)
-        except KeyNotFound:
-            return  # gone already, which is what was wanted
-
 
 Step: TypeAlias = "Put | MakeDirectory | Delete"
 
 
-def encode(path: str, value: Any, encode_value: Callable[[Any], str]) -> Encoded:
+@dataclass
+class Plan:
+    """Steps in phases; see the module's text."""
+
+    room: list[Step] = field(default_factory=list)
+    top: list[Step] = field(default_factory=list)
+    writes: list[Step] = field(default_factory=list)
+    leftovers: list[Step] = field(default_factory=list)
+
+    @property
+    def phases(self) -> tuple[list[Step], ...]:
+        """The phases, in order; some may be empty."""
+        return (self.room, self.top, self.writes, self.leftovers)
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps in an order in which they can be sent one by one."""
+        return [step for phase in self.phases for step in phase]
+
+
+def encode(
+    path: str, value: Any, encode_value: Callable[[Any], str], naming: Naming
+) -> Encoded:
     """Check and encode a value: a mapping as a directory, all else by the codec.
 
     Raises:
@@ -79,109 +87,111 @@ def encode(path: str, value: Any, encode_value: Callable[[Any], str]) -> Encoded
     """
     if not isinstance(value, Mapping):
         return encode_value(value)
-    # A mapping that holds itself ends at the depth limit of paths.
-    return {
-        name: encode(writable_name(path, name), child, encode_value)
-        for name, child in value.items()
-    }
+    encoded: dict[str, Encoded] = {}
+    for key, child in value.items():
+        # A mapping that holds itself ends here, at the depth limit of paths.
+        child_path = naming.name_path(path, key)
+        name = child_path[len(path) + 1 :]
+        encoded[name] = encode(child_path, child, encode_value, naming)
+    return encoded
 
 
-def differences(
+def become(plan: Plan, path: str, wanted: Encoded, current: Found) -> None:
+    """Add what makes the node at `path` equal to `wanted`."""
+    if isinstance(wanted, str):
+        _become_file(plan, path, wanted, current)
+    elif isinstance(current, Directory) and current.ttl is None:
+        for name in sorted(current.children.keys() - wanted.keys()):
+            plan.leftovers.append(Delete(f"{path}/{name}"))
+        for name, child in wanted.items():
+            become(plan, f"{path}/{name}", child, current.children.get(name))
+    else:
+        # A directory with a ttl would take what is assigned with it at its end.
+        if isinstance(current, Directory):
+            plan.room.append(Delete(path))
+            current = None
+        _become_directory(plan, path, wanted, current)
+
+
+def become_with_ttl(
+    plan: Plan, path: str, wanted: dict[str, Encoded], current: Found, ttl: float
+) -> None:
+    """Add what makes a directory anew that ends with all in it after `ttl`."""
+    if current is not None:
+        plan.room.append(Delete(path))
+    plan.top.append(MakeDirectory(path, ttl))
+    _fill(plan, path, wanted)
+
+
+def merge(
+    plan: Plan,
     path: str,
     wanted: Encoded,
-    current: File | Directory | None,
+    current: Found,
     ttl: float | None = None,
-) -> list[Step]:
-    """Plan how `current` becomes `wanted`: new things first, leftovers last.
+) -> None:
+    """Add what puts `wanted` over the node at `path`, keeping what it does not name.
 
     Args:
+        plan: gets the steps.
         path: the absolute path of both.
         wanted: what should be there.
         current: what is there, listed whole; None for nothing.
-        ttl: for the directory at `path`, seconds; it is then made anew, since
-            etcd takes a directory's ttl at its creation only.
+        ttl: for each file, seconds; every file is then written.
     """
-    if ttl is not None and isinstance(wanted, dict):
-        removal = [] if current is None else [Delete(path)]
-        return [*removal, MakeDirectory(path, ttl), *_fill(path, wanted)]
-    leftovers: list[Step] = []
-    steps = list(_differences(path, wanted, current, leftovers))
-    return steps + leftovers
-
-
-def _differences(
-    path: str,
-    wanted: Encoded,
-    current: File | Directory | None,
-    leftovers: list[Step],
-) -> Iterator[Step]:
     if isinstance(wanted, str):
-        yield from _file_differences(path, wanted, current)
-    elif isinstance(current, Directory) and current.ttl is None:
-        surplus = sorted(current.children.keys() - wanted.keys())
-        leftovers += [Delete(f"{path}/{name}") for name in surplus]
+        _become_file(plan, path, wanted, current, ttl)
+    elif isinstance(current, Directory):
         for name, child in wanted.items():
-            there = current.children.get(name)
-            yield from _differences(f"{path}/{name}", child, there, leftovers)
+            merge(plan, f"{path}/{name}", child, current.children.get(name), ttl)
     else:
-        yield from _replace_by_directory(path, wanted, current)
+        _become_directory(plan, path, wanted, current, ttl)
 
 
-def _file_differences(
-    path: str, wanted: str, current: File | Directory | None
-) -> Iterator[Step]:
+def overwrite(plan: Plan, path: str, text: str, current: Found) -> None:
+    """Add the write of a file, even if it is there already, as by ``m[k] = v``."""
     if isinstance(current, Directory):
-        yield Delete(path)
-    # An equal text that expires is not what was assigned.
-    elif current is not None and current.text == wanted and current.ttl is None:
+        plan.room.append(Delete(path))
+    plan.writes.append(Put(path, text))
+
+
+def _become_file(
+    plan: Plan, path: str, text: str, current: Found, ttl: float | None = None
+) -> None:
+    if isinstance(current, Directory):
+        plan.room.append(Delete(path))
+    elif current is not None and (current.text, current.ttl, ttl) == (text, None, None):
         return
-    yield Put(path, wanted)
+    plan.writes.append(Put(path, text, ttl))
 
 
-def _replace_by_directory(
-    path: str, wanted: dict[str, Encoded], current: File | Directory | None
-) -> Iterator[Step]:
-    # A directory with a ttl would take what is assigned with it when it ends.
-    if isinstance(current, Directory):
-        yield Delete(path)
-    if current is not None or not wanted:
-        yield MakeDirectory(path)
-    yield from _fill(path, wanted)
+def _become_directory(
+    plan: Plan,
+    path: str,
+    wanted: dict[str, Encoded],
+    current: File | None,
+    ttl: float | None = None,
+) -> None:
+    if current is not None:
+        plan.room.append(MakeDirectory(path))
+    elif not wanted:
+        plan.writes.append(MakeDirectory(path))
+    _fill(plan, path, wanted, ttl)
 
 
-def _fill(path: str, wanted: dict[str, Encoded]) -> Iterator[Step]:
-    """Plan the content of a directory where nothing is yet."""
+def _fill(
+    plan: Plan, path: str, wanted: dict[str, Encoded], ttl: float | None = None
+) -> None:
+    """Add the content of a directory where nothing is yet."""
     for name, child in wanted.items():
-        yield from _differences(f"{path}/{name}", child, None, [])
+        merge(plan, f"{path}/{name}", child, None, ttl)
 
 
-def run(tree: Tree, steps: list[Step]) -> None:
-    """Carry out a plan, one step after the other.
-
-    A step that fails does not keep the others from being tried, but when no
-    member can be reached the rest is left.
-
-    Raises:
-        PartialWrite: some steps failed; says which, and what was not tried.
-            If there was one step only, its own error is raised.
-
-    Cost: 1 request for each step.
-    """
-    written: list[str] = []
-    failed: dict[str, Exception] = {}
-    pending: list[str] = []
-    for at, step in enumerate(steps):
-        try:
-            step.apply(tree)
-        except EtcdMapError as error:
-            if len(steps) == 1:
-                raise
-            failed[step.path] = error
-            if isinstance(error, (ClusterUnavailable, DeadlineExceeded)):
-                pending = [later.path for later in steps[at + 1 :]]
-                break
-        else:
-            written.append(step.path)
-    if failed:
-        partial = PartialWrite(written=written, failed=failed, pending=pending)
-        raise partial from next(iter(failed.values()))
+def overlapping(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the pairs of path keys of which one lies below the other."""
+    for key in keys:
+        above = key
+        while "/" in above:
+            above = above.rpartition("/")[0]
+            if above in keys:
+                yield key, above

@@ -5,17 +5,20 @@ Every inherited method that would cost more requests than needed is overridden.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from etcdmap.errors import KeyNotFound, NotADirectory
 from etcdmap.handle import NOT_A_DIRECTORY, Handle
-from etcdmap.paths import readable
-from etcdmap.tree import Directory, File
-from etcdmap.views import EtcdItemsView, EtcdKeysView, EtcdValuesView
+from etcdmap.nodes import Directory, File, Snapshot
+from etcdmap.paths import PLAIN
+from etcdmap.views import ListedMapping
+
+#: Values that may be handed out many times; a list is decoded anew each time.
+_UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
 
 
-class Reading(Handle, Mapping[str, Any]):
+class Reading(Handle, ListedMapping):
     """Reads of one key, of the directory, and of the whole subtree."""
 
     # --- reading one key
@@ -27,22 +30,35 @@ class Reading(Handle, Mapping[str, Any]):
             KeyNotFound: a KeyError; the key is absent, or can't exist.
             DecodeError: the codec can't read the text.
 
-        Cost: 1 request.  Atomic: yes.
+        Cost: 1 request, none if cached.  Atomic: yes.
         """
+        cache = self._tree.cache
+        if cache is not None and self._naming is PLAIN and type(key) is str:
+            # The way of nearly all hits, spelt out for speed.  No check of the
+            # key: a path that can't exist is never in the cache.
+            entry = cache.hot.get(f"{self._root}/{key}")
+            if entry is not None and entry.expires > cache.timer():
+                decoded = entry.decoded
+                if decoded is not None and decoded[0] is self._codec:
+                    cache.hits += 1
+                    return decoded[1]
         path = self._readable(key)
         try:
-            node = self._tree.get(path)
+            node = self._tree.get(path, cached=True)
         except KeyNotFound as error:
             error.args = (key,)
             raise
-        return self._value(path, node)
+        value = self._value(path, node)
+        if cache is not None and type(value) in _UNCHANGEABLE:
+            cache.keep_decoded(path, node, self._codec, value)
+        return value
 
     def __contains__(self, key: object) -> bool:
         """Tell whether there is a node; False for a key that can't exist.
 
-        Cost: 1 request without a body.
+        Cost: 1 request without a body, none if cached.
         """
-        path = readable(self._root, key)
+        path = self._naming.readable(self._root, key)
         return path is not None and self._tree.exists(path)
 
     def ttl(self, key: str) -> int | None:
@@ -65,27 +81,15 @@ class Reading(Handle, Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         """Give the keys, sorted.  Cost: 1 request."""
-        return iter(sorted(self._listing().children))
+        return iter([key for key, _ in self._keys_and_names(self._listing())])
 
     def __reversed__(self) -> Iterator[str]:
         """Give the keys in reverse order.  Cost: 1 request."""
-        return iter(sorted(self._listing().children, reverse=True))
+        return reversed([key for key, _ in self._keys_and_names(self._listing())])
 
     def __len__(self) -> int:
         """Count the keys of this directory itself.  Cost: 1 request."""
-        return len(self._listing().children)
-
-    def keys(self) -> EtcdKeysView:
-        """Give a live view of the keys."""
-        return EtcdKeysView(self)
-
-    def values(self) -> EtcdValuesView:
-        """Give a live view of the values; one loop costs 1 request."""
-        return EtcdValuesView(self)
-
-    def items(self) -> EtcdItemsView:
-        """Give a live view of the pairs; one loop costs 1 request."""
-        return EtcdItemsView(self)
+        return len(self._keys_and_names(self._listing()))
 
     def to_dict(self) -> dict[str, Any]:
         """Give the whole subtree as a plain nested dict, sorted by key.
@@ -96,44 +100,28 @@ class Reading(Handle, Mapping[str, Any]):
 
         Cost: 1 request, whatever the size.  Atomic: one moment's state.
         """
+        return self.snapshot().content
+
+    def snapshot(self) -> Snapshot:
+        """Give what `to_dict` gives, and the index of the store at that moment.
+
+        Raises:
+            NotADirectory: a file stands where this mapping's directory was.
+            DecodeError: the codec can't read a text; names the key.
+
+        Cost: 1 request, whatever the size.  Atomic: one moment's state.
+        """
+        key_of = None if self._naming is PLAIN else self._naming.key
         try:
-            content = self._tree.read(f"{self._root}/", self._codec.decode).content
+            return self._tree.read(f"{self._root}/", self._codec.decode, key_of)
         except KeyNotFound as error:
             self._check_directory(error)
-            return {}
-        if not isinstance(content, dict):
-            raise self._not_a_directory()
-        return content
+            return Snapshot({}, error.etcd_index or 0)
 
-    copy = to_dict
-
-    def __copy__(self) -> dict[str, Any]:
-        """Give a plain dict: a copy of the data, not of the handle."""
-        return self.to_dict()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Give a plain dict: a copy of the data, not of the handle."""
-        return self.to_dict()
-
-    def __eq__(self, other: object) -> bool:
-        """Compare whole subtrees by value.  Cost: 1 request for each mapping."""
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return bool(self.to_dict() == plain_mapping(other))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a plain dict of both, `other` winning.  Cost: 1 request."""
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return {**self.to_dict(), **plain_mapping(other)}
-
-    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a plain dict of both, this mapping winning.  Cost: 1 request."""
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return {**plain_mapping(other), **self.to_dict()}
+    @property
+    def index(self) -> int:
+        """The index of the store now.  Cost: 1 request."""
+        return self._tree.index(f"{self._root}/")
 
     def _listing(self, *, recursive: bool = False) -> Directory:
         node = self._find(f"{self._root}/", recursive=recursive)
@@ -144,16 +132,16 @@ class Reading(Handle, Mapping[str, Any]):
         return node
 
     def _listed_items(self) -> list[tuple[str, Any]]:
-        children = self._listing().children
+        listing = self._listing()
         return [
-            (name, self._value(f"{self._root}/{name}", children[name]))
-            for name in sorted(children)
+            (key, self._value(f"{self._root}/{name}", listing.children[name]))
+            for key, name in self._keys_and_names(listing)
         ]
 
     def _find(self, path: str, *, recursive: bool = False) -> File | Directory | None:
         """Give the node at a path, or None; a file on the way raises."""
         try:
-            return self._tree.get(path, recursive=recursive)
+            return self._tree.list(path, recursive=recursive)
         except KeyNotFound as error:
             self._check_directory(error)
             return None
@@ -163,8 +151,3 @@ class Reading(Handle, Mapping[str, Any]):
             raise NotADirectory(
                 "a file stands on the way", code=error.code, key=error.key
             ) from error
-
-
-def plain_mapping(value: Any) -> Any:
-    """Read another mapping on etcd once; leave everything else as it is."""
-    return value.to_dict() if isinstance(value, Reading) else value

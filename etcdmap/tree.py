@@ -2,7 +2,7 @@
 
 `Tree` is what the dict layer knows of a store.  It shows no HTTP and no v2
 parameters, so that another implementation can stand behind the same mappings.
-`V2Tree` implements it on etcd's v2 keys.
+`V2Tree` implements it on etcd's v2 keys, and knows the read cache.
 
 Paths are absolute.  One with a trailing slash names the directory that a
 mapping stands on: with v2 auth, a role for ``/app/*`` may list ``/app/`` only.
@@ -10,61 +10,33 @@ mapping stands on: with v2 auth, a role for ``/app/*`` may list ``/app/`` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from etcdmap.answers import index_of, payload_of
-from etcdmap.errors import DecodeError, InvalidResponse, KeyNotFound, NotADirectory
+from etcdmap.answers import presence, presence_from_body
+from etcdmap.cache import ReadCache
+from etcdmap.errors import KeyNotFound, NotADirectory
 from etcdmap.keys import KeysAPI, spell_form, spell_query
 from etcdmap.models import Answer
-from etcdmap.paths import name_of
+from etcdmap.nodes import (
+    ANYTHING,
+    Directory,
+    Expect,
+    File,
+    Snapshot,
+    index_of_read,
+    index_of_write,
+    listing_of,
+    name_of_new,
+    node_of,
+    snapshot_of,
+)
 
 T = TypeVar("T")
 
-
-class File(NamedTuple):
-    """A file node: its text, the index of its last change, seconds left."""
-
-    text: str
-    modified_index: int
-    ttl: int | None
-
-
-class Directory(NamedTuple):
-    """A directory node: its visible children by name, and seconds left.
-
-    A subdirectory in a listing that is not recursive shows no children.
-    """
-
-    children: dict[str, Any]  # name -> File | Directory; mypy can't recurse here
-    ttl: int | None
-
-
-class Snapshot(NamedTuple):
-    """A subtree as one moment showed it.
-
-    Attributes:
-        content: a plain nested dict, or one decoded value for a file.
-        etcd_index: the index of the store at that moment.
-    """
-
-    content: Any
-    etcd_index: int
-
-
-class Expect(NamedTuple):
-    """The state that a write replaces; anything else fails the write."""
-
-    #: Whether a node is there; None if it does not matter.
-    present: bool | None = None
-    #: The index of the last change of the file.
-    modified_index: int | None = None
-
-
-ANYTHING = Expect()
-ABSENT = Expect(present=False)
-PRESENT = Expect(present=True)
+#: What a read promises; see `EtcdMapping.using`.
+CONSISTENCIES = ("session", "linearizable", "any")
 
 
 class Tree(Protocol):
@@ -74,16 +46,53 @@ class Tree(Protocol):
     does one below a file, then with code 104.
     """
 
-    def get(self, path: str, *, recursive: bool = False) -> File | Directory:
-        """Read a file, or list a directory.  1 request."""
+    @property
+    def cache(self) -> ReadCache | None:
+        """What reads may be answered from."""
         ...
 
-    def read(self, path: str, decode: Callable[[str], Any]) -> Snapshot:
-        """Read a whole subtree as plain values.  1 request, atomic."""
+    def using(
+        self, *, consistency: str | None = None, timeout: float | None = None
+    ) -> Tree:
+        """Give the same store with other options; None leaves one as it is."""
+        ...
+
+    def get(self, path: str, *, cached: bool = False) -> File | Directory:
+        """Read one node; of a directory no children.
+
+        With `cached` the answer may come from the cache.  1 request, or none.
+        """
+        ...
+
+    def list(self, path: str, *, recursive: bool = False) -> File | Directory:
+        """Read a file, or list a directory.  1 request, atomic."""
+        ...
+
+    def read(
+        self,
+        path: str,
+        decode: Callable[[str], Any],
+        key_of: Callable[[str], str | None] | None = None,
+    ) -> Snapshot:
+        """Read a whole directory as plain values.  1 request, atomic.
+
+        Args:
+            path: the directory.
+            decode: makes the value of a file's text.
+            key_of: makes the key of a name, or None to leave it out; None for
+                the names as they are.
+
+        Raises:
+            NotADirectory: it is a file.
+        """
         ...
 
     def exists(self, path: str) -> bool:
-        """Tell whether there is a node.  1 request, 2 if unclear."""
+        """Tell whether there is a node.  1 request, 2 if unclear; or cached."""
+        ...
+
+    def index(self, path: str) -> int:
+        """Give the index of the store.  1 request."""
         ...
 
     def put(
@@ -103,8 +112,20 @@ class Tree(Protocol):
         """
         ...
 
-    def delete(self, path: str, *, modified_index: int | None = None) -> None:
-        """Delete whatever is there, or the file with that index.  1 request."""
+    def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
+        """Write a file with a new name that sorts last; give it.  1 request."""
+        ...
+
+    def refresh(self, path: str, ttl: float) -> None:
+        """Renew the ttl of a file.  1 request, atomic."""
+        ...
+
+    def delete(self, path: str, *, expect: Expect = ANYTHING) -> None:
+        """Delete whatever is there, or the file as expected.  1 request."""
+        ...
+
+    def delete_file(self, path: str) -> None:
+        """Delete a file; NotAFile if a directory stands there.  1 request."""
         ...
 
     def make_directory(
@@ -120,31 +141,108 @@ class Tree(Protocol):
 
 
 class V2Tree:
-    """A `Tree` on etcd's v2 keys."""
+    """A `Tree` on etcd's v2 keys.
 
-    def __init__(self, keys: KeysAPI) -> None:
+    Args:
+        keys: reaches etcd; its client may have a cache.
+        consistency: one of `CONSISTENCIES`.
+        timeout: deadline of each request, seconds; None for the client's.
+    """
+
+    def __init__(
+        self,
+        keys: KeysAPI,
+        consistency: str = "session",
+        timeout: float | None = None,
+    ) -> None:
+        if consistency not in CONSISTENCIES:
+            names = ", ".join(map(repr, CONSISTENCIES))
+            raise ValueError(f"consistency is one of {names}, not {consistency!r}")
         self.keys = keys
+        self.consistency = consistency
+        self.timeout = timeout
+        self._quorum = consistency == "linearizable"
+        self._query = "?quorum=true" if self._quorum else ""
+        self._recursive_query = spell_query(recursive=True, quorum=self._quorum)
+        self.cache = None if self._quorum else keys.client.cache
 
-    def get(self, path: str, *, recursive: bool = False) -> File | Directory:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return V2Tree, (self.keys, self.consistency, self.timeout)
+
+    def using(
+        self, *, consistency: str | None = None, timeout: float | None = None
+    ) -> V2Tree:
+        """See `Tree.using`."""
+        return V2Tree(
+            self.keys,
+            self.consistency if consistency is None else consistency,
+            self.timeout if timeout is None else timeout,
+        )
+
+    # --- reads
+
+    def get(self, path: str, *, cached: bool = False) -> File | Directory:
         """See `Tree.get`."""
-        query = "?recursive=true" if recursive else ""
-        try:
-            return self.keys.fetch(path, query, _node_of)
-        except NotADirectory as error:
-            raise _absent_below_file(error) from error
+        cache = self.cache
+        if not cached or cache is None:
+            return self._fetch(path)
+        node: File | Directory | None = cache.get(path)
+        if node is None:
+            node = cache.load(path, partial(self._fetch, path), _ttl_of)
+        return node
 
-    def read(self, path: str, decode: Callable[[str], Any]) -> Snapshot:
-        """See `Tree.read`."""
+    def list(self, path: str, *, recursive: bool = False) -> File | Directory:
+        """See `Tree.list`."""
+        query = self._recursive_query if recursive else self._query
+        if self.cache is None:
+            return self._get(path, query, listing_of)
+        read = self.cache.begin(path)
+        entries: list[tuple[str, Any, int | None]] = []
         try:
-            return self.keys.fetch(
-                path, "?recursive=true", partial(_snapshot_of, decode)
-            )
-        except NotADirectory as error:
-            raise _absent_below_file(error) from error
+            node = self._get(path, query, listing_of)
+            entries.extend(_entries(path.rstrip("/"), node))
+        finally:
+            self.cache.end(read, entries)
+        return node
+
+    def read(
+        self,
+        path: str,
+        decode: Callable[[str], Any],
+        key_of: Callable[[str], str | None] | None = None,
+    ) -> Snapshot:
+        """See `Tree.read`."""
+        read = partial(snapshot_of, decode, key_of)
+        return self._get(path, self._recursive_query, read)
 
     def exists(self, path: str) -> bool:
         """See `Tree.exists`."""
-        return self.keys.exists(path)
+        if self.cache is not None and self.cache.get(path) is not None:
+            return True
+        if not self._quorum:  # HEAD ignores it
+            found = self.keys.fetch(
+                path, "", presence, method="HEAD", timeout=self.timeout
+            )
+            if found is not None:
+                return found
+        return self.keys.fetch(
+            path, self._query, presence_from_body, timeout=self.timeout
+        )
+
+    def index(self, path: str) -> int:
+        """See `Tree.index`."""
+        return self.keys.fetch(path, self._query, index_of_read, timeout=self.timeout)
+
+    def _fetch(self, path: str) -> File | Directory:
+        return self._get(path, self._query, node_of)
+
+    def _get(self, path: str, query: str, read: Callable[[str, Answer], T]) -> T:
+        try:
+            return self.keys.fetch(path, query, read, timeout=self.timeout)
+        except NotADirectory as error:
+            raise _absent_below_file(error) from error
+
+    # --- writes
 
     def put(
         self,
@@ -155,29 +253,57 @@ class V2Tree:
         expect: Expect = ANYTHING,
     ) -> int:
         """See `Tree.put`."""
-        query = "?noValueOnSuccess=true"
-        if expect.present is not None:
-            query += f"&prevExist={'true' if expect.present else 'false'}"
-        if expect.modified_index is not None:
-            query += f"&prevIndex={expect.modified_index}"
         # With noValueOnSuccess the header is the index of this very write.
+        query = "?noValueOnSuccess=true"
+        if expect is not ANYTHING:
+            query += _conditions(expect)
+        form = spell_form(text, ttl, prev_value=expect.text)
+        return self._store("PUT", path, query, form)
+
+    def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
+        """See `Tree.append`."""
         return self.keys.store(
-            "PUT", path, query, spell_form(text, ttl), _index_of_write
+            "POST", path, "", spell_form(text, ttl), name_of_new, timeout=self.timeout
         )
 
-    def delete(self, path: str, *, modified_index: int | None = None) -> None:
+    def refresh(self, path: str, ttl: float) -> None:
+        """See `Tree.refresh`."""
+        query = "?prevExist=true&noValueOnSuccess=true"
+        self._store("PUT", path, query, spell_form(None, ttl, refresh=True))
+
+    def delete(self, path: str, *, expect: Expect = ANYTHING) -> None:
         """See `Tree.delete`."""
         query = "?recursive=true"
-        if modified_index is not None:
-            query = f"?prevIndex={modified_index}"
-        self.keys.store("DELETE", path, query, None, _index_of_write)
+        if expect is not ANYTHING:
+            query = spell_query(prevIndex=expect.modified_index, prevValue=expect.text)
+        self._store("DELETE", path, query)
+
+    def delete_file(self, path: str) -> None:
+        """See `Tree.delete_file`."""
+        self._store("DELETE", path, "")
 
     def make_directory(
         self, path: str, *, ttl: float | None = None, replace: bool = False
     ) -> None:
         """See `Tree.make_directory`."""
         query = spell_query(dir=True, prevExist=None if replace else False)
-        self.keys.store("PUT", path, query, spell_form(None, ttl), _index_of_write)
+        self._store("PUT", path, query, spell_form(None, ttl))
+
+    def _store(
+        self, method: str, path: str, query: str, form: str | None = None
+    ) -> int:
+        return self.keys.store(
+            method, path, query, form, index_of_write, timeout=self.timeout
+        )
+
+
+def _conditions(expect: Expect) -> str:
+    query = ""
+    if expect.present is not None:
+        query += "&prevExist=true" if expect.present else "&prevExist=false"
+    if expect.modified_index is not None:
+        query += f"&prevIndex={expect.modified_index}"
+    return query
 
 
 def _absent_below_file(error: NotADirectory) -> KeyNotFound:
@@ -191,66 +317,20 @@ def _absent_below_file(error: NotADirectory) -> KeyNotFound:
     )
 
 
-# --- reading answers: straight from the JSON, for listings of 10,000 keys ---
+def _ttl_of(node: File | Directory) -> int | None:
+    return node.ttl
 
 
-def _index_of_write(key: str, answer: Answer) -> int:
-    payload_of(key, answer)["action"]
-    return index_of(answer)
-
-
-def _node_of(key: str, answer: Answer) -> File | Directory:
-    index_of(answer)
-    return _node(payload_of(key, answer)["node"])
-
-
-def _node(raw: dict[str, Any]) -> File | Directory:
-    ttl = raw.get("ttl")
-    if ttl is not None and type(ttl) is not int:
-        raise InvalidResponse("a node whose ttl is no number")
-    if raw.get("dir") is True:
-        children = {
-            name_of(child["key"]): _node(child) for child in raw.get("nodes", ())
-        }
-        return Directory(children, ttl)
-    text, index = raw["value"], raw["modifiedIndex"]
-    if type(text) is not str or type(index) is not int:
-        raise InvalidResponse("a file whose value or index is of the wrong type")
-    return File(text, index, ttl)
-
-
-def _snapshot_of(decode: Callable[[str], Any], key: str, answer: Answer) -> Snapshot:
-    index = index_of(answer)
-    return Snapshot(_plain(payload_of(key, answer)["node"], decode), index)
-
-
-def _plain(raw: dict[str, Any], decode: Callable[[str], Any]) -> Any:
-    if raw.get("dir") is not True:
-        return decode_node(raw["key"], raw["value"], decode)
-    content = {}
-    for child in raw.get("nodes", ()):
-        key = child["key"]
-        if "dir" in child:
-            content[name_of(key)] = _plain(child, decode)
+def _entries(
+    path: str, node: File | Directory
+) -> Iterator[tuple[str, File | Directory, int | None]]:
+    """Give what a listing says about the nodes below it, for the cache."""
+    if not isinstance(node, Directory):
+        return
+    for name, child in node.children.items():
+        child_path = f"{path}/{name}"
+        if isinstance(child, Directory):
+            yield child_path, Directory({}, child.ttl), child.ttl
+            yield from _entries(child_path, child)
         else:
-            content[name_of(key)] = decode_node(key, child["value"], decode)
-    # etcd lists in an order of chance; sorting here beats sorted=true there.
-    return dict(sorted(content.items()))
-
-
-def decode_node(path: str, text: str, decode: Callable[[str], T]) -> T:
-    """Decode the text of a file; an error names the key.
-
-    A codec of the user's may raise anything; a KeyError that got out of it
-    would read as "absent".
-    """
-    if type(text) is not str:
-        raise InvalidResponse("a file whose value is no text")
-    try:
-        return decode(text)
-    except DecodeError as error:
-        raise DecodeError(str(error.args[0]), key=path) from error
-    except Exception as error:
-        raise DecodeError(
-            f"the codec failed with {type(error).__name__}", key=path
-        ) from error
+            yield child_path, child, child.ttl

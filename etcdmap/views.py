@@ -6,20 +6,144 @@ values is one listing, not a request for each key.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Set,
+    ValuesView,
+)
+from typing import Any
 
-if TYPE_CHECKING:
-    from etcdmap.reading import Reading
+
+class ListedMapping(Mapping[str, Any]):
+    """A mapping that can list its keys and values in one request."""
+
+    @abstractmethod
+    def _listed_items(self) -> list[tuple[str, Any]]:
+        """List keys and values, sorted by key."""
+
+    def keys(self) -> EtcdKeysView:
+        """Give a live view of the keys."""
+        return EtcdKeysView(self)
+
+    def values(self) -> EtcdValuesView:
+        """Give a live view of the values; one loop costs 1 request."""
+        return EtcdValuesView(self)
+
+    def items(self) -> EtcdItemsView:
+        """Give a live view of the pairs; one loop costs 1 request."""
+        return EtcdItemsView(self)
+
+    @abstractmethod
+    def __reversed__(self) -> Iterator[str]: ...
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Give a plain dict.  Cost: 1 request."""
+
+    def copy(self) -> dict[str, Any]:
+        """Give a plain dict: a copy of the data, not of the handle."""
+        return self.to_dict()
+
+    def __copy__(self) -> dict[str, Any]:
+        """Give a plain dict: a copy of the data, not of the handle."""
+        return self.to_dict()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Give a plain dict: a copy of the data, not of the handle."""
+        return self.to_dict()
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by value.  Cost: 1 request for each mapping on etcd."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return bool(self.to_dict() == plain_mapping(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a plain dict of both, `other` winning.  Cost: 1 request."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {**self.to_dict(), **plain_mapping(other)}
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a plain dict of both, this mapping winning.  Cost: 1 request."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {**plain_mapping(other), **self.to_dict()}
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Complete ``m["``Tab in IPython.  Cost: 1 request."""
+        return list(iter(self))
 
 
-class EtcdKeysView(KeysView[str]):
+def plain_mapping(value: Any) -> Any:
+    """Read another mapping on etcd once; leave everything else as it is."""
+    return value.to_dict() if isinstance(value, ListedMapping) else value
+
+
+class _OneListing(Set[Any]):
+    """Set operations on one listing; the inherited ones ask for each element."""
+
+    @abstractmethod
+    def _listed(self) -> Any:
+        """List once, as the view of a plain dict."""
+
+    def __le__(self, other: Any) -> Any:
+        return self._listed() <= other
+
+    def __lt__(self, other: Any) -> Any:
+        return self._listed() < other
+
+    def __ge__(self, other: Any) -> Any:
+        return self._listed() >= other
+
+    def __gt__(self, other: Any) -> Any:
+        return self._listed() > other
+
+    def __eq__(self, other: object) -> Any:
+        return self._listed() == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __and__(self, other: Any) -> Any:
+        return self._listed() & other
+
+    def __or__(self, other: Any) -> Any:
+        return self._listed() | other
+
+    def __sub__(self, other: Any) -> Any:
+        return self._listed() - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return other - self._listed()
+
+    def __xor__(self, other: Any) -> Any:
+        return self._listed() ^ other
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def isdisjoint(self, other: Iterable[Any]) -> bool:
+        """Tell whether nothing is in both.  Cost: 1 request."""
+        return bool(self._listed().isdisjoint(other))
+
+
+class EtcdKeysView(_OneListing, KeysView[str]):
     """Keys, sorted.  A loop costs 1 request; ``k in view`` 1; ``len`` 1."""
 
-    _mapping: Reading  # typed as a plain Mapping by collections.abc
+    _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
+
+    def _listed(self) -> Any:
+        return dict.fromkeys(self).keys()
 
     def __reversed__(self) -> Iterator[str]:
-        return reversed(self._mapping)
+        keys: Iterator[str] = reversed(self._mapping)
+        return keys
 
     def __repr__(self) -> str:
         return f"{self._mapping!r}.keys()"
@@ -28,7 +152,7 @@ class EtcdKeysView(KeysView[str]):
 class EtcdValuesView(ValuesView[Any]):
     """Values in the order of the keys.  A loop costs 1 request; ``in`` 1."""
 
-    _mapping: Reading  # typed as a plain Mapping by collections.abc
+    _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
 
     def __iter__(self) -> Iterator[Any]:
         return (value for _, value in self._mapping._listed_items())
@@ -43,10 +167,13 @@ class EtcdValuesView(ValuesView[Any]):
         return f"{self._mapping!r}.values()"
 
 
-class EtcdItemsView(ItemsView[str, Any]):
+class EtcdItemsView(_OneListing, ItemsView[str, Any]):
     """Pairs in the order of the keys.  A loop costs 1 request; ``in`` 1."""
 
-    _mapping: Reading  # typed as a plain Mapping by collections.abc
+    _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
+
+    def _listed(self) -> Any:
+        return dict(self._mapping._listed_items()).items()
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         items: list[tuple[str, Any]] = self._mapping._listed_items()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, TypeVar
 
-from etcdmap import plan
+from etcdmap import plan, sending
 from etcdmap.errors import (
     CompareFailed,
     KeyExists,
@@ -14,17 +14,18 @@ from etcdmap.errors import (
     NotAFile,
 )
 from etcdmap.handle import absent
-from etcdmap.paths import writable
-from etcdmap.reading import Reading, plain_mapping
-from etcdmap.tree import ABSENT, Directory, Expect, File, decode_node
+from etcdmap.nodes import ABSENT, PRESENT, Directory, Expect, File, decode_node
+from etcdmap.plan import Plan
+from etcdmap.reading import Reading
+from etcdmap.views import plain_mapping
 
-_MISSING: Any = object()
+W = TypeVar("W", bound="Writing")
+
+MISSING: Any = object()
 
 
 class Writing(Reading, MutableMapping[str, Any]):
     """Writes of one key: each is checked whole before anything is sent."""
-
-    # --- writing one key
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Store a value, or make the directory equal to a mapping.
@@ -68,19 +69,18 @@ class Writing(Reading, MutableMapping[str, Any]):
         Cost: as ``m[key] = value``; with `keep_ttl` 2 requests, and 2 more each
         time that another writer comes between.
         """
-        self._check_writable()
-        path = writable(self._root, key)
-        if isinstance(value, Mapping):
+        path = self._writable(key)
+        wanted = self._encode(path, plain_mapping(value))
+        if keep_ttl and ttl is not None:
+            raise ValueError("give ttl or keep_ttl, not both")
+        if isinstance(wanted, str):
             if keep_ttl:
-                raise ValueError("keep_ttl is for values; a directory keeps its own")
-            self._set_mapping(path, value, ttl)
-            return None
-        text = self._encode(value)
+                return self._put_keeping_ttl(path, wanted)
+            return self._put(path, wanted, ttl)
         if keep_ttl:
-            if ttl is not None:
-                raise ValueError("give ttl or keep_ttl, not both")
-            return self._put_keeping_ttl(path, text)
-        return self._put(path, text, ttl)
+            raise ValueError("keep_ttl is for values; a directory keeps its own")
+        self._set_directory(path, wanted, ttl)
+        return None
 
     def _put(self, path: str, text: str, ttl: float | None = None) -> int:
         try:
@@ -97,19 +97,60 @@ class Writing(Reading, MutableMapping[str, Any]):
             expect = (
                 ABSENT if node is None else Expect(modified_index=node.modified_index)
             )
-            # An expired node may be seen for half a second, with a ttl below 1.
-            ttl = None if node is None or node.ttl is None else max(node.ttl, 1)
+            ttl = None if node is None else _ttl_left(node)
             try:
                 return self._tree.put(path, text, ttl=ttl, expect=expect)
             except (KeyExists, CompareFailed, KeyNotFound):
                 continue  # another writer was quicker: look again
 
-    def _set_mapping(
-        self, path: str, value: Mapping[str, Any], ttl: float | None = None
+    def _set_directory(
+        self, path: str, wanted: dict[str, plan.Encoded], ttl: float | None = None
     ) -> None:
-        wanted = plan.encode(path, plain_mapping(value), self._encode)
         current = self._find(path, recursive=True)
-        plan.run(self._tree, plan.differences(path, wanted, current, ttl))
+        todo = Plan()
+        if ttl is None:
+            plan.become(todo, path, wanted, current)
+        else:
+            plan.become_with_ttl(todo, path, wanted, current, ttl)
+        sending.carry_out(self._tree, todo)
+
+    def create(self, key: str, value: Any, *, ttl: float | None = None) -> None:
+        """Store a value or a mapping where nothing is yet.
+
+        Raises:
+            KeyExists: something is there.
+
+        Cost: 1 request; for a mapping 1 and its keys.  Atomic: yes; of callers
+        who race for a mapping, whoever makes the directory fills it.
+        """
+        path = self._writable(key)
+        self._create(path, self._encode(path, plain_mapping(value)), ttl)
+
+    def replace(self, key: str, value: Any, *, ttl: float | None = None) -> None:
+        """Store a value or a mapping where something is already.
+
+        Raises:
+            KeyNotFound: a KeyError; the key is absent.
+
+        Cost: as ``m[key] = value``.  Atomic: a value over a value.
+        """
+        path = self._writable(key)
+        wanted = self._encode(path, plain_mapping(value))
+        try:
+            if not isinstance(wanted, str):
+                self._tree.get(path)
+                self._set_directory(path, wanted, ttl)
+            else:
+                self._replace_by_text(path, wanted, ttl)
+        except KeyNotFound as error:
+            error.args = (key,)
+            raise
+
+    def _replace_by_text(self, path: str, text: str, ttl: float | None) -> None:
+        try:
+            self._tree.put(path, text, ttl=ttl, expect=PRESENT)
+        except NotAFile:
+            self._put(path, text, ttl)
 
     def __delitem__(self, key: str) -> None:
         """Delete a file, or a directory with all below it.
@@ -126,7 +167,7 @@ class Writing(Reading, MutableMapping[str, Any]):
         except (KeyNotFound, NotADirectory) as error:
             raise absent(key, error.reason) from error
 
-    def pop(self, key: str, default: Any = _MISSING) -> Any:
+    def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and give its value; a directory as a plain dict.
 
         A value is handed out once, however many callers race for it.  A
@@ -142,11 +183,11 @@ class Writing(Reading, MutableMapping[str, Any]):
         try:
             path = self._readable(key)
             while True:
-                node = self._tree.get(path, recursive=True)
+                node = self._tree.list(path, recursive=True)
                 if self._take(path, node):
                     return self._plain(path, node)
         except KeyNotFound as error:
-            if default is not _MISSING:
+            if default is not MISSING:
                 return default
             error.args = (key,)
             raise
@@ -162,12 +203,16 @@ class Writing(Reading, MutableMapping[str, Any]):
         Cost: 2 requests; 1 more for each key that somebody else took.
         """
         self._check_writable()
-        while children := self._listing(recursive=True).children:
-            for name in sorted(children, reverse=True):
-                path = f"{self._root}/{name}"
+        while True:
+            listing = self._listing(recursive=True)
+            keys = self._keys_and_names(listing)
+            if not keys:
+                break
+            for key, name in reversed(keys):
+                path, node = f"{self._root}/{name}", listing.children[name]
                 try:
-                    if self._take(path, children[name]):
-                        return name, self._plain(path, children[name])
+                    if self._take(path, node):
+                        return key, self._plain(path, node)
                 except KeyNotFound:
                     continue  # somebody else took it
         raise absent("popitem(): the mapping is empty", "the mapping is empty")
@@ -175,8 +220,11 @@ class Writing(Reading, MutableMapping[str, Any]):
     def _take(self, path: str, node: File | Directory) -> bool:
         """Delete a node as it was read; False if it was changed since."""
         try:
-            index = node.modified_index if isinstance(node, File) else None
-            self._tree.delete(path, modified_index=index)
+            if isinstance(node, File):
+                expect = Expect(modified_index=node.modified_index)
+                self._tree.delete(path, expect=expect)
+            else:
+                self._tree.delete(path)
         except (CompareFailed, NotAFile):
             return False
         except NotADirectory as error:
@@ -191,22 +239,173 @@ class Writing(Reading, MutableMapping[str, Any]):
 
         Cost: 1 request if it was present; else 2 (a mapping: and its keys).
         """
-        self._check_writable()
-        path = writable(self._root, key)
-        encoded = plan.encode(path, plain_mapping(default), self._encode)
+        path = self._writable(key)
+        wanted = self._encode(path, plain_mapping(default))
         while True:
             node = self._find(path)
             if node is not None:
                 return self._value(path, node)
             try:
-                return self._create(path, encoded)
+                self._create(path, wanted)
             except KeyExists:
                 continue  # another caller was quicker: take theirs
+            if isinstance(wanted, str):
+                return decode_node(path, wanted, self._codec.decode)
+            return self._sub(path)
 
-    def _create(self, path: str, encoded: plan.Encoded) -> Any:
-        if isinstance(encoded, str):
-            self._tree.put(path, encoded, expect=ABSENT)
-            return decode_node(path, encoded, self._codec.decode)
-        self._tree.make_directory(path)
-        plan.run(self._tree, plan.differences(path, encoded, Directory({}, None)))
+    def _create(
+        self, path: str, wanted: plan.Encoded, ttl: float | None = None
+    ) -> None:
+        if isinstance(wanted, str):
+            self._tree.put(path, wanted, ttl=ttl, expect=ABSENT)
+            return
+        self._tree.make_directory(path, ttl=ttl)
+        todo = Plan()
+        plan.merge(todo, path, wanted, Directory({}, None))
+        sending.carry_out(self._tree, todo)
+
+    # --- more than a dict has: conditions, order, time to live
+
+    def compare_and_swap(
+        self, key: str, expected: Any, new: Any, *, ttl: float | None = None
+    ) -> int:
+        """Store a value if another one is there now; give the new index.
+
+        The two are compared as text, as the codec writes it: with ``"auto"``
+        ``1``, ``1.0`` and ``True`` differ.
+
+        Raises:
+            CompareFailed: another value is there.
+            KeyNotFound: a KeyError; the key is absent.
+            NotAFile: a directory is there.
+
+        Cost: 1 request; 2 if the expected text is empty, which etcd can't
+        compare with.  Atomic: yes.
+        """
+        path = self._writable(key)
+        wanted = self._encode_text(new)
+        try:
+            expect = self._expectation(path, self._encode_text(expected))
+            return self._tree.put(path, wanted, ttl=ttl, expect=expect)
+        except KeyNotFound as error:
+            error.args = (key,)
+            raise
+
+    def compare_and_delete(self, key: str, expected: Any) -> None:
+        """Delete a key if this value is there now.
+
+        Raises, cost: as `compare_and_swap`.
+        """
+        path = self._writable(key)
+        try:
+            expect = self._expectation(path, self._encode_text(expected))
+            self._tree.delete(path, expect=expect)
+        except KeyNotFound as error:
+            error.args = (key,)
+            raise
+
+    def _expectation(self, path: str, text: str) -> Expect:
+        if text:
+            return Expect(text=text)
+        node = self._tree.get(path)
+        if not isinstance(node, File):
+            raise NotAFile("a directory is there", code=102, key=path)
+        if node.text:
+            raise CompareFailed("Compare failed", code=101, key=path)
+        return Expect(modified_index=node.modified_index)
+
+    def transform(
+        self, key: str, func: Callable[[Any], Any], *, default: Any = MISSING
+    ) -> Any:
+        """Replace a value by ``func(value)``; give the new one.
+
+        No update is lost: if another writer comes between, the function is
+        called again with their value, so it should have no effects of its own.
+        What is left of a ttl is kept.
+
+        Args:
+            key: where.
+            func: gets the value, gives the new one.
+            default: what the function gets if the key is absent.
+
+        Raises:
+            KeyNotFound: the key is absent and no default was given.
+            NotAFile: a directory is there.
+
+        Cost: 2 requests; 2 more each time that another writer comes between.
+        """
+        path = self._writable(key)
+        while True:
+            node = self._find(path)
+            value, expect, ttl = self._before(key, path, node, default)
+            new = func(value)
+            try:
+                self._tree.put(path, self._encode_text(new), ttl=ttl, expect=expect)
+            except (KeyExists, CompareFailed, KeyNotFound):
+                continue  # another writer was quicker: look again
+            return new
+
+    def _before(
+        self, key: str, path: str, node: File | Directory | None, default: Any
+    ) -> tuple[Any, Expect, int | None]:
+        if isinstance(node, Directory):
+            raise NotAFile("transform() is for values", code=102, key=path)
+        if node is None:
+            if default is MISSING:
+                raise absent(key, "Key not found")
+            return default, ABSENT, None
+        value = decode_node(path, node.text, self._codec.decode)
+        return value, Expect(modified_index=node.modified_index), _ttl_left(node)
+
+    def append(self, value: Any, *, ttl: float | None = None) -> str:
+        """Store a value under a new key that sorts after all appended before.
+
+        Returns:
+            The key: etcd's index in 20 digits.
+
+        Cost: 1 request.  Atomic: yes.
+        """
+        self._check_writable()
+        text = self._encode_text(value)
+        return self._tree.append(f"{self._root}/", text, ttl=ttl)
+
+    def refresh(self, key: str, ttl: float) -> None:
+        """Renew the ttl of a value; watchers are not told.
+
+        Args:
+            key: where.
+            ttl: seconds from now, rounded up to whole ones.
+
+        Raises:
+            KeyNotFound: a KeyError; the key is absent.
+
+        Cost: 1 request.  Atomic: yes.
+        """
+        path = self._writable(key)
+        try:
+            self._tree.refresh(path, ttl)
+        except KeyNotFound as error:
+            error.args = (key,)
+            raise
+
+    def mkdir(self: W, key: str, *, ttl: float | None = None) -> W:
+        """Make an empty directory; give the mapping on it.
+
+        Args:
+            key: where.
+            ttl: seconds until it expires with all in it; etcd can't change it
+                later.
+
+        Raises:
+            KeyExists: something is there.
+
+        Cost: 1 request.  Atomic: yes.
+        """
+        path = self._writable(key)
+        self._tree.make_directory(path, ttl=ttl)
         return self._sub(path)
+
+
+def _ttl_left(node: File) -> int | None:
+    # An expired node may be seen for half a second, with a ttl below 1.
+    return None if node.ttl is None else max(node.ttl, 1)

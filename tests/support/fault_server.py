@@ -41,6 +41,10 @@ class Act:
 
     name: str
 
+    def do(self, conversation: _Conversation) -> None:
+        """Do it."""
+        getattr(conversation, self.name)()
+
 
 READ: Final = Act("read")
 STALL: Final = Act("stall")
@@ -55,6 +59,12 @@ class Drip:
     data: bytes
     interval: float
 
+    def do(self, conversation: _Conversation) -> None:
+        """Do it."""
+        for byte in self.data:
+            conversation.socket.sendall(bytes([byte]))
+            conversation.server.pause(self.interval)
+
 
 @dataclass(frozen=True)
 class Endless:
@@ -63,12 +73,22 @@ class Endless:
     data: bytes
     interval: float = 0.0
 
+    def do(self, conversation: _Conversation) -> None:
+        """Do it."""
+        while True:
+            conversation.socket.sendall(self.data)
+            conversation.server.pause(self.interval)
+
 
 @dataclass(frozen=True)
 class Until:
     """Do nothing until the event is set (or the server is closed)."""
 
     event: threading.Event
+
+    def do(self, conversation: _Conversation) -> None:
+        """Do it."""
+        conversation.server.wait_event(self.event)
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,11 @@ class Repeat:
 
     def __init__(self, *actions: Action) -> None:
         object.__setattr__(self, "actions", actions)
+
+    def do(self, conversation: _Conversation) -> None:
+        """Do it."""
+        while True:
+            conversation.run(self.actions)
 
 
 Action: TypeAlias = "Act | bytes | Drip | Endless | Until | Repeat"
@@ -150,9 +175,8 @@ def chunked(*chunks: bytes, end: bool = True) -> bytes:
 
 def file_answer(value: str = "v") -> bytes:
     """Make the answer to a GET of a file."""
-    return response(
-        '{"action":"get","node":{"key":"/k","value":"%s","modifiedIndex":3}}' % value
-    )
+    node = f'{{"key":"/k","value":"{value}","modifiedIndex":3}}'
+    return response(f'{{"action":"get","node":{node}}}')
 
 
 #: A server that works, for ever.
@@ -317,29 +341,15 @@ class _Conversation:
         self.buffer = b""
 
     def run(self, script: Script) -> None:
+        """Do one action after the other."""
         for action in script:
-            self._do(action)
+            if isinstance(action, bytes):
+                self.socket.sendall(action)
+            else:
+                action.do(self)
 
-    def _do(self, action: Action) -> None:
-        if isinstance(action, bytes):
-            self.socket.sendall(action)
-        elif isinstance(action, Drip):
-            for byte in action.data:
-                self.socket.sendall(bytes([byte]))
-                self.server.pause(action.interval)
-        elif isinstance(action, Endless):
-            while True:
-                self.socket.sendall(action.data)
-                self.server.pause(action.interval)
-        elif isinstance(action, Until):
-            self.server.wait_event(action.event)
-        elif isinstance(action, Repeat):
-            while True:
-                self.run(action.actions)
-        else:
-            getattr(self, f"_{action.name}")()
-
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read and remember one whole request."""
         while b"\r\n\r\n" not in self.buffer:
             self._receive()
         start = Received(self.buffer, self.number)
@@ -356,14 +366,17 @@ class _Conversation:
             raise _Gone
         self.buffer += data
 
-    def _stall(self) -> None:
+    def stall(self) -> None:
+        """Do nothing until the client goes away."""
         while True:
             self._receive()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End in order."""
         raise _Gone
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """End by RST."""
         linger = struct.pack("ii", 1, 0)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         raise _Gone

@@ -1,0 +1,306 @@
+"""A passive TTL cache of nodes, by absolute path; one for each client.
+
+The only module that imports cachetools.
+
+Theory of operation
+-------------------
+*Whose writes are seen when.*  The cache never waits for etcd and is told of
+nothing that other processes do: their writes are seen once an entry has
+expired.  Writes over the same client call `invalidate` after their answer came,
+or failed to come; from then on nobody gets what was there before.
+
+*Slow reads.*  A read that began before a write ended may bring the old value
+after it.  So every read is known from `begin` to `end`; `invalidate` marks those
+under way that overlap as *spoilt*, and what a spoilt read brings is not stored.
+
+*Concurrent misses.*  The first thread that misses a path makes the request; the
+others wait for it (`load`).  A spoilt read takes no more followers: a thread that
+comes after a write starts a read of its own.
+
+*Age.*  An entry counts from the moment its read began, and ends with the key's
+own ttl, less the second by which etcd rounds that up.
+
+*Threads.*  Hits take no lock: they are one lookup in a plain dict (`hot`), which
+mirrors the store.  All else happens under one lock, never held during I/O.
+
+Absent keys are not cached, so a key that appears is seen at once; nor are lists
+of children, so a loop sees new keys, but it primes the entries of all of them.
+
+The store is a FIFO: with the same ttl for all, the entry stored first is the one
+that expires first.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import cachetools
+
+from etcdmap import forking
+
+#: Entries.  About 4 MiB with small values.
+DEFAULT_SIZE = 10_000
+
+
+class CacheInfo(NamedTuple):
+    """What a cache did since it was made or cleared; counts are close, not exact.
+
+    Attributes:
+        hits: reads answered without a request.
+        misses: reads that made one, or waited for another thread's.
+        currsize: entries held, expired ones included.
+        maxsize: the limit.
+        ttl: seconds for which an entry counts.
+    """
+
+    hits: int
+    misses: int
+    currsize: int
+    maxsize: int
+    ttl: float
+
+
+class Entry:
+    """A node, until when it counts, and what a codec made of it.
+
+    Attributes:
+        node: what was read.
+        expires: on the clock of the cache's timer.
+        decoded: a codec and the value that it made, for values that nobody can
+            change; None where none is kept.
+    """
+
+    __slots__ = ("decoded", "expires", "node")
+
+    def __init__(self, node: Any, expires: float) -> None:
+        self.node = node
+        self.expires = expires
+        self.decoded: tuple[Any, Any] | None = None
+
+
+class Read:
+    """A read under way: what it covers, when it began, whether a write overlapped."""
+
+    __slots__ = ("began", "path", "spoilt")
+
+    def __init__(self, path: str, began: float) -> None:
+        self.path = path
+        self.began = began
+        self.spoilt = False
+
+
+class _Flight:
+    """A read that other threads may wait for."""
+
+    __slots__ = ("done", "error", "read", "value")
+
+    def __init__(self, read: Read) -> None:
+        self.read = read
+        self.done = threading.Event()
+        self.value: Any = None
+        self.error: Exception | None = None
+
+
+class ReadCache:
+    """See the module's text.
+
+    Args:
+        ttl: seconds for which an entry counts.
+        size: most entries to hold.
+        timer: gives the time in seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        ttl: float,
+        size: int = DEFAULT_SIZE,
+        *,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"cache_size is an int, not {type(size).__name__}")
+        if size < 1:
+            raise ValueError(f"cache_size must be at least 1, not {size}")
+        self.ttl = ttl
+        self.size = size
+        self.timer = timer
+        self.after_fork()
+        forking.register(self)
+
+    def after_fork(self) -> None:
+        """Start empty: the lock may be held, by a thread that is not here."""
+        self._lock = threading.Lock()
+        self.hot: dict[str, Entry] = {}
+        self._store = _Store(self.size, self.hot)
+        self._reads: set[Read] = set()
+        self._flights: dict[str, _Flight] = {}
+        self.hits = self._misses = 0
+
+    # --- reads
+
+    def get(self, path: str) -> Any:
+        """Give the node cached for a path, or None.  Takes no lock."""
+        entry = self.hot.get(path)
+        if entry is None or entry.expires <= self.timer():
+            return None
+        self.hits += 1
+        return entry.node
+
+    def keep_decoded(self, path: str, node: Any, codec: Any, value: Any) -> None:
+        """Keep what a codec made of a node, if that node is still the cached one."""
+        entry = self.hot.get(path)
+        if entry is not None and entry.node is node:
+            entry.decoded = (codec, value)
+
+    def load(
+        self, path: str, fetch: Callable[[], Any], ttl_of: Callable[[Any], int | None]
+    ) -> Any:
+        """Fetch a node that was missed, or wait for the thread that does.
+
+        What the fetch raises is raised to all that waited for it.
+        """
+        self._misses += 1
+        while True:
+            flight, mine = self._join(path)
+            if mine:
+                return self._fly(flight, fetch, ttl_of)
+            flight.done.wait()  # bounded by the deadline of the call that it is in
+            if flight.error is not None:
+                raise copy.copy(flight.error)
+            if flight.value is not None:
+                return flight.value
+            # Its thread was interrupted; one of those waiting takes over.
+
+    def _join(self, path: str) -> tuple[_Flight, bool]:
+        """Give the flight to wait for, or a new one and True."""
+        with self._lock:
+            flight = self._flights.get(path)
+            if flight is not None:
+                return flight, False
+            flight = self._flights[path] = _Flight(self._begin(path))
+            return flight, True
+
+    def _fly(
+        self,
+        flight: _Flight,
+        fetch: Callable[[], Any],
+        ttl_of: Callable[[Any], int | None],
+    ) -> Any:
+        read = flight.read
+        entries: list[tuple[str, Any, int | None]] = []
+        try:
+            node = fetch()
+            entries.append((read.path, node, ttl_of(node)))
+            flight.value = node
+        except Exception as error:
+            flight.error = error
+            raise
+        finally:
+            with self._lock:
+                if self._flights.get(read.path) is flight:
+                    del self._flights[read.path]
+            self.end(read, entries)
+            flight.done.set()
+        return node
+
+    def begin(self, path: str) -> Read:
+        """Note that a read of this node, and maybe of all below it, begins."""
+        with self._lock:
+            return self._begin(path)
+
+    def _begin(self, path: str) -> Read:
+        read = Read(path.rstrip("/"), self.timer())
+        self._reads.add(read)
+        return read
+
+    def end(self, read: Read, entries: Iterable[tuple[str, Any, int | None]]) -> None:
+        """Store what a read brought: path, node and ttl; unless it was spoilt.
+
+        Must be called for every `begin`, with no entries if the read failed.
+        """
+        with self._lock:
+            self._reads.discard(read)
+            if read.spoilt:
+                return
+            for path, node, node_ttl in entries:
+                ttl = self.ttl if node_ttl is None else min(self.ttl, node_ttl - 1)
+                if ttl > 0:
+                    self._store[path] = Entry(node, read.began + ttl)
+
+    # --- writes
+
+    def invalidate(self, path: str) -> None:
+        """Forget a node and all below it, after a write."""
+        path = path.rstrip("/")
+        with self._lock:
+            self._store.drop(path)
+            for read in self._reads:
+                if _overlap(read.path, path):
+                    read.spoilt = True
+                    self._flights.pop(read.path, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._store.drop("")
+            for read in self._reads:
+                read.spoilt = True
+            self._flights.clear()
+            self.hits = self._misses = 0
+
+    def info(self) -> CacheInfo:
+        """Tell what the cache did."""
+        with self._lock:
+            size = len(self._store)
+            return CacheInfo(self.hits, self._misses, size, self.size, self.ttl)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+class _Store(cachetools.FIFOCache[str, Entry]):
+    """Entries by path, which also knows what is stored below a directory.
+
+    Without that, every delete would have to look at all paths held.
+    """
+
+    def __init__(self, size: int, hot: dict[str, Entry]) -> None:
+        super().__init__(size)
+        self._hot = hot
+        # Directory -> paths right below it that are stored, or lead to such.
+        self._below: dict[str, set[str]] = {}
+
+    def __setitem__(self, path: str, entry: Entry) -> None:
+        super().__setitem__(path, entry)
+        self._hot[path] = entry
+        while path:
+            parent = path.rpartition("/")[0]
+            siblings = self._below.setdefault(parent, set())
+            if path in siblings:
+                return
+            siblings.add(path)
+            path = parent
+
+    def __delitem__(self, path: str) -> None:
+        super().__delitem__(path)
+        del self._hot[path]
+        while path and path not in self._below and path not in self:
+            parent = path.rpartition("/")[0]
+            siblings = self._below[parent]
+            siblings.discard(path)
+            if siblings:
+                return
+            del self._below[parent]
+            path = parent
+
+    def drop(self, path: str) -> None:
+        """Delete an entry and all below it."""
+        for below in tuple(self._below.get(path, ())):
+            self.drop(below)
+        if path in self:
+            del self[path]

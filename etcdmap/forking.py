@@ -1,0 +1,38 @@
+"""What must start anew in a forked child.
+
+A lock that another thread of the parent held at the fork stays locked for ever
+in the child, and a socket that both processes read from gives each the other's
+answers.  Whoever owns such things registers here and gets `after_fork` called
+in the child, before the fork returns there.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Forkable(Protocol):
+    """Something that must start anew in a forked child."""
+
+    def after_fork(self) -> None:
+        """Replace locks, forget sockets; called in the child only."""
+        ...
+
+
+_known: weakref.WeakSet[Forkable] = weakref.WeakSet()
+
+
+def register(thing: Forkable) -> None:
+    """Have `thing.after_fork()` called in every child forked from now on."""
+    _known.add(thing)
+
+
+def _after_fork_in_child() -> None:
+    for thing in list(_known):
+        thing.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,196 @@
+"""Files and directories as the dict layer sees them, and how to read them.
+
+The readers work straight on the JSON, so that a listing of 10,000 keys is walked
+once.  What is wrong with its shape ends as `InvalidResponse`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from etcdmap.answers import index_of, payload_of, presence_from_body
+from etcdmap.errors import DecodeError, InvalidResponse, NotADirectory
+from etcdmap.models import Answer
+from etcdmap.paths import UNREADABLE, name_of
+
+T = TypeVar("T")
+
+
+class UnreadableName(UserWarning):
+    """A listing leaves out a name that is not UTF-8: no key leads to it."""
+
+
+class File(NamedTuple):
+    """A file node: its text, the index of its last change, seconds left."""
+
+    text: str
+    modified_index: int
+    ttl: int | None
+
+
+class Directory(NamedTuple):
+    """A directory node: its visible children by name, and seconds left.
+
+    A subdirectory in a listing that is not recursive shows no children.
+    """
+
+    children: dict[str, Any]  # name -> File | Directory; mypy can't recurse here
+    ttl: int | None
+
+
+class Snapshot(NamedTuple):
+    """A subtree as one moment showed it.
+
+    Attributes:
+        content: a plain nested dict.
+        etcd_index: the index of the store at that moment.
+    """
+
+    content: dict[str, Any]
+    etcd_index: int
+
+
+class Expect(NamedTuple):
+    """The state that a write replaces; anything else fails the write."""
+
+    #: Whether a node is there; None if it does not matter.
+    present: bool | None = None
+    #: The index of the last change of the file.
+    modified_index: int | None = None
+    #: The text of the file; not an empty one, which v2 can't compare with.
+    text: str | None = None
+
+
+ANYTHING = Expect()
+ABSENT = Expect(present=False)
+PRESENT = Expect(present=True)
+
+
+def index_of_write(key: str, answer: Answer) -> int:
+    """Read the answer to a write: its index."""
+    payload_of(key, answer)["action"]
+    return index_of(answer)
+
+
+def index_of_read(key: str, answer: Answer) -> int:
+    """Read the index of the store from a GET, whether the node is there or not."""
+    presence_from_body(key, answer)  # a 404 of etcd's tells the index as well
+    return index_of(answer)
+
+
+def name_of_new(key: str, answer: Answer) -> str:
+    """Read the name that a POST gave to its node."""
+    name = name_of(payload_of(key, answer)["node"]["key"])
+    if not name:
+        raise InvalidResponse("a new node without a name")
+    return name
+
+
+def node_of(key: str, answer: Answer) -> File | Directory:
+    """Read one node, without its children."""
+    raw = payload_of(key, answer)["node"]
+    index_of(answer)
+    if raw.get("dir") is True:
+        return Directory({}, _ttl(raw))
+    return _file(raw)
+
+
+def listing_of(key: str, answer: Answer) -> File | Directory:
+    """Read a file, or a directory with what is listed below it."""
+    raw = payload_of(key, answer)["node"]
+    index_of(answer)
+    return _node(raw)
+
+
+def _node(raw: dict[str, Any]) -> File | Directory:
+    if raw.get("dir") is not True:
+        return _file(raw)
+    children = {}
+    for child in raw.get("nodes", ()):
+        name = name_of(child["key"])
+        if UNREADABLE in name:
+            _warn_unreadable(child["key"])
+        else:
+            children[name] = _node(child)
+    return Directory(children, _ttl(raw))
+
+
+def _file(raw: dict[str, Any]) -> File:
+    text, index = raw["value"], raw["modifiedIndex"]
+    if type(text) is not str or type(index) is not int:
+        raise InvalidResponse("a file whose value or index is of the wrong type")
+    return File(text, index, _ttl(raw))
+
+
+def _ttl(raw: dict[str, Any]) -> int | None:
+    ttl = raw.get("ttl")
+    if ttl is not None and type(ttl) is not int:
+        raise InvalidResponse("a node whose ttl is no number")
+    return ttl
+
+
+def snapshot_of(
+    decode: Callable[[str], Any],
+    key_of: Callable[[str], str | None] | None,
+    key: str,
+    answer: Answer,
+) -> Snapshot:
+    """Read a subtree as plain values, and the index of the store."""
+    raw = payload_of(key, answer)["node"]
+    index = index_of(answer)
+    if raw.get("dir") is not True:
+        raise NotADirectory("this mapping's directory is a file now", code=104, key=key)
+    return Snapshot(_plain(raw, decode, key_of), index)
+
+
+def _plain(
+    raw: dict[str, Any],
+    decode: Callable[[str], Any],
+    key_of: Callable[[str], str | None] | None,
+) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for child in raw.get("nodes", ()):
+        path = child["key"]
+        name = name_of(path)
+        key = name if key_of is None else key_of(name)
+        if UNREADABLE in name:
+            _warn_unreadable(path)
+            continue
+        if key is None:
+            continue
+        if "dir" in child:
+            content[key] = _plain(child, decode, key_of)
+        else:
+            content[key] = decode_node(path, child["value"], decode)
+    # etcd lists in an order of chance; sorting here beats sorted=true there.
+    return dict(sorted(content.items()))
+
+
+def _warn_unreadable(path: str) -> None:
+    # Python's own registry shows the same text once.
+    warnings.warn(
+        f"left out of the listing: {path!r} holds bytes that are not UTF-8, so no key "
+        "leads to it; keys_api can delete its directory",
+        UnreadableName,
+        stacklevel=1,
+    )
+
+
+def decode_node(path: str, text: str, decode: Callable[[str], T]) -> T:
+    """Decode the text of a file; an error names the key.
+
+    A codec of the user's may raise anything; a KeyError that got out of it
+    would read as "absent".
+    """
+    if type(text) is not str:
+        raise InvalidResponse("a file whose value is no text")
+    try:
+        return decode(text)
+    except DecodeError as error:
+        raise DecodeError(str(error.args[0]), key=path) from error
+    except Exception as error:
+        raise DecodeError(
+            f"the codec failed with {type(error).__name__}", key=path
+        ) from error

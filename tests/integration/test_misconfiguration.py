@@ -1,0 +1,298 @@
+"""What users see who gave the wrong URL, or have an etcd without its v2 API."""
+
+from __future__ import annotations
+
+import re
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcdmap import (
+    ClusterUnavailable,
+    EtcdMapError,
+    EtcdMapping,
+    InvalidResponse,
+    V2NotEnabled,
+)
+from etcdmap.local import LocalCluster
+
+from support.certificates import make_certificate
+from support.fault_server import (
+    CLOSE,
+    READ,
+    STALL,
+    FaultServer,
+    Repeat,
+    Stopwatch,
+    refusing,
+    response,
+)
+from support.raw_etcd import raw_etcd
+from support.servers import binaries
+
+TIMEOUT = 1.0
+
+READS: list[Any] = [
+    pytest.param(lambda m: m["k"], id="getitem"),
+    pytest.param(lambda m: "k" in m, id="contains"),
+    pytest.param(lambda m: m.get("k", "default"), id="get"),
+    pytest.param(lambda m: len(m), id="len"),
+    pytest.param(lambda m: list(m.items()), id="items"),
+    pytest.param(lambda m: m.to_dict(), id="to_dict"),
+    pytest.param(lambda m: m == {}, id="eq"),
+    pytest.param(lambda m: m.ttl("k"), id="ttl"),
+]
+
+WRITES: list[Any] = [
+    pytest.param(lambda m: m.__setitem__("k", "v"), id="setitem"),
+    pytest.param(lambda m: m.__setitem__("k", {"a": 1}), id="setitem-mapping"),
+    pytest.param(lambda m: m.__delitem__("k"), id="delitem"),
+    pytest.param(lambda m: m.pop("k", "default"), id="pop"),
+    pytest.param(lambda m: m.setdefault("k", "v"), id="setdefault"),
+    pytest.param(lambda m: m.update(a=1, b=2), id="update"),
+    pytest.param(lambda m: m.clear(), id="clear"),
+]
+
+ALL = [*READS, *WRITES]
+
+Operation = Callable[[EtcdMapping], Any]
+
+
+def error_of(url: str, operation: Operation, **options: Any) -> EtcdMapError:
+    """Give the error of an operation, after checking what holds for all of them."""
+    with EtcdMapping(url, "/app", timeout=TIMEOUT, **options) as mapping:
+        with Stopwatch() as watch, pytest.raises(EtcdMapError) as caught:
+            operation(mapping)
+    assert not isinstance(caught.value, LookupError)
+    assert url in str(caught.value), "the endpoint is not named"
+    # Twice: the second request of an operation has a deadline of its own.
+    assert watch.seconds < 2 * TIMEOUT + 1.5
+    return caught.value
+
+
+# --- the wrong server -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def v2_off(
+    etcd_version: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Give a real etcd as it comes since 3.4: without the v2 API."""
+    home = tmp_path_factory.mktemp("v2-off")
+    with raw_etcd(binaries()[etcd_version], home, "--enable-v2=false") as url:
+        yield url
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_v2_off_any_operation_tells_to_enable_it(
+    v2_off: str, operation: Operation
+) -> None:
+    """The error names the flag, whatever was asked."""
+    error = error_of(v2_off, operation)
+    assert isinstance(error, V2NotEnabled)
+    assert "--enable-v2" in str(error)
+    assert error.status == 404
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_v2_off_on_one_of_two_members_does_no_harm(
+    v2_off: str, etcd: LocalCluster, prefix: str, operation: Operation
+) -> None:
+    """One endpoint that is right is enough; only a missing key is a KeyError."""
+    urls = [v2_off, *etcd.endpoints]
+    with EtcdMapping(list(etcd.endpoints), prefix) as writer:
+        writer["k"] = "v"
+    with EtcdMapping(urls, prefix, timeout=5, shuffle=False) as mapping:
+        operation(mapping)
+        assert mapping.client.pinned == etcd.endpoints[0]
+
+
+class _Website(SimpleHTTPRequestHandler):
+    """A web server with nothing under /v2/keys."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def website() -> Iterator[str]:
+    """Give Python's own web server: HTML with 404, 501 for other methods."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Website) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_website_any_operation_tells_that_it_is_no_etcd(
+    website: str, operation: Operation
+) -> None:
+    """A 404 or 501 of a web server is neither "absent" nor an outage."""
+    error = error_of(website, operation)
+    assert isinstance(error, InvalidResponse)
+    assert re.search("check that the URL is etcd's|is it an etcd", str(error))
+
+
+@pytest.fixture
+def friendly() -> Iterator[str]:
+    """Give a server that says 200 and HTML to everything."""
+    with FaultServer([Repeat(READ, response("<html>Welcome</html>"))]) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_html_for_everything_any_operation_tells_what_came(
+    friendly: str, operation: Operation
+) -> None:
+    """A 200 that is not JSON is told as such; a write is not said to be lost."""
+    error = error_of(friendly, operation)
+    assert "something that is not JSON" in str(error) or "X-Etcd-Index" in str(error)
+    assert "is it an etcd" in str(error)
+
+
+@pytest.fixture
+def closing() -> Iterator[str]:
+    """Give a server that hangs up on every request."""
+    with FaultServer([READ, CLOSE]) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_hang_up_any_operation_tells_that_no_answer_came(
+    closing: str, operation: Operation
+) -> None:
+    """A connection that ends without an answer is told in plain words."""
+    error = error_of(closing, operation)
+    assert "before an answer came" in str(error)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Give a server that takes requests and never answers."""
+    with FaultServer([STALL]) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("operation", [READS[0], READS[1], WRITES[0], WRITES[2]])
+def test_silence_any_operation_ends_at_its_deadline(
+    silent: str, operation: Operation
+) -> None:
+    """Nobody waits for ever, and the message says for how long."""
+    assert "no answer within" in str(error_of(silent, operation))
+
+
+# --- the wrong URL ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_nothing_listens_any_operation_tells_so(operation: Operation) -> None:
+    """A refused connection is told with what to check."""
+    with refusing() as url:
+        error = error_of(url, operation)
+    assert isinstance(error, ClusterUnavailable)
+    assert "connection refused: nothing listens there" in str(error)
+    assert "check that etcd runs" in str(error)
+
+
+@pytest.mark.parametrize("operation", [READS[0], WRITES[0]])
+def test_unknown_host_any_operation_tells_so(operation: Operation) -> None:
+    """A name that no DNS knows (RFC 6761) is told as such."""
+    error = error_of("http://nowhere.invalid:2379", operation)
+    assert isinstance(error, ClusterUnavailable)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a certificate for the loopback that nobody signed."""
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def tls(
+    etcd_version: str, certificate: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Give a real etcd that speaks TLS only, with the v2 API."""
+    home = tmp_path_factory.mktemp("tls-etcd")
+    binary = binaries()[etcd_version]
+    with raw_etcd(binary, home, "--enable-v2", certificate=certificate) as url:
+        yield url
+
+
+def test_tls_with_its_ca_works(tls: str, certificate: Path, prefix: str) -> None:
+    """With verify= the right bundle, a mapping works over TLS."""
+    with EtcdMapping(tls, prefix, verify=str(certificate)) as mapping:
+        mapping["k"] = "v"
+        assert mapping.to_dict() == {"k": "v"}
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_untrusted_certificate_any_operation_tells_so_at_once(
+    tls: str, operation: Operation
+) -> None:
+    """A certificate that nobody signed is refused without waiting for better."""
+    with Stopwatch() as watch:
+        error = error_of(tls, operation)
+    assert isinstance(error, ClusterUnavailable)
+    assert "certificate refused" in str(error)
+    assert watch.seconds < TIMEOUT
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_http_to_a_tls_port_any_operation_tells_so(
+    tls: str, operation: Operation
+) -> None:
+    """etcd answers a plain request on its TLS port with a 400; nothing is done."""
+    error = error_of(tls.replace("https:", "http:"), operation)
+    assert isinstance(error, InvalidResponse)
+    assert "https" in str(error).lower()
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_https_to_a_plain_port_any_operation_tells_so(
+    etcd: LocalCluster, operation: Operation
+) -> None:
+    """A port without TLS can't be greeted: nothing was sent, writes included."""
+    error = error_of(etcd.endpoints[0].replace("http:", "https:"), operation)
+    assert isinstance(error, ClusterUnavailable)
+    assert re.search("TLS|SSL", str(error))
+    assert not any(attempt.sent for attempt in error.attempts)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"verify": "/nowhere/ca.pem"}, id="verify"),
+        pytest.param({"cert": "/nowhere/client.pem"}, id="cert"),
+        pytest.param({"cert": ("/nowhere/a.pem", "/nowhere/b.pem")}, id="pair"),
+    ],
+)
+@pytest.mark.parametrize("operation", [READS[0], WRITES[0]])
+def test_missing_tls_file_any_operation_names_it(
+    options: dict[str, Any], operation: Operation
+) -> None:
+    """A path that is wrong is named; nothing was sent to anybody."""
+    with FaultServer() as server:
+        url = server.url.replace("http:", "https:")
+        error = error_of(url, operation, **options)
+        assert server.requests == []
+    assert isinstance(error, ClusterUnavailable)
+    assert "/nowhere/" in str(error)
+    assert not any(attempt.sent for attempt in error.attempts)
+
+
+def test_error_chain_shows_the_cause_without_a_puzzle() -> None:
+    """The traceback of an outage ends with the error of ours."""
+    with refusing() as url:
+        error = error_of(url, lambda m: m["k"])
+    last = traceback.format_exception(type(error), error, error.__traceback__)[-1]
+    assert "ClusterUnavailable" in last
+    assert url in last
