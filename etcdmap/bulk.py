@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from etcdmap import plan, sending
 from etcdmap.errors import InvalidKey, NotADirectory, PrefixRequired
-from etcdmap.handle import NOT_A_DIRECTORY
+from etcdmap.handle import NOT_A_DIRECTORY, check_ttl
 from etcdmap.nodes import Directory, File
 from etcdmap.plan import Delete, MakeDirectory, Plan, Put
 from etcdmap.sending import Progress
@@ -97,6 +97,7 @@ class BulkWriting(Writing):
         """
         self._check_writable()
         wanted = self._encode_all(_as_mapping(other))
+        check_ttl(ttl)
         if not wanted:
             return
         current = self._listing(recursive=True)
@@ -173,9 +174,7 @@ class BulkWriting(Writing):
         wanted = {}
         for key, value in values.items():
             path = self._naming.writable(self._root, key)
-            wanted[path[len(self._root) + 1 :]] = self._encode(
-                path, plain_mapping(value)
-            )
+            wanted[path[len(self._root) + 1 :]] = self._encode(path, value)
         for below, above in plan.overlapping(wanted):
             raise InvalidKey(f"{below!r} lies below {above!r}: nest them instead")
         return wanted

@@ -11,7 +11,7 @@ from etcdmap.client import Client
 from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.endpoints import positive_seconds
 from etcdmap.errors import KeyNotFound, NotADirectory, ReadOnly
-from etcdmap.keys import KeysAPI
+from etcdmap.keys import KeysAPI, check_text, whole_seconds
 from etcdmap.nodes import Directory, File, decode_node
 from etcdmap.paths import ESCAPED, PLAIN, Naming, clean_prefix
 from etcdmap.tree import Tree, V2Tree
@@ -194,7 +194,9 @@ class Handle:
         return plan.encode(path, value, self._encode_text, self._naming)
 
     def _encode_text(self, value: Any) -> str:
-        return encode_text(self._codec, value)
+        text = encode_text(self._codec, value)
+        check_text(text)
+        return text
 
     def _value(self, path: str, node: File | Directory) -> Any:
         """Give a value, or a mapping on a directory."""
@@ -224,6 +226,12 @@ class Handle:
             code=NOT_A_DIRECTORY,
             key=self.prefix,
         )
+
+
+def check_ttl(ttl: float | None) -> None:
+    """Refuse a bad ttl before the first request of several."""
+    if ttl is not None:
+        whole_seconds(ttl)
 
 
 def absent(key: object, why: str = "no node can have this key") -> KeyNotFound:

@@ -416,11 +416,22 @@ def spell_form(
     if ttl is not None:
         parts.append(f"ttl={whole_seconds(ttl)}")
     form = "&".join(parts)
-    if len(form) > MAX_BODY:
-        raise LimitExceeded(
-            f"a value of {len(form)} bytes in percent-encoding; etcd takes {MAX_BODY}"
-        )
+    _check_length(len(form))
     return form
+
+
+def check_text(text: str) -> None:
+    """Raise LimitExceeded for a text that is too large to store."""
+    # A character takes 12 bytes at most; nearly all texts are settled by that.
+    if len(text) * 12 > MAX_BODY:
+        _check_length(len("value=") + len(quote_plus(text)))
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_BODY:
+        raise LimitExceeded(
+            f"a value of {length} bytes in percent-encoding; etcd takes {MAX_BODY}"
+        )
 
 
 def _spell_text(value: str) -> str:

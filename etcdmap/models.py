@@ -36,6 +36,10 @@ class Answer(NamedTuple):
     body: bytes
     endpoint: str
 
+    def __repr__(self) -> str:
+        # The body holds values.
+        return f"<Answer {self.status} of {self.endpoint}, {len(self.body)} bytes>"
+
 
 @dataclass(slots=True, eq=False)
 class Request(Generic[T]):

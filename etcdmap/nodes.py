@@ -17,6 +17,9 @@ from etcdmap.paths import UNREADABLE, name_of
 
 T = TypeVar("T")
 
+# What was warned of already.
+_warned: set[str] = set()
+
 
 class UnreadableName(UserWarning):
     """A listing leaves out a name that is not UTF-8: no key leads to it."""
@@ -169,7 +172,10 @@ def _plain(
 
 
 def _warn_unreadable(path: str) -> None:
-    # Python's own registry shows the same text once.
+    if path in _warned:
+        return
+    if len(_warned) < 1000:  # then they are shown again, which is right by then
+        _warned.add(path)
     warnings.warn(
         f"left out of the listing: {path!r} holds bytes that are not UTF-8, so no key "
         "leads to it; keys_api can delete its directory",

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from etcdmap.nodes import Directory, File
 from etcdmap.paths import Naming
+from etcdmap.views import plain_mapping
 
 #: A checked and encoded value: the text of a file, or a directory by name.
 Encoded: TypeAlias = "str | dict[str, Encoded]"
@@ -85,6 +86,7 @@ def encode(
         TypeError, ValueError: the codec refuses a value, or a key is no `str`.
         InvalidKey, LimitExceeded: a key can't be written.
     """
+    value = plain_mapping(value)  # another mapping on etcd is read once, whole
     if not isinstance(value, Mapping):
         return encode_value(value)
     encoded: dict[str, Encoded] = {}

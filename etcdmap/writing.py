@@ -13,11 +13,10 @@ from etcdmap.errors import (
     NotADirectory,
     NotAFile,
 )
-from etcdmap.handle import absent
+from etcdmap.handle import absent, check_ttl
 from etcdmap.nodes import ABSENT, PRESENT, Directory, Expect, File, decode_node
 from etcdmap.plan import Plan
 from etcdmap.reading import Reading
-from etcdmap.views import plain_mapping
 
 W = TypeVar("W", bound="Writing")
 
@@ -70,7 +69,8 @@ class Writing(Reading, MutableMapping[str, Any]):
         time that another writer comes between.
         """
         path = self._writable(key)
-        wanted = self._encode(path, plain_mapping(value))
+        wanted = self._encode(path, value)
+        check_ttl(ttl)
         if keep_ttl and ttl is not None:
             raise ValueError("give ttl or keep_ttl, not both")
         if isinstance(wanted, str):
@@ -124,7 +124,9 @@ class Writing(Reading, MutableMapping[str, Any]):
         who race for a mapping, whoever makes the directory fills it.
         """
         path = self._writable(key)
-        self._create(path, self._encode(path, plain_mapping(value)), ttl)
+        wanted = self._encode(path, value)
+        check_ttl(ttl)
+        self._create(path, wanted, ttl)
 
     def replace(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Store a value or a mapping where something is already.
@@ -135,7 +137,8 @@ class Writing(Reading, MutableMapping[str, Any]):
         Cost: as ``m[key] = value``.  Atomic: a value over a value.
         """
         path = self._writable(key)
-        wanted = self._encode(path, plain_mapping(value))
+        wanted = self._encode(path, value)
+        check_ttl(ttl)
         try:
             if not isinstance(wanted, str):
                 self._tree.get(path)
@@ -184,8 +187,9 @@ class Writing(Reading, MutableMapping[str, Any]):
             path = self._readable(key)
             while True:
                 node = self._tree.list(path, recursive=True)
+                value = self._plain(path, node)  # before it is gone
                 if self._take(path, node):
-                    return self._plain(path, node)
+                    return value
         except KeyNotFound as error:
             if default is not MISSING:
                 return default
@@ -210,9 +214,10 @@ class Writing(Reading, MutableMapping[str, Any]):
                 break
             for key, name in reversed(keys):
                 path, node = f"{self._root}/{name}", listing.children[name]
+                value = self._plain(path, node)  # before it is gone
                 try:
                     if self._take(path, node):
-                        return key, self._plain(path, node)
+                        return key, value
                 except KeyNotFound:
                     continue  # somebody else took it
         raise absent("popitem(): the mapping is empty", "the mapping is empty")
@@ -240,7 +245,7 @@ class Writing(Reading, MutableMapping[str, Any]):
         Cost: 1 request if it was present; else 2 (a mapping: and its keys).
         """
         path = self._writable(key)
-        wanted = self._encode(path, plain_mapping(default))
+        wanted = self._encode(path, default)
         while True:
             node = self._find(path)
             if node is not None:
@@ -284,6 +289,7 @@ class Writing(Reading, MutableMapping[str, Any]):
         """
         path = self._writable(key)
         wanted = self._encode_text(new)
+        check_ttl(ttl)
         try:
             expect = self._expectation(path, self._encode_text(expected))
             return self._tree.put(path, wanted, ttl=ttl, expect=expect)

@@ -107,7 +107,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--etcd", metavar="PATH", help="the etcd to run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write details there")
     parser.add_argument("--check", action="store_true", help="exit with 1 if not good")
-    parser.add_argument("--verbose", "-v", action="store_true", help="tell what was found")
+    parser.add_argument(
+        "--verbose", "-v", action="store_true", help="tell what was found"
+    )
     parser.add_argument("--list", action="store_true", help="name the rows and exit")
     return parser.parse_args(arguments)
 

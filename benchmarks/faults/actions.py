@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from etcdmap.local import LocalCluster, Member
+
 from support.faults.isolation import SplitCluster
 
 #: How long faults last, seconds.

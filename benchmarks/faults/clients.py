@@ -22,6 +22,7 @@ from etcdmap.errors import (
     OutcomeUnknown,
     RequestFailed,
 )
+
 from support.faults.history import Level, Op, Outcome
 
 T = TypeVar("T")
@@ -117,7 +118,8 @@ class EtcdMapSubject:
     def _method(self, name: str) -> Callable[..., Any]:
         """Find a method of the mapping, or what there is of it below."""
         found = getattr(self._mapping, name, None)
-        return cast(Any, found or getattr(self._mapping.keys_api, name))
+        method: Callable[..., Any] = found or getattr(self._mapping.keys_api, name)
+        return method
 
     def _name(self, method: str, key: str) -> str:
         if hasattr(self._mapping, method):

@@ -14,6 +14,7 @@ from benchmarks.faults.actions import Stage
 from benchmarks.faults.clients import HONEST
 from benchmarks.faults.rows import Row
 from benchmarks.faults.world import Options, World
+
 from support.faults.checker import Report, check, longest_gap
 from support.faults.history import Op
 
@@ -86,8 +87,7 @@ def run_once(row: Row, options: Options) -> Run:
         Invalid: the client used another kind of member than wanted.
     """
     with World(row, options) as world:
-        target = world.start_clients()
-        world.watch(target)
+        world.start_clients()
         _warm_up(world)
         stage = _stage(world, row)
         before = _requests(world)
@@ -105,7 +105,9 @@ def run_once(row: Row, options: Options) -> Run:
         run.warnings = world.warnings()
         if row.auth:
             elsewhere = sum(
-                after[url] - before[url] for url in after if url != stage.in_use.endpoint
+                after[url] - before[url]
+                for url in after
+                if url != stage.in_use.endpoint
             )
             run.elsewhere = elsewhere / max(run.operations, 1)
         return run

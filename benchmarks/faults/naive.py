@@ -13,6 +13,7 @@ import threading
 from urllib.parse import quote
 
 from benchmarks.faults.clients import Setup
+
 from support.faults.events import Answer, Line
 from support.faults.history import Level, Op, Outcome
 

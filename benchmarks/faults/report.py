@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.faults.measure import Run
 from benchmarks.faults.rows import Row
+
 from support.faults.counters import Counters
 
 HEADER = (
@@ -111,7 +112,8 @@ def format_result(result: Result) -> str:
     counters = result.counters
     counts = [
         f"{counters.lost:>4} {counters.twice:>5} {counters.old_value_back:>4}",
-        f"{counters.stale_own_read:>5} {counters.backwards:>4} {counters.wrong_value:>5}",
+        f"{counters.stale_own_read:>5} {counters.backwards:>4}",
+        f"{counters.wrong_value:>5}",
         f"{result.disorder:>5} {sum(run.unexpected for run in result.runs):>5}",
     ]
     return (

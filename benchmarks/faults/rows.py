@@ -48,15 +48,15 @@ class Row(NamedTuple):
     oldest_read: float | None = None
 
 
-def _contend(name: str, title: str, fault: Fault, **kind: object) -> Row:
-    row = Row(
+def _contend(name: str, title: str, fault: Fault, *, split: bool = False) -> Row:
+    return Row(
         f"contend-{name}",
         f"3 processes write the same keys, {title}",
         fault,
         workload="contend",
+        split=split,
         clients=3,
     )
-    return row._replace(**kind)
 
 
 ROWS: tuple[Row, ...] = (

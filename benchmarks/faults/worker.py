@@ -24,6 +24,7 @@ from benchmarks.faults.workloads import (
     pace,
     read,
 )
+
 from support.faults.events import Line
 from support.faults.history import Level, Op, Recorder
 
@@ -77,6 +78,8 @@ def work(job: Job, stop: Signal) -> None:
     """Run a client until it is told to stop; the target of a process."""
     warnings.showwarning = lambda text, *_: _note_warning(job, str(text))
     warnings.simplefilter("always")
+    for kind in (ResourceWarning, DeprecationWarning):
+        warnings.simplefilter("ignore", kind)
     subject = find_factory(job.factory)(job.setup)
     recorder = Recorder(job.history, subject.outcome)
     parent = os.getppid()
@@ -132,7 +135,7 @@ def _fork(seat: Seat, job: Job, stop: Signal) -> None:
                 late = time.monotonic() > job.deadline or os.getppid() != parent
                 return late or stop.is_set()
 
-            mine = seat._replace(client=f"{job.client}{number}")
+            mine = seat._replace(client=f"{job.client}f{number}")
             _run_threads(mine, job._replace(client=mine.client), stopped)
             seat.recorder.close()
             os._exit(0)

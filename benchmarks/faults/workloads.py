@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from benchmarks.faults.clients import Subject
+
 from support.faults.history import Kind, Level, Op, Recorder
 
 #: The key that another process writes.
@@ -29,7 +30,11 @@ class Seat(NamedTuple):
     level: Level
 
     def do(
-        self, kind: Kind, key: str, value: str | None = None, expected: str | None = None
+        self,
+        kind: Kind,
+        key: str,
+        value: str | None = None,
+        expected: str | None = None,
     ) -> Op:
         """Call one operation and record it."""
         subject = self.subject

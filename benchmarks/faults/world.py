@@ -14,12 +14,13 @@ from benchmarks.faults.clients import Setup
 from benchmarks.faults.rows import Row
 from benchmarks.faults.worker import Foreign, Job, work, write_foreign
 from etcdmap.local import LocalCluster, Member
+
 from support.faults.events import EventLog, Line, Watcher, read_all
 from support.faults.history import Level, Op, load
 from support.faults.isolation import SplitCluster
 
 PREFIX = "/faults"
-USER, PASSWORD = "root", "correct horse"  # noqa: S105 - of a cluster that lasts seconds
+USER, PASSWORD = "root", "correct horse"
 _FOREIGN_RATE = 20.0
 #: Of all threads of a client together, where there are several.
 _THREADS_RATE = 400.0
@@ -87,14 +88,15 @@ class World:
 
     # --- clients
 
-    def start_clients(self) -> Member:
-        """Start all processes; gives the member that the first client is to use."""
+    def start_clients(self) -> None:
+        """Start all processes, and watch from before their first operation."""
         leader = self.cluster.leader()
         followers = [member for member in self.cluster.members if member is not leader]
         order = [leader, *followers]
         if self._row.in_use == "follower":
             order = [*followers, leader]
         endpoints = tuple(member.endpoint for member in order)
+        self.watch(order[0])
         deadline = time.monotonic() + _LONGEST_RUN
         if not self._row.auth:  # where requests to other members are counted
             self._spawn(
@@ -109,8 +111,7 @@ class World:
             )
         for number in range(self._row.clients):
             turned = endpoints[number:] + endpoints[:number]
-            self._spawn(work, self._job(f"c{number}-", turned, deadline))
-        return order[0]
+            self._spawn(work, self._job(f"c{number}", turned, deadline))
 
     def _job(self, client: str, endpoints: tuple[str, ...], deadline: float) -> Job:
         options = self._options
@@ -119,8 +120,9 @@ class World:
             PREFIX,
             options.level,
             options.timeout,
-            *((USER, PASSWORD) if self._row.auth else (None, None)),
-            options=options.client_options,
+            USER if self._row.auth else None,
+            PASSWORD if self._row.auth else None,
+            options.client_options,
         )
         return Job(
             client,
@@ -160,12 +162,14 @@ class World:
 
     def last_op(self) -> Op | None:
         """Give the last operation of the first client."""
-        mine = [op for op in self.ops() if op.judged and op.client.startswith("c0-")]
+        mine = [op for op in self.ops() if op.judged and op.client.startswith("c0")]
         return max(mine, key=lambda op: op.end, default=None)
 
     def warnings(self) -> list[str]:
         """Give the warnings of all clients."""
-        texts = [path.read_text(encoding="utf-8") for path in self._dir.glob("*.warnings")]
+        texts = [
+            path.read_text(encoding="utf-8") for path in self._dir.glob("*.warnings")
+        ]
         return [line for text in texts for line in text.splitlines()]
 
     # --- what the cluster itself says

@@ -16,7 +16,12 @@ from __future__ import annotations
 from typing import Any
 
 from etcdmap.transport.exchange import wait_any
-from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE, Exchange, Transport
+from etcdmap.transport.protocol import (
+    DEFAULT_MAX_RESPONSE,
+    Exchange,
+    StartingTransport,
+    Transport,
+)
 from etcdmap.transport.stock import RequestsTransport
 from etcdmap.transport.wire import WireTransport
 
@@ -24,6 +29,7 @@ __all__ = [
     "DEFAULT_MAX_RESPONSE",
     "Exchange",
     "RequestsTransport",
+    "StartingTransport",
     "Transport",
     "WireTransport",
     "make_transport",
@@ -31,7 +37,7 @@ __all__ = [
 ]
 
 
-def make_transport(*, session: Any = None, **settings: Any) -> Transport:
+def make_transport(*, session: Any = None, **settings: Any) -> StartingTransport:
     """Make the transport that serves some settings.
 
     Args:

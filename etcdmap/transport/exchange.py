@@ -213,9 +213,7 @@ class WireExchange:
         else:
             connection.close()
 
-    def _fail(
-        self, failure: EtcdMapError, cause: BaseException | None = None
-    ) -> None:
+    def _fail(self, failure: EtcdMapError, cause: BaseException | None = None) -> None:
         failure.__cause__ = cause
         self._failure = failure
         self.ended = True

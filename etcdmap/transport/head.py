@@ -108,3 +108,9 @@ def stays_open(minor: int, connection: str) -> bool:
         return minor > 0
     options = {option.strip(" \t").lower() for option in connection.split(",")}
     return "close" not in options and (minor > 0 or "keep-alive" in options)
+
+
+def reason_of(head: bytes) -> str:
+    """Give the reason phrase of a head that was read."""
+    line = head.partition(b"\r\n")[0].decode("latin-1")
+    return line.partition(" ")[2].partition(" ")[2]

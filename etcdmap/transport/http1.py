@@ -34,6 +34,8 @@ _match_size = re.compile(rb"0*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?").fullma
 # Pieces of a body below this size are put together: a list of chunks of a few
 # bytes each would need many times the memory of the body.
 _SMALL = 4096
+# Digits of a length that int() takes at once, and that no limit comes near to.
+_PLAIN_LENGTH = 18
 # Heads above this size are read without the cache, so that it stays small.
 _CACHED_HEAD = 4096
 
@@ -200,16 +202,21 @@ class Reader:
             raise self._refused("both a Content-Length and chunks")
 
     def _length_of(self, text: str) -> int:
+        if not (text.isdigit() and text.isascii() and len(text) < _PLAIN_LENGTH):
+            text = self._single_length(text)
+        length = int(text)
+        self._check_size(length)
+        return length
+
+    def _single_length(self, text: str) -> str:
         # Section 6.3, 5: a list of equal numbers is one number, anything else
         # is an error that can't be recovered from.
         values = {value.strip(" \t") for value in text.split(",")}
         value = values.pop()
-        if values or not (value.isascii() and value.isdigit()):
+        if values or not (value.isdigit() and value.isascii()):
             raise self._refused("a Content-Length that is not one number")
         # int() refuses thousands of digits with an error of its own.
-        length = int(value) if len(value) < 20 else int(value.lstrip("0")[:20] or "0")
-        self._check_size(length)
-        return length
+        return value.lstrip("0")[:_PLAIN_LENGTH] or "0"
 
     # --- the body
 

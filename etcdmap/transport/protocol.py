@@ -77,13 +77,17 @@ class Transport(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Close what is kept open; exchanges under way end as they would."""
+        ...
+
+
+class StartingTransport(Transport, Protocol):
+    """A transport that one thread can use for several exchanges at a time."""
+
     def start(self, endpoint: str, request: Request[Any], timeout: float) -> Exchange:
         """Send a request, and give the exchange instead of waiting for its end.
 
         What goes wrong is the exchange's `result` to raise.
         """
-        ...
-
-    def close(self) -> None:
-        """Close what is kept open; exchanges under way end as they would."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 
-from requests.certs import where
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from etcdmap.errors import ExchangeFailed
 
@@ -43,7 +43,7 @@ def _load_authorities(context: ssl.SSLContext, verify: Verify) -> None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return
-    path = where() if verify is True else os.fspath(verify)
+    path = DEFAULT_CA_BUNDLE_PATH if verify is True else os.fspath(verify)
     if os.path.isdir(path):
         context.load_verify_locations(capath=path)
     else:

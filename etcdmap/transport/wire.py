@@ -18,7 +18,7 @@ import threading
 import time
 from typing import Any
 
-from etcdmap.errors import ClientClosed, ExchangeFailed
+from etcdmap.errors import ClientClosed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import WireExchange, answer_of
@@ -71,7 +71,9 @@ class Wire:
             pool = self._pools.setdefault(endpoint, new)
         return pool
 
-    def exchange(self, pool: Pool, method: str, payload: bytes, timeout: float) -> Reader:
+    def exchange(
+        self, pool: Pool, method: str, payload: bytes, timeout: float
+    ) -> Reader:
         """Send a payload and read the whole answer."""
         deadline = time.monotonic() + timeout
         reader = Reader(pool.endpoint, method, self._max_response)

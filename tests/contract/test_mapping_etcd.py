@@ -651,27 +651,19 @@ WRITES = [
 
 
 @pytest.mark.parametrize("call", WRITES)
-@pytest.mark.parametrize(
-    "below",
-    [
-        pytest.param(lambda m: m, id="itself"),
-        pytest.param(lambda m: m.sub("d"), id="sub"),
-        pytest.param(lambda m: m["d"], id="getitem"),
-        pytest.param(lambda m: next(iter(m.sub("x").values())), id="values"),
-    ],
-)
 def test_readonly_write_raises_before_any_request(
-    mapping: EtcdMapping, cost: Cost, call: Call, below: Call
+    mapping: EtcdMapping, cost: Cost, call: Call
 ) -> None:
     """Every write on a read-only mapping, and on what it gives, is refused."""
-    mapping.update({"a": 1, "d": {"a": 1}, "x": {"d": {"a": 1}}})
+    mapping.update({"a": 1, "d": {"a": 1}})
     readonly = EtcdMapping(client=mapping.client, prefix=mapping.prefix, readonly=True)
-    target: Any = below(readonly)
+    targets = [readonly, readonly.sub("d"), readonly["d"], dict(readonly.items())["d"]]
 
     def write() -> None:
-        with pytest.raises(ReadOnly) as caught:
-            call(target)
-        assert isinstance(caught.value, TypeError)
+        for target in targets:
+            with pytest.raises(ReadOnly) as caught:
+                call(target)
+            assert isinstance(caught.value, TypeError)
 
     assert cost(write) == []
 
@@ -768,7 +760,7 @@ NEVER = [
     pytest.param("\ud800", id="surrogate"),
     pytest.param("a\udfff/b", id="surrogate-inside"),
     pytest.param("/".join("a" * 300), id="too-deep"),
-    pytest.param("é" * 200_000, id="too-long"),
+    pytest.param("a" * 1_000_001, id="too-long"),
 ]
 CONTROL = [
     pytest.param("\x00", id="nul"),
@@ -818,34 +810,26 @@ def test_impossible_key_reads_as_absent_without_a_request(
 
 
 @pytest.mark.parametrize("key", [*NEVER, *CONTROL, *NO_STR])
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param(lambda m, key: setitem(m, key, 1), id="setitem"),
-        pytest.param(lambda m, key: setitem(m, key, {"a": 1}), id="setitem-mapping"),
-        pytest.param(lambda m, key: m.set(key, 1, keep_ttl=True), id="set"),
-        pytest.param(lambda m, key: m.setdefault(key, 1), id="setdefault"),
-        pytest.param(lambda m, key: m.update([("ok", 1), *pairs(key)]), id="update"),
-        pytest.param(lambda m, key: m.sub(key), id="sub"),
-        pytest.param(
-            lambda m, key: setitem(m, "ok", {"x": 1, **dict(pairs(key))}),
-            id="in-a-mapping",
-        ),
-        pytest.param(
-            lambda m, key: m.update(ok={"x": {"y": dict(pairs(key))}}),
-            id="deep-in-a-mapping",
-        ),
-    ],
-)
 def test_impossible_key_written_is_refused_before_any_request(
-    mapping: EtcdMapping, cost: Cost, key: Any, call: Callable[[Any, Any], object]
+    mapping: EtcdMapping, cost: Cost, key: Any
 ) -> None:
     """Writing such a key is an error of its kind, and nothing is written at all."""
     expected = (InvalidKey, LimitExceeded) if isinstance(key, str) else TypeError
+    writes: list[Call] = [
+        lambda m: setitem(m, key, 1),
+        lambda m: setitem(m, key, {"a": 1}),
+        lambda m: m.set(key, 1, keep_ttl=True),
+        lambda m: m.setdefault(key, 1),
+        lambda m: m.sub(key),
+        lambda m: m.update([("ok", 1), *pairs(key)]),
+        lambda m: m.update(ok={"x": {"y": dict(pairs(key))}}),
+        lambda m: setitem(m, "ok", {"x": 1, **dict(pairs(key))}),
+    ]
 
     def write() -> None:
-        with pytest.raises(expected):
-            call(mapping, key)
+        for call in writes:
+            with pytest.raises(expected):
+                call(mapping)
 
     assert cost(write) == []
 

@@ -35,27 +35,21 @@ from support.fault_server import (
 from support.raw_etcd import raw_etcd
 from support.servers import binaries
 
-TIMEOUT = 1.0
+TIMEOUT = 0.6
 
 READS: list[Any] = [
     pytest.param(lambda m: m["k"], id="getitem"),
     pytest.param(lambda m: "k" in m, id="contains"),
     pytest.param(lambda m: m.get("k", "default"), id="get"),
     pytest.param(lambda m: len(m), id="len"),
-    pytest.param(lambda m: list(m.items()), id="items"),
     pytest.param(lambda m: m.to_dict(), id="to_dict"),
-    pytest.param(lambda m: m == {}, id="eq"),
-    pytest.param(lambda m: m.ttl("k"), id="ttl"),
 ]
 
 WRITES: list[Any] = [
     pytest.param(lambda m: m.__setitem__("k", "v"), id="setitem"),
-    pytest.param(lambda m: m.__setitem__("k", {"a": 1}), id="setitem-mapping"),
     pytest.param(lambda m: m.__delitem__("k"), id="delitem"),
     pytest.param(lambda m: m.pop("k", "default"), id="pop"),
-    pytest.param(lambda m: m.setdefault("k", "v"), id="setdefault"),
     pytest.param(lambda m: m.update(a=1, b=2), id="update"),
-    pytest.param(lambda m: m.clear(), id="clear"),
 ]
 
 ALL = [*READS, *WRITES]
@@ -65,9 +59,12 @@ Operation = Callable[[EtcdMapping], Any]
 
 def error_of(url: str, operation: Operation, **options: Any) -> EtcdMapError:
     """Give the error of an operation, after checking what holds for all of them."""
-    with EtcdMapping(url, "/app", timeout=TIMEOUT, **options) as mapping:
-        with Stopwatch() as watch, pytest.raises(EtcdMapError) as caught:
-            operation(mapping)
+    with (
+        EtcdMapping(url, "/app", timeout=TIMEOUT, **options) as mapping,
+        Stopwatch() as watch,
+        pytest.raises(EtcdMapError) as caught,
+    ):
+        operation(mapping)
     assert not isinstance(caught.value, LookupError)
     assert url in str(caught.value), "the endpoint is not named"
     # Twice: the second request of an operation has a deadline of its own.
@@ -145,7 +142,8 @@ def test_website_any_operation_tells_that_it_is_no_etcd(
 @pytest.fixture
 def friendly() -> Iterator[str]:
     """Give a server that says 200 and HTML to everything."""
-    with FaultServer([Repeat(READ, response("<html>Welcome</html>"))]) as server:
+    page = response("<html>Welcome</html>", index=None)
+    with FaultServer([Repeat(READ, page)]) as server:
         yield server.url
 
 
@@ -182,7 +180,7 @@ def silent() -> Iterator[str]:
         yield server.url
 
 
-@pytest.mark.parametrize("operation", [READS[0], READS[1], WRITES[0], WRITES[2]])
+@pytest.mark.parametrize("operation", [READS[0], READS[1], WRITES[0]])
 def test_silence_any_operation_ends_at_its_deadline(
     silent: str, operation: Operation
 ) -> None:
@@ -250,10 +248,10 @@ def test_untrusted_certificate_any_operation_tells_so_at_once(
 def test_http_to_a_tls_port_any_operation_tells_so(
     tls: str, operation: Operation
 ) -> None:
-    """etcd answers a plain request on its TLS port with a 400; nothing is done."""
+    """etcd hangs up on a plain request to its TLS port; the scheme is a suspect."""
     error = error_of(tls.replace("https:", "http:"), operation)
-    assert isinstance(error, InvalidResponse)
-    assert "https" in str(error).lower()
+    assert "before an answer came" in str(error)
+    assert "https" in str(error)
 
 
 @pytest.mark.parametrize("operation", ALL)

@@ -144,11 +144,14 @@ class Received:
 
 
 def head(
-    status: int | str = 200, headers: dict[str, str] | None = None, *, index: int = 7
+    status: int | str = 200,
+    headers: dict[str, str] | None = None,
+    *,
+    index: int | None = 7,
 ) -> bytes:
     """Make the head of an answer, which says nothing of a length."""
     lines = [f"HTTP/1.1 {status}" + (" OK" if status == 200 else " X" * (status != ""))]
-    lines += ["Content-Type: application/json", f"X-Etcd-Index: {index}"]
+    lines += [] if index is None else [f"X-Etcd-Index: {index}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
@@ -159,11 +162,12 @@ def response(
     headers: dict[str, str] | None = None,
     *,
     length: int | str | None = None,
+    index: int | None = 7,
 ) -> bytes:
     """Make an answer; `length` is what Content-Length says, true if None."""
     data = body.encode() if isinstance(body, str) else body
     said = str(len(data) if length is None else length)
-    return head(status, {"Content-Length": said, **(headers or {})}) + data
+    return head(status, {"Content-Length": said, **(headers or {})}, index=index) + data
 
 
 def chunked(*chunks: bytes, end: bool = True) -> bytes:

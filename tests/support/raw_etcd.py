@@ -79,8 +79,10 @@ def _wait_serving(
     )
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            with opener.open(f"{endpoint}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
+        with (
+            contextlib.suppress(OSError),
+            opener.open(f"{endpoint}/health", timeout=2) as answer,
+        ):
+            return bool(answer.status == 200)
         time.sleep(0.02)
     return False

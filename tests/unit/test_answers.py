@@ -55,7 +55,8 @@ READERS = [
     pytest.param(lambda s: s.keys.get("/k"), id="keys.get"),
     pytest.param(lambda s: s.keys.watch("/k"), id="keys.watch"),
     pytest.param(lambda s: s.tree.get("/k"), id="tree.get"),
-    pytest.param(lambda s: s.tree.get("/k", recursive=True), id="tree.get-recursive"),
+    pytest.param(lambda s: s.tree.list("/k"), id="tree.list"),
+    pytest.param(lambda s: s.tree.list("/k", recursive=True), id="tree.list-recursive"),
     pytest.param(lambda s: s.tree.read("/k", str), id="tree.read"),
 ]
 
@@ -510,7 +511,7 @@ def test_exists_by_something_else_is_an_error(given: Answer, kind: type) -> None
 def test_reader_root_without_key_is_read() -> None:
     """The root comes without a key and without indexes."""
     body = node('{"dir":true,"nodes":[{"key":"/a","value":"v","modifiedIndex":3}]}')
-    assert Store(answer(body)).tree.get("/") == Directory(
+    assert Store(answer(body)).tree.list("/") == Directory(
         {"a": File("v", 3, None)}, None
     )
     root = Store(answer(body)).keys.get("/").node
@@ -521,7 +522,7 @@ def test_reader_root_without_key_is_read() -> None:
 def test_reader_empty_directory_has_no_nodes() -> None:
     """etcd leaves the list out of an empty directory."""
     body = node('{"key":"/k","dir":true,"ttl":5}')
-    assert Store(answer(body)).tree.get("/k/") == Directory({}, 5)
+    assert Store(answer(body)).tree.list("/k/") == Directory({}, 5)
     assert Store(answer(body)).tree.read("/k/", str).content == {}
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from etcdmap.answers import guarded, result_of
-from etcdmap.client import Client, clean_endpoints, connect, positive_seconds
+from etcdmap.client import Client
+from etcdmap.connect import connect
+from etcdmap.endpoints import clean_endpoints, positive_seconds
 from etcdmap.errors import (
     ClientClosed,
     ClusterUnavailable,

@@ -14,6 +14,7 @@ import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from support.faults.counters import Counters, KeyCounter
@@ -132,7 +133,9 @@ def oldest_read(ops: Sequence[Op], events: EventLog) -> float:
         Seconds between the end of the acknowledged write that surely replaced the
         value, and the start of the read; 0 if all were current.
     """
-    ends = {op.value: op.end for op in ops if op.acknowledged and op.value is not None}
+    ends: dict[str | None, float] = {
+        op.value: op.end for op in ops if op.acknowledged and op.value is not None
+    }
     values = [event.value for event in events.events]
     # By when, at the latest, the events from each one on had begun to be visible.
     replaced = [math.inf] * (len(values) + 1)
@@ -163,7 +166,9 @@ def longest_gap(ops: Iterable[Op], begin: float, until: float) -> float:
         times = ends[op.client, op.thread]
         if op.outcome in ("ok", "refused"):
             times.append(op.end)
-    return max((_gap(sorted(times), begin, until) for times in ends.values()), default=0)
+    return max(
+        (_gap(sorted(times), begin, until) for times in ends.values()), default=0
+    )
 
 
 def _gap(ends: list[float], begin: float, until: float) -> float:
@@ -171,7 +176,7 @@ def _gap(ends: list[float], begin: float, until: float) -> float:
     moments = [*(end for end in ends[first:] if end <= until), until]
     if moments[0] > begin:
         moments.insert(0, begin)
-    return max(later - e for e, later in zip(moments, moments[1:], strict=False))
+    return max(later - e for e, later in pairwise(moments))
 
 
 def _errors(by_key: Mapping[str, list[Op]]) -> dict[str, Counter[str]]:

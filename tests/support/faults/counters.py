@@ -70,7 +70,9 @@ class KeyCounter:
         self._initial = initial
         self._examples = examples
         self._events = events
-        self._writes = {op.value: op for op in ops if op.writes and op.value is not None}
+        self._writes = {
+            op.value: op for op in ops if op.writes and op.value is not None
+        }
         self._failed = {
             op.value for op in ops if op.kind != "get" and op.outcome == "failed"
         }
@@ -111,24 +113,26 @@ class KeyCounter:
                 self._note("twice", f"took effect {count} times: {op}")
             if value in self._failed:
                 self._note("wrong_value", f"said to have failed, but written: {value}")
-        newest = float("-inf")
-        for event in log.events:
-            op = self._writes.get(event.value) if event.value is not None else None
-            if op is None:
-                continue
-            if op.judged and op.end < newest:
-                self._note("old_value_back", f"passed over a newer one: {op}")
-            if op.acknowledged:
-                newest = max(newest, op.start)
         for op in self._writes.values() if log.complete else ():
             if op.acknowledged and op.judged and op.value not in seen:
                 self._note("lost", f"acknowledged, but never took effect: {op}")
+        self._count_late(log)
+
+    def _count_late(self, log: EventLog) -> None:
+        newest = float("-inf")
+        for op in (self._writes.get(event.value) for event in log.events):
+            if op is not None and op.judged and op.end < newest:
+                self._note("old_value_back", f"passed over a newer one: {op}")
+            if op is not None and op.acknowledged:
+                newest = max(newest, op.start)
 
     def _check_final(self, final: str | None) -> None:
         """Look whether the value at the end leaves out an acknowledged write."""
         acknowledged = [op for op in self._writes.values() if op.acknowledged]
         if self._events is not None and self._events.complete:
-            last = self._events.events[-1].value if self._events.events else self._initial
+            last = (
+                self._events.events[-1].value if self._events.events else self._initial
+            )
             if last != final:
                 self._note("lost", f"the last event has {last!r}, the key {final!r}")
         elif final is None and self._deletes:
@@ -164,7 +168,10 @@ class KeyCounter:
         places = (self._first.get(write.value, -1), write.start)
         for at, place in enumerate(places):
             known = newest.get((source, at))
-            if known is None or place >= (self._first.get(known.value, -1), known.start)[at]:
+            if (
+                known is None
+                or place >= (self._first.get(known.value, -1), known.start)[at]
+            ):
                 newest[source, at] = write
 
     def _check_read(

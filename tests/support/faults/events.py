@@ -8,6 +8,7 @@ the last 1,000, so a short outage loses none.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import threading
@@ -24,7 +25,8 @@ _NOT_FOUND = 100
 _TROUBLE = (OSError, http.client.HTTPException, ValueError, TypeError, LookupError)
 
 
-class Event(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Event:
     """One change of a key."""
 
     index: int
@@ -42,7 +44,8 @@ class EventLog(NamedTuple):
     complete: bool = True
 
 
-class Answer(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Answer:
     """An answer of etcd."""
 
     status: int

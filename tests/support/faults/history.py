@@ -87,7 +87,9 @@ class Op:
     def to_json(self) -> str:
         """Give the record as one line, without what has its default."""
         fields = dataclasses.asdict(self)
-        kept = {name: fields[name] for name in fields if fields[name] != _DEFAULTS[name]}
+        kept = {
+            name: fields[name] for name in fields if fields[name] != _DEFAULTS[name]
+        }
         if math.isinf(self.end):
             kept["end"] = None  # JSON has no infinity
         return json.dumps(kept)

@@ -60,7 +60,9 @@ class SplitCluster(LocalCluster):
         advertised = {m.name: f"unix://{m.name}-link:1" for m in members}
         cluster = ",".join(f"{name}={url}" for name, url in advertised.items())
         for member in members:
-            sockets = (guardian.run_dir / f"{member.name}{end}:1" for end in ("-link", ""))
+            sockets = (
+                guardian.run_dir / f"{member.name}{end}:1" for end in ("-link", "")
+            )
             links.open(member.name, *sockets)
             # The last of two flags counts.
             member._argv += [

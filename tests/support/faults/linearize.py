@@ -141,7 +141,7 @@ class _Search:
 
 
 def _needed(unknown: list[Op], known: list[Op]) -> list[Op]:
-    """Drop unknown writes that can't explain anything, each of which doubles the search.
+    """Drop unknown writes that explain nothing: each would double the search.
 
     A value that nobody saw may be taken out of any order together with its write,
     unless somebody saw that there was *a* value, or another than expected.

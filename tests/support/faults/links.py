@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
@@ -194,9 +193,8 @@ class Links:
 
 def peer_pid(sock: socket.socket) -> int:
     """Tell the process that opened a connection to a Unix domain socket."""
-    if sys.platform == "linux":
+    if hasattr(socket, "SO_PEERCRED"):  # Linux
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid: int = struct.unpack("iII", credentials)[0]
-        return pid
+        return int(struct.unpack("iII", credentials)[0])
     # macOS: LOCAL_PEERPID of SOL_LOCAL; Python has no names for them.
     return int(sock.getsockopt(0, 2))

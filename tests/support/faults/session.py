@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from support.faults.history import Op
@@ -96,7 +97,7 @@ def _add_sessions(graph: Graph, acknowledged: list[Op], reads: list[Op]) -> None
 
 def _add_chain(graph: Graph, nodes: Iterable[Node]) -> list[Node]:
     chain = sorted(nodes)
-    for earlier, later in zip(chain, chain[1:], strict=False):
+    for earlier, later in pairwise(chain):
         graph[earlier].append(later)
     return chain
 
@@ -116,46 +117,52 @@ def _describe(circle: Sequence[Node]) -> str:
 
 
 def _circles(graph: Graph) -> Iterator[list[Node]]:
-    """Give the strongly connected parts of more than one node (Tarjan)."""
-    order: dict[Node, int] = {}
-    low: dict[Node, int] = {}
-    path: list[Node] = []
-    done: set[Node] = set()
-    for root in list(graph):
-        work = [] if root in order else [_enter(graph, root, order, low, path)]
+    """Give the strongly connected parts of more than one node."""
+    search = _Tarjan(graph)
+    for node in list(graph):
+        if node not in search.order:
+            for part in search.parts(node):
+                if len(part) > 1:
+                    yield part
+
+
+class _Tarjan:
+    """Tarjan's search, without recursion: the chains are thousands of nodes long."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.order: dict[Node, int] = {}
+        self._low: dict[Node, int] = {}
+        self._path: list[Node] = []
+        self._done: set[Node] = set()
+
+    def parts(self, root: Node) -> Iterator[list[Node]]:
+        work = [self._enter(root)]
         while work:
             node, following = work[-1]
             child = next(following, None)
             if child is None:
                 work.pop()
                 if work:
-                    above = work[-1][0]
-                    low[above] = min(low[above], low[node])
-                if low[node] == order[node]:
-                    part = _cut(path, node)
-                    done.update(part)
-                    if len(part) > 1:
-                        yield part
-            elif child not in order:
-                work.append(_enter(graph, child, order, low, path))
-            elif child not in done:
-                low[node] = min(low[node], order[child])
+                    self._lower(work[-1][0], self._low[node])
+                if self._low[node] == self.order[node]:
+                    yield self._leave(node)
+            elif child not in self.order:
+                work.append(self._enter(child))
+            elif child not in self._done:
+                self._lower(node, self.order[child])
 
+    def _enter(self, node: Node) -> tuple[Node, Iterator[Node]]:
+        self.order[node] = self._low[node] = len(self.order)
+        self._path.append(node)
+        return node, iter(self._graph.get(node, ()))
 
-def _enter(
-    graph: Graph,
-    node: Node,
-    order: dict[Node, int],
-    low: dict[Node, int],
-    path: list[Node],
-) -> tuple[Node, Iterator[Node]]:
-    order[node] = low[node] = len(order)
-    path.append(node)
-    return node, iter(graph.get(node, ()))
+    def _lower(self, node: Node, to: int) -> None:
+        self._low[node] = min(self._low[node], to)
 
-
-def _cut(path: list[Node], node: Node) -> list[Node]:
-    part = [path.pop()]
-    while part[-1] != node:
-        part.append(path.pop())
-    return part
+    def _leave(self, node: Node) -> list[Node]:
+        part = [self._path.pop()]
+        while part[-1] != node:
+            part.append(self._path.pop())
+        self._done.update(part)
+        return part
