@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from etcdmap.transport.adapter import WireAdapter
 from etcdmap.transport.exchange import wait_any
 from etcdmap.transport.protocol import (
     DEFAULT_MAX_RESPONSE,
@@ -31,6 +32,7 @@ __all__ = [
     "RequestsTransport",
     "StartingTransport",
     "Transport",
+    "WireAdapter",
     "WireTransport",
     "make_transport",
     "wait_any",

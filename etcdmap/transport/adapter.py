@@ -143,7 +143,7 @@ def _spell(method: str, authority: str, request: requests.PreparedRequest) -> by
     for name, value in request.headers.items():
         # requests has checked them; it allows bytes.
         lines.append(f"{_text(name)}: {_text(value)}\r\n")
-    body = request.body or b""
+    body: Any = request.body or b""
     head = "".join([*lines, "\r\n"]).encode("latin-1")
     return head + (body.encode() if isinstance(body, str) else body)
 
@@ -190,9 +190,6 @@ def _as_requests(error: EtcdMapError) -> type[requests.RequestException]:
         return requests.ConnectionError
     if error.timed_out:
         return requests.ReadTimeout if error.sent else requests.ConnectTimeout
-    if error.lasting:
-        is_url = "URL" in str(error)
-        return (
-            requests.exceptions.InvalidURL if is_url else requests.exceptions.SSLError
-        )
+    if error.lasting:  # requests has checked the URL: what is left is TLS
+        return requests.exceptions.SSLError
     return requests.ConnectionError

@@ -93,9 +93,9 @@ class WireExchange:
             left = max(0.0, min(until, due) - time.monotonic())
             if self._is_ready(left):
                 self.advance()
-            elif due <= until:
+            elif (now := time.monotonic()) >= due:
                 self.overdue()
-            else:
+            elif now >= until:
                 return False
         return True
 

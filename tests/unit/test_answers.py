@@ -59,6 +59,9 @@ READERS = [
     pytest.param(lambda s: s.tree.list("/k", recursive=True), id="tree.list-recursive"),
     pytest.param(lambda s: s.tree.read("/k", str), id="tree.read"),
 ]
+# What reads the value of a file, and what looks at the children of a directory.
+FILE_READERS = [reader for reader in READERS if reader.id != "tree.read"]
+LISTERS = [reader for reader in READERS if reader.id != "tree.get"]
 
 WRITERS = [
     pytest.param(lambda s: s.keys.set("/k", "v"), id="keys.set"),
@@ -106,8 +109,12 @@ WRONG_NODES = [
     pytest.param(node("null"), id="node-null"),
     pytest.param(node("[]"), id="node-list"),
     pytest.param(node('"x"'), id="node-text"),
+]
+WRONG_VALUES = [
     pytest.param(node('{"key":"/k","value":5,"modifiedIndex":3}'), id="value-number"),
     pytest.param(node('{"key":"/k","value":[],"modifiedIndex":3}'), id="value-list"),
+]
+WRONG_CHILDREN = [
     pytest.param(directory("5"), id="nodes-number"),
     pytest.param(directory("[5]"), id="child-number"),
     pytest.param(directory("[null]"), id="child-null"),
@@ -157,6 +164,25 @@ def test_reader_odd_success_is_invalid_response(
     read: Reader, body: str | bytes
 ) -> None:
     """A 200 that is not etcd's is an error that names endpoint, status and start."""
+    assert_refused(read, body)
+
+
+@pytest.mark.parametrize("body", WRONG_VALUES)
+@pytest.mark.parametrize("read", FILE_READERS)
+def test_file_reader_odd_value_is_invalid_response(read: Reader, body: str) -> None:
+    """A file without a text for a value is no file of etcd's."""
+    assert_refused(read, body)
+
+
+@pytest.mark.parametrize("body", WRONG_CHILDREN)
+@pytest.mark.parametrize("read", LISTERS)
+def test_lister_odd_child_is_invalid_response(read: Reader, body: str) -> None:
+    """Whatever looks at children notices those that are no nodes."""
+    assert_refused(read, body)
+
+
+def assert_refused(read: Reader, body: str | bytes) -> None:
+    """Check that an answer is told for what it is not."""
     given = answer(body)
     with pytest.raises(InvalidResponse) as caught:
         read(Store(given))

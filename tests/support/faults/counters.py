@@ -70,7 +70,7 @@ class KeyCounter:
         self._initial = initial
         self._examples = examples
         self._events = events
-        self._writes = {
+        self._writes: dict[str | None, Op] = {
             op.value: op for op in ops if op.writes and op.value is not None
         }
         self._failed = {
