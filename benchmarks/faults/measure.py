@@ -7,6 +7,7 @@ import http.client
 import re
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +40,8 @@ class Run:
         resumed: from a healthy cluster after an outage to the first success.
         elsewhere: requests that other members than the one in use got, for each
             operation; only where nothing else asks them.
+        left: how many times a call ended with another member in use than the one
+            before it.
         operations: how many calls there were.
         reports: of the checker; two where the cluster lost its data.
         warnings: of the clients.
@@ -50,6 +53,7 @@ class Run:
     slowest: float
     resumed: float | None
     elsewhere: float | None
+    left: int
     operations: int
     reports: list[Report]
     warnings: list[str]
@@ -148,6 +152,7 @@ def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
         return longest_gap(some, stage.began, until) if some else None
 
     during = [op for op in mine if op.end >= stage.began and op.end != float("inf")]
+    clients = {op.client for op in during}
     successes = [op.end for op in writes or reads if op.outcome == "ok"]
     resumed = None
     if stage.healthy is not None:
@@ -160,10 +165,16 @@ def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
         slowest=max((op.end - op.start for op in during), default=0.0),
         resumed=resumed,
         elsewhere=None,
+        left=sum(_moves([op for op in mine if op.client == c]) for c in clients),
         operations=len(during),
         reports=[],
         warnings=[],
     )
+
+
+def _moves(ops: list[Op]) -> int:
+    ended = sorted(ops, key=lambda op: op.end)
+    return sum(one.endpoint != two.endpoint for one, two in pairwise(ended))
 
 
 def _judge(

@@ -134,7 +134,8 @@ def _remarks(result: Result) -> Iterable[str]:
     if resumed is not None:
         yield f"resumed after {resumed:.2f} s"
     if elsewhere is not None:
-        yield f"{elsewhere:.1%} of requests elsewhere"
+        left = sum(run.left for run in result.runs)
+        yield f"{elsewhere:.1%} of requests elsewhere, member left {left} times"
     warnings = [len(run.warnings) for run in result.runs]
     if any(warnings):
         yield f"warnings: {', '.join(map(str, warnings))}"

@@ -183,11 +183,13 @@ class World:
         """
         others = [url for url in self.cluster.endpoints if url != first.endpoint]
         endpoints = [*others, first.endpoint]
-        if self._row.auth:
-            endpoints.reverse()  # requests to other members are counted
+        patience = 1.0
+        if self._row.auth:  # where requests to other members are counted
+            endpoints.reverse()
+            patience = 20.0
         if after is None:
             _, after = read_all(endpoints, PREFIX)
-        self._watcher = Watcher(endpoints, PREFIX, after)
+        self._watcher = Watcher(endpoints, PREFIX, after, patience=patience)
 
     def end_watch(self, index: int | None) -> None:
         """Keep what was seen.
@@ -197,7 +199,8 @@ class World:
         """
         assert self._watcher is not None
         log = self._watcher.stop(index or 0)
-        self.logs.append(log if index is not None else log._replace(complete=False))
+        complete = log.complete and index is not None
+        self.logs.append(log._replace(complete=complete, final_index=index))
         self._watcher = None
 
     def final(self) -> tuple[Mapping[str, str], int]:

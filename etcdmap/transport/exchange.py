@@ -13,7 +13,7 @@ from etcdmap.transport.http1 import Reader
 from etcdmap.transport.polling import READ, WRITE, ready
 from etcdmap.transport.pool import Pool
 from etcdmap.transport.protocol import Exchange
-from etcdmap.transport.sockets import BLOCKED, Connection, Steps, Waiting
+from etcdmap.transport.sockets import BLOCKED, GONE, Connection, Steps, Waiting
 
 
 class WireExchange:
@@ -75,6 +75,10 @@ class WireExchange:
         self.sent = offset > 0
         self._steps = self._run(offset)
         self._resume()
+        if connection is None:
+            # A connection on the same machine is there at once, and then the
+            # request leaves before anybody waits.
+            self.wait(0)
 
     @property
     def endpoint(self) -> str:
@@ -166,7 +170,7 @@ class WireExchange:
                 yield connection.waiting(blocked, READ | WRITE, self._deadline)
                 if self._was_answered_early(connection):
                     return
-            except (BrokenPipeError, ConnectionResetError):
+            except GONE:
                 if not self.sent:
                     raise
                 return  # an early refusal may be there to read

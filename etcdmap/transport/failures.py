@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import traceback
 from collections.abc import Iterator
 
 import requests
@@ -40,7 +41,8 @@ def given_up(*, sent: bool) -> ExchangeFailed:
 def of_socket(error: OSError, *, sent: bool) -> ExchangeFailed:
     """Tell what an exception of a socket means for the request."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _certificate_refused(error)
+        message = f"TLS certificate refused: {_cause_of(error)}"
+        return ExchangeFailed(message, sent=False, lasting=True)
     if isinstance(error, ssl.SSLError) and _is_about_ours(error):
         # With TLS 1.3 this comes after the request has left; a server that
         # refuses the handshake has not read it (RFC 8446 section 4.4.2.4).
@@ -52,24 +54,40 @@ def of_socket(error: OSError, *, sent: bool) -> ExchangeFailed:
     return ExchangeFailed(_cause_of(error), sent=sent)
 
 
-def of_requests(error: Exception, timeout: float) -> ExchangeFailed:
+def of_requests(
+    error: Exception, timeout: float, *, answered: bool = False
+) -> ExchangeFailed:
     """Tell what an exception of requests or urllib3 means for the request.
 
     requests wraps "never connected" and "died after sending" in the same
     ConnectionError; only the wrapped reason tells them apart.
+
+    Args:
+        error: what was raised.
+        timeout: seconds that the exchange had.
+        answered: whether an answer had begun.
     """
     chain = list(_chain(error))
-    certificate = next((e for e in chain if _is_certificate_error(e)), None)
-    if certificate is not None:
-        return _certificate_refused(certificate)
-    if isinstance(error, (requests.exceptions.InvalidURL, ValueError)):
-        return ExchangeFailed(f"not a usable URL: {error}", sent=False, lasting=True)
-    sent = not any(isinstance(e, _NEVER_SENT) for e in chain)
-    if any(
-        isinstance(e, (TimeoutError, urllib3.exceptions.TimeoutError)) for e in chain
-    ):
+    if not answered:
+        lasting = _lasting(error, chain)
+        if lasting is not None:
+            return ExchangeFailed(lasting, sent=False, lasting=True)
+    sent = answered or not any(map(_was_before_sending, chain))
+    if any(map(_is_timeout, chain)):
         return timed_out(timeout, sent=sent)
     return ExchangeFailed(_cause_of(chain[-1]), sent=sent)
+
+
+def _lasting(error: Exception, chain: list[BaseException]) -> str | None:
+    """Tell what no second try would change, if that is the cause."""
+    for inner in reversed(chain):
+        if _is_certificate_error(inner):
+            return f"TLS certificate refused: {_cause_of(inner)}"
+    if isinstance(error, _NO_URL):
+        return f"not a usable URL: {error}"
+    if type(error) is OSError and error.errno is None:
+        return str(error)  # requests' own, about a file of verify or cert
+    return None
 
 
 _NEVER_SENT = (
@@ -77,6 +95,28 @@ _NEVER_SENT = (
     urllib3.exceptions.ConnectTimeoutError,
     urllib3.exceptions.ProxyError,
 )
+_NO_URL = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
+
+
+def _was_before_sending(error: BaseException) -> bool:
+    if isinstance(error, _NEVER_SENT):
+        return True
+    # A failed handshake has no exception of its own.
+    frames = traceback.walk_tb(error.__traceback__)
+    handshake = ssl.SSLContext.wrap_socket.__code__
+    return any(frame.f_code is handshake for frame, _ in frames)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return False  # a ConnectTimeoutError by name only: it is also "refused"
+    return isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -101,11 +141,6 @@ def _is_about_ours(error: ssl.SSLError) -> bool:
     # The alerts of RFC 8446 section 6.2 about a peer's certificate.
     reason = error.reason or ""
     return "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
-
-
-def _certificate_refused(error: BaseException) -> ExchangeFailed:
-    message = f"TLS certificate refused: {_cause_of(error)}"
-    return ExchangeFailed(message, sent=False, lasting=True)
 
 
 def _cause_of(error: BaseException) -> str:

@@ -110,7 +110,8 @@ def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
         authority = parts.netloc.rpartition("@")[2].encode("idna").decode("ascii")
     except ValueError as error:
         raise _unusable(endpoint) from error
-    if scheme not in ("http", "https") or not host or not authority.isprintable():
+    clean = authority.isprintable() and " " not in authority
+    if scheme not in ("http", "https") or not host or not clean:
         raise _unusable(endpoint)
     return scheme, authority, host, port or (443 if scheme == "https" else 80)
 

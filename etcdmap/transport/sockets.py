@@ -30,6 +30,8 @@ _KEEPALIVE = 1
 
 #: What a socket raises instead of waiting.
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+#: What it raises on sending when the other side has closed the connection.
+GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
@@ -91,6 +93,12 @@ class Connection:
     def close(self) -> None:
         """Close it; without a word of TLS, so that a forked child may, too."""
         self.sock.close()
+        # Its number may be that of another socket soon.
+        self.readable = _is_over
+
+
+def _is_over(timeout: float) -> bool:
+    return True
 
 
 def _limit_blocking(sock: socket.socket) -> bool:

@@ -13,13 +13,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import requests
-import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
 
-from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
+from etcdmap.errors import (
+    ClientClosed,
+    EtcdMapError,
+    ExchangeFailed,
+    InvalidResponse,
+)
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.fork import forget_after_fork
@@ -28,6 +32,8 @@ from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
 from etcdmap.transport.threaded import ThreadExchange
 
 _CHUNK = 64 * 1024
+#: Seconds; sockets take no infinity, and no more than some hundred years.
+_LONGEST = 365 * 86400.0
 
 
 class RequestsTransport:
@@ -69,16 +75,20 @@ class RequestsTransport:
         """See `Transport.exchange`."""
         if self._closed:
             raise ClientClosed("this client was closed; make a new mapping or client")
+        if timeout <= 0:  # urllib3 would call it a wrong argument
+            raise failures.timed_out(timeout, sent=False)
         deadline = time.monotonic() + timeout
         session = self._borrow()
+        answered = False
         try:
             response = self._send(session, endpoint, request, timeout)
+            answered = True
             with response:
                 body = self._body(response, endpoint, deadline)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise failures.of_requests(error, timeout) from error
-        except OSError as error:
-            raise failures.of_socket(error, sent=True) from error
+        except (EtcdMapError, Warning):  # warnings may be made errors
+            raise
+        except Exception as error:  # a session may run hooks and auth of any kind
+            raise failures.of_requests(error, timeout, answered=answered) from error
         finally:
             self._give_back(session)
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -122,6 +132,9 @@ class RequestsTransport:
         session.cert = self._cert
         return session
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a transport holds connections and credentials: not to pickle")
+
     def forget_sockets(self) -> None:
         """Start anew in a forked child: the parent goes on with the old ones."""
         self._idle = deque()
@@ -149,9 +162,11 @@ class RequestsTransport:
         settings.update(
             stream=True,
             allow_redirects=False,
-            timeout=(min(self._connect_timeout, timeout), timeout),
+            timeout=(min(self._connect_timeout, timeout), min(timeout, _LONGEST)),
         )
-        return session.send(prepared, **settings)
+        redirect = _Redirect()
+        prepared.hooks["response"].append(redirect.hide)
+        return redirect.show(session.send(prepared, **settings))
 
     def _prepare(
         self, endpoint: str, request: Request[Any]
@@ -199,6 +214,27 @@ class RequestsTransport:
                     "the answer did not end in time", sent=True, timed_out=True
                 )
         return b"".join(chunks)
+
+
+class _Redirect:
+    """Keeps `Session.send` from looking into a redirect that it must not follow.
+
+    It would read its body, without any limit, and fail where it leads to what
+    is no URL.
+    """
+
+    def __init__(self) -> None:
+        self._location: str | None = None
+
+    def hide(self, response: requests.Response, *_: Any, **__: Any) -> None:
+        """Take the location away; a hook, which runs before it is looked at."""
+        self._location = response.headers.pop("Location", None)
+
+    def show(self, response: requests.Response) -> requests.Response:
+        """Put the location back."""
+        if self._location is not None:
+            response.headers["Location"] = self._location
+        return response
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

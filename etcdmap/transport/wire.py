@@ -75,6 +75,8 @@ class Wire:
         self, pool: Pool, method: str, payload: bytes, timeout: float
     ) -> Reader:
         """Send a payload and read the whole answer."""
+        if timeout <= 0:
+            raise failures.timed_out(timeout, sent=False)
         deadline = time.monotonic() + timeout
         reader = Reader(pool.endpoint, method, self._max_response)
         connection = pool.borrow()
@@ -104,6 +106,8 @@ class Wire:
         self, pool: Pool, method: str, payload: bytes, timeout: float
     ) -> WireExchange:
         """Send a payload, and give the exchange."""
+        if timeout <= 0:
+            raise failures.timed_out(timeout, sent=False)
         deadline = time.monotonic() + timeout
         reader = Reader(pool.endpoint, method, self._max_response)
         return WireExchange(pool, payload, reader, timeout, deadline, pool.borrow())

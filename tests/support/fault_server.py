@@ -6,9 +6,11 @@ What it does with a connection is a script, a sequence of actions::
         ...
 
     READ                      one whole request, which is remembered
+    RECEIVE                   some bytes of a request, which are not
+    Reply(function)           one whole request, answered by what the function gives
     b"..."                    these bytes, at once
     Drip(b"...", 0.05)        these bytes, one at a time
-    Endless(b"...")           these bytes again and again
+    Endless(b"...", 0.05)     these bytes again and again
     Until(event)              nothing, until the event is set
     STALL                     nothing, until the client goes away
     CLOSE                     an orderly end (which is also that of a script)
@@ -47,9 +49,21 @@ class Act:
 
 
 READ: Final = Act("read")
+RECEIVE: Final = Act("receive")
 STALL: Final = Act("stall")
 CLOSE: Final = Act("close")
 RESET: Final = Act("reset")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Read one whole request and send what a function makes of it."""
+
+    function: Callable[[Received], bytes]
+
+    def do(self, conversation: _Conversation) -> None:
+        """Do it."""
+        conversation.socket.sendall(self.function(conversation.read()))
 
 
 @dataclass(frozen=True)
@@ -72,12 +86,15 @@ class Endless:
 
     data: bytes
     interval: float = 0.0
+    times: float = float("inf")
 
     def do(self, conversation: _Conversation) -> None:
         """Do it."""
-        while True:
+        sent = 0
+        while sent < self.times:
             conversation.socket.sendall(self.data)
             conversation.server.pause(self.interval)
+            sent += 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +123,7 @@ class Repeat:
             conversation.run(self.actions)
 
 
-Action: TypeAlias = "Act | bytes | Drip | Endless | Until | Repeat"
+Action: TypeAlias = "Act | bytes | Reply | Drip | Endless | Until | Repeat"
 Script: TypeAlias = Sequence[Action]
 
 
@@ -352,19 +369,22 @@ class _Conversation:
             else:
                 action.do(self)
 
-    def read(self) -> None:
+    def read(self) -> Received:
         """Read and remember one whole request."""
         while b"\r\n\r\n" not in self.buffer:
-            self._receive()
+            self.receive()
         start = Received(self.buffer, self.number)
         length = int(start.headers.get("content-length", "0"))
         size = self.buffer.index(b"\r\n\r\n") + 4 + length
         while len(self.buffer) < size:
-            self._receive()
+            self.receive()
         whole, self.buffer = self.buffer[:size], self.buffer[size:]
-        self.server.remember(Received(whole, self.number))
+        request = Received(whole, self.number)
+        self.server.remember(request)
+        return request
 
-    def _receive(self) -> None:
+    def receive(self) -> None:
+        """Take the bytes that are there, at least one."""
         data = self.socket.recv(65536)
         if not data:
             raise _Gone
@@ -373,7 +393,7 @@ class _Conversation:
     def stall(self) -> None:
         """Do nothing until the client goes away."""
         while True:
-            self._receive()
+            self.receive()
 
     def close(self) -> None:
         """End in order."""

@@ -16,7 +16,7 @@ from etcdmap import EtcdMapping
 T = TypeVar("T")
 
 #: Seconds after which a race that does not end is given up.
-PATIENCE = 30.0
+PATIENCE = 20.0
 ROUNDS = 10
 
 _barrier: Any = None

@@ -69,6 +69,13 @@ def test_counters_last_event_must_be_the_value_at_the_end() -> None:
     assert counts(*ops, events=events("1", "2"), final={"k": "1"}) == {"lost": 1}
 
 
+def test_counters_event_after_the_final_read_is_no_loss() -> None:
+    """What took effect after the values at the end were read is not missing there."""
+    ops = [write("1", 0, 1), write("2", 2, 3, **LATE)]
+    late = events("1", "2")  # with indexes 10 and 11
+    assert counts(*ops, events=late._replace(final_index=10), final={"k": "1"}) == {}
+
+
 def test_counters_overwritten_by_a_late_write_is_not_lost() -> None:
     """An unknown write may replace an acknowledged one: that is another counter."""
     ops = [write("1", 0, 1, **LATE), write("2", 2, 3)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from etcdmap.errors import ExchangeFailed, InvalidResponse
@@ -45,7 +45,6 @@ def read(
     try:
         whole = any(piece and reader.feed(piece) for piece in rest) or reader.feed(b"")
     except (ExchangeFailed, InvalidResponse) as error:
-        assert str(error)
         return Outcome(type(error))
     assert whole
     reusable = reader.reusable and not any(rest)
@@ -167,13 +166,9 @@ def test_reader_of_a_cut_off_answer_fails(
 ) -> None:
     """What ends early is an error, unless the end is what ends the body."""
     whole, _, _ = case
-    start = whole.rpartition(b"HTTP/1.")[2]
-    if b"\r\n\r\n" not in start:
-        return
+    assume(b"LENGTH" in whole or b"Chunked" in whole)
     cut = data.draw(st.integers(0, len(whole) - 1))
-    outcome = read([whole[:cut]])
-    until_end = b"LENGTH" not in whole and b"Chunked" not in whole
-    assert outcome.error is ExchangeFailed or until_end
+    assert read([whole[:cut]]).error is ExchangeFailed
 
 
 # --- a second opinion -----------------------------------------------------------
@@ -242,9 +237,12 @@ def reference_chunks(rest: bytes) -> bytes | None:
 
 
 EDITS = st.sampled_from(
-    [b"", b"\r", b"\n", b"\r\n", b" ", b"\t", b"\0", b":", b";", b",", b"0", b"1", b"f"]
-    + [b"-", b"+", b"_", b"\xff", b"\r\n\r\n", b"\r\n ", b"Content-Length: 3\r\n"]
-    + [b"Transfer-Encoding: chunked\r\n", b"HTTP/1.1 100 \r\n\r\n", b"5\r\nhello\r\n"]
+    [
+        *(b"", b"\r", b"\n", b"\r\n", b" ", b"\t", b"\0", b":", b";", b",", b"0", b"1"),
+        *(b"f", b"-", b"+", b"_", b"\xff", b"\r\n\r\n", b"\r\n ", b"5\r\nhello\r\n"),
+        *(b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n"),
+        *(b"HTTP/1.1 100 \r\n\r\n", b"HTTP/1.1 101 \r\n\r\n"),
+    ]
 )
 
 
@@ -376,17 +374,8 @@ def test_reader_refuses_chunks_in_http_1_0() -> None:
 @pytest.mark.parametrize(
     "start",
     [
-        "HTTP/2 200 OK",
-        "HTTP/1.1  200 OK",
-        "HTTP/1.1 99 X",
-        "HTTP/1.1 2000",
-        "http/1.1 200",
-    ]
-    + [
-        "ICY 200 OK",
-        "HTTP/1.1 200\tOK",
-        " HTTP/1.1 200 OK",
-        "",
+        *("HTTP/2 200 OK", "HTTP/1.1  200 OK", "HTTP/1.1 99 X", "HTTP/1.1 2000"),
+        *("http/1.1 200", "ICY 200 OK", "HTTP/1.1 200\tOK", " HTTP/1.1 200 OK", ""),
         "HTTP/1.1 \u0662\u0660\u0660",
     ],
 )
@@ -419,8 +408,7 @@ def test_reader_refuses_a_head_that_does_not_end() -> None:
     reader = Reader("http://a:1", "GET", LIMIT)
     reader.feed(b"HTTP/1.1 200 OK\r\n")
     with pytest.raises(InvalidResponse):
-        for _ in range(MAX_HEAD):
-            reader.feed(b"x: y\r\n")
+        any(reader.feed(b"x: y\r\n") for _ in range(MAX_HEAD))
 
 
 @pytest.mark.parametrize("status", [100, 102, 103])

@@ -46,7 +46,7 @@ class Report:
     not_linearizable: list[str]
     undecided: list[str]
     broken_sessions: list[str]
-    errors: dict[str, Counter[str]]
+    errors: dict[str, dict[str, int]]
     oldest_read: float
     examples: list[str]
 
@@ -161,14 +161,15 @@ def longest_gap(ops: Iterable[Op], begin: float, until: float) -> float:
         begin: when to begin to look; the last success before it counts, too.
         until: when to stop.
     """
-    ends: dict[tuple[str, int], list[float]] = defaultdict(list)
+    threads: dict[tuple[str, int], list[Op]] = defaultdict(list)
     for op in ops:
-        times = ends[op.client, op.thread]
-        if op.outcome in ("ok", "refused"):
-            times.append(op.end)
-    return max(
-        (_gap(sorted(times), begin, until) for times in ends.values()), default=0
-    )
+        threads[op.client, op.thread].append(op)
+    gaps = [0.0]
+    for own in threads.values():
+        ends = sorted(op.end for op in own if op.outcome in ("ok", "refused"))
+        if max(op.end for op in own) >= begin:  # else it had nothing to do any more
+            gaps.append(_gap(ends, begin, until))
+    return max(gaps)
 
 
 def _gap(ends: list[float], begin: float, until: float) -> float:
@@ -179,11 +180,12 @@ def _gap(ends: list[float], begin: float, until: float) -> float:
     return max(later - e for e, later in pairwise(moments))
 
 
-def _errors(by_key: Mapping[str, list[Op]]) -> dict[str, Counter[str]]:
-    errors: dict[str, Counter[str]] = {"read": Counter(), "write": Counter()}
+def _errors(by_key: Mapping[str, list[Op]]) -> dict[str, dict[str, int]]:
+    errors: dict[str, dict[str, int]] = {"read": {}, "write": {}}
     for op in (op for ops in by_key.values() for op in ops):
         if op.error and op.judged and op.outcome in ("unknown", "failed"):
-            errors["read" if op.kind == "get" else "write"][op.error] += 1
+            of_kind = errors["read" if op.kind == "get" else "write"]
+            of_kind[op.error] = of_kind.get(op.error, 0) + 1
     return errors
 
 

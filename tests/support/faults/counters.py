@@ -130,9 +130,7 @@ class KeyCounter:
         """Look whether the value at the end leaves out an acknowledged write."""
         acknowledged = [op for op in self._writes.values() if op.acknowledged]
         if self._events is not None and self._events.complete:
-            last = (
-                self._events.events[-1].value if self._events.events else self._initial
-            )
+            last = self._value_at(self._events.final_index)
             if last != final:
                 self._note("lost", f"the last event has {last!r}, the key {final!r}")
         elif final is None and self._deletes:
@@ -141,6 +139,15 @@ class KeyCounter:
             newest = max(acknowledged, key=lambda op: op.start)
             if newest.judged and final != newest.value and self._older(final, newest):
                 self._note("lost", f"{final!r} is there at the end, not {newest}")
+
+    def _value_at(self, index: int | None) -> str | None:
+        """Tell the value that the events lead to."""
+        value = self._initial
+        for event in self._events.events if self._events else ():
+            # A late write may have come after the final read.
+            if index is None or event.index <= index:
+                value = event.value
+        return value
 
     # --- reads
 

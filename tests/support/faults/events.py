@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-#: How long a member may stay silent before the next one is asked.
-_PATIENCE = 1.0
+#: When no event is coming any more, seconds.
+_QUIET = 2.0
 _HISTORY_CLEARED = 401
 _NOT_FOUND = 100
 
@@ -42,6 +42,8 @@ class EventLog(NamedTuple):
     events: tuple[Event, ...] = ()
     #: Whether none is missing.
     complete: bool = True
+    #: The index at which the values at the end were read; None: after all events.
+    final_index: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,6 @@ def read_all(
     endpoints: Sequence[str],
     prefix: str,
     *,
-    authorization: str = "",
     timeout: float = 30.0,
 ) -> tuple[dict[str, str], int]:
     """Read a directory from the whole cluster, however long that takes to answer.
@@ -110,7 +111,7 @@ def read_all(
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         for endpoint in endpoints:
-            line = Line(endpoint, 5.0, authorization)
+            line = Line(endpoint, 5.0)
             with contextlib.suppress(*_TROUBLE), contextlib.closing(line):
                 answer = line.ask("GET", f"/v2/keys{prefix}?recursive=true&quorum=true")
                 if answer.status == 200:
@@ -138,7 +139,7 @@ class Watcher:
         endpoints: the members to ask, the first one first.
         prefix: the directory.
         after: the index after which events are wanted.
-        authorization: the header to send, or "".
+        patience: how long a member may stay silent before the next one is asked.
     """
 
     def __init__(
@@ -147,9 +148,10 @@ class Watcher:
         prefix: str,
         after: int,
         *,
-        authorization: str = "",
+        patience: float = 1.0,
     ) -> None:
-        self._lines = [Line(url, _PATIENCE, authorization) for url in endpoints]
+        self._lines = [Line(url, patience) for url in endpoints]
+        self._patience = patience
         self._prefix = prefix
         self._next = after + 1
         self._events: list[Event] = []
@@ -166,14 +168,14 @@ class Watcher:
             timeout: in seconds; afterwards the log counts as incomplete.
         """
         deadline = time.monotonic() + timeout
-        quiet = time.monotonic() + 2 * _PATIENCE
+        quiet = time.monotonic() + _QUIET
         while self._next <= index and time.monotonic() < min(deadline, quiet):
             before = self._next
             time.sleep(0.05)
             if self._next != before:
-                quiet = time.monotonic() + 2 * _PATIENCE
+                quiet = time.monotonic() + _QUIET
         self._stop.set()
-        self._thread.join(2 * _PATIENCE * len(self._lines))
+        self._thread.join(2 * self._patience * len(self._lines))
         return EventLog(tuple(self._events), self._complete)
 
     def _follow(self) -> None:

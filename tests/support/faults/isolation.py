@@ -31,6 +31,9 @@ class SplitCluster(LocalCluster):
         """Cut a member off from all others, but not from its clients."""
         self.links.isolate(member.name, mode=mode)
 
+    def __enter__(self) -> SplitCluster:
+        return self.start()
+
     def start(self) -> SplitCluster:
         """Start proxies and members."""
         try:

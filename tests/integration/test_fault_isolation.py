@@ -1,0 +1,157 @@
+"""Members that are cut off from each other for real."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from etcdmap.local import Member
+
+from support.faults.events import Answer, Line, Watcher, read_all
+from support.faults.isolation import SplitCluster
+from support.faults.links import CutMode
+from support.servers import binaries
+
+
+@pytest.fixture(scope="module")
+def cluster(etcd_version: str) -> Iterator[SplitCluster]:
+    """Give a cluster whose links can be cut; they are whole before each test."""
+    with SplitCluster(3, binary=binaries()[etcd_version]) as split:
+        yield split
+
+
+@pytest.fixture(autouse=True)
+def whole_links(cluster: SplitCluster) -> Iterator[None]:
+    """Mend the links after a test, and wait until all members agree."""
+    yield
+    cluster.links.heal()
+    wait_until(lambda: len({value_at(member) for member in cluster.members}) == 1)
+    cluster.wait_healthy()
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
+    """Wait for a condition, not for ever."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def ask(member: Member, method: str, path: str, form: str | None = None) -> Answer:
+    """Send one request."""
+    line = Line(member.endpoint, 10.0)
+    try:
+        return line.ask(method, path, form)
+    finally:
+        line.close()
+
+
+def put(member: Member, value: str) -> None:
+    """Store a value through a member."""
+    assert ask(member, "PUT", "/v2/keys/k", f"value={value}").status < 300
+
+
+def value_at(member: Member) -> str | None:
+    """Read what a member holds, right or not."""
+    node = ask(member, "GET", "/v2/keys/k").body.get("node", {})
+    value: str | None = node.get("value")
+    return value
+
+
+def answers_quorum_read(member: Member) -> bool:
+    """Whether a member gives what all agree on; it would need milliseconds."""
+    line = Line(member.endpoint, 1.5)
+    try:
+        return line.ask("GET", "/v2/keys/k?quorum=true").status == 200
+    except TimeoutError:
+        return False  # after 7 s it would say 500
+    finally:
+        line.close()
+
+
+def leader_of(member: Member) -> str | None:
+    """Tell whom a member takes for the leader; None: it knows of none."""
+    answer = ask(member, "GET", "/v2/members/leader")
+    return str(answer.body["id"]) if answer.status == 200 else None
+
+
+@pytest.mark.parametrize("mode", ["hang", "reset"])
+def test_isolated_follower_serves_stale_reads_only(
+    cluster: SplitCluster, mode: CutMode
+) -> None:
+    """A follower cut off answers plain reads with old values, and no quorum read."""
+    leader = cluster.leader()
+    follower = next(member for member in cluster.members if member is not leader)
+    put(leader, "old")
+    wait_until(lambda: value_at(follower) == "old")
+    cluster.isolate(follower, mode=mode)
+    put(leader, "new")
+    assert value_at(follower) == "old"
+    assert not answers_quorum_read(follower)
+    assert value_at(follower) == "old"
+    cluster.links.heal()
+    wait_until(lambda: value_at(follower) == "new")
+
+
+def test_isolated_leader_steps_down(cluster: SplitCluster) -> None:
+    """The others elect a new leader, and the old one notices."""
+    leader = cluster.leader()
+    others = [member for member in cluster.members if member is not leader]
+    before = leader_of(leader)
+    put(leader, "old")
+    cluster.isolate(leader)
+    wait_until(lambda: leader_of(leader) is None)
+    wait_until(lambda: leader_of(others[0]) not in (None, before))
+    put(others[0], "new")
+    assert value_at(leader) == "old"
+    cluster.links.heal()
+    wait_until(lambda: value_at(leader) == "new")
+
+
+def test_cut_between_followers_hurts_nobody(cluster: SplitCluster) -> None:
+    """Only the link that was cut is."""
+    leader = cluster.leader()
+    one, other = (member for member in cluster.members if member is not leader)
+    cluster.links.cut(one.name, other.name)
+    put(one, "1")
+    wait_until(lambda: value_at(other) == "1")
+    assert cluster.leader() is leader
+
+
+def test_cut_one_way_lets_the_other_way_pass(cluster: SplitCluster) -> None:
+    """A follower that can't be heard still hears the leader."""
+    leader = cluster.leader()
+    deaf, heard = (member for member in cluster.members if member is not leader)
+    cluster.links.cut(heard.name, leader.name, one_way=True)
+    put(leader, "1")
+    wait_until(lambda: value_at(heard) == "1")
+    wait_until(lambda: value_at(deaf) == "1")
+
+
+def test_restarted_member_is_known_again(cluster: SplitCluster) -> None:
+    """A member's new process is the same member to the proxies."""
+    leader = cluster.leader()
+    follower = next(member for member in cluster.members if member is not leader)
+    follower.restart()
+    cluster.isolate(follower)
+    put(cluster.leader(), "missed")
+    assert value_at(follower) != "missed"
+
+
+def test_watcher_follows_through_an_isolation(cluster: SplitCluster) -> None:
+    """No event is missed when the member that is watched is cut off."""
+    leader = cluster.leader()
+    follower = next(member for member in cluster.members if member is not leader)
+    rest = [member.endpoint for member in cluster.members if member is not follower]
+    _, index = read_all(cluster.endpoints, "/k")
+    watcher = Watcher([follower.endpoint, *rest], "/", index)
+    put(leader, "w0")
+    cluster.isolate(follower)
+    for number in range(1, 5):
+        put(leader, f"w{number}")
+    _, index = read_all([leader.endpoint], "/k")
+    log = watcher.stop(index)
+    assert [event.value for event in log.events] == ["w0", "w1", "w2", "w3", "w4"]
+    assert log.complete
