@@ -68,7 +68,14 @@ class KeysAPI:
             timeout: deadline of this call, seconds.
         """
         query = spell_query(recursive=recursive, sorted=sorted, quorum=quorum)
-        return self.fetch(key, query, result_of, timeout=timeout)
+        return self.fetch(
+            key,
+            query,
+            result_of,
+            kind="quorum" if quorum else "list" if recursive else "get",
+            consistency="linearizable" if quorum else "any",
+            timeout=timeout,
+        )
 
     def exists(self, key: str, *, timeout: float | None = None) -> bool:
         """Tell whether there is a node; by HEAD, which answers without a body.
@@ -108,7 +115,9 @@ class KeysAPI:
         """
         wait_index = None if after_index is None else after_index + 1
         query = spell_query(wait=True, recursive=recursive, waitIndex=wait_index)
-        return self.fetch(key, query, result_of, patient=True, timeout=timeout)
+        return self.fetch(
+            key, query, result_of, kind="watch", patient=True, timeout=timeout
+        )
 
     # --- writes
 
@@ -280,6 +289,8 @@ class KeysAPI:
         read: Callable[[str, Answer], T],
         *,
         method: str = "GET",
+        kind: str = "get",
+        consistency: str = "any",
         patient: bool = False,
         timeout: float | None = None,
     ) -> T:
@@ -294,6 +305,8 @@ class KeysAPI:
                 _target(key, query),
                 partial(guarded, read, key),
                 resend=Resend.ALWAYS,
+                kind=kind,
+                consistency=consistency,
                 patient=patient,
                 key=key,
             ),
@@ -308,6 +321,7 @@ class KeysAPI:
         form: str | None,
         read: Callable[[str, Answer], T],
         *,
+        resend: Resend = Resend.IF_NOT_SENT,
         timeout: float | None = None,
     ) -> T:
         """Send a write and give what `read` made of the answer."""
@@ -316,6 +330,7 @@ class KeysAPI:
             _target(key, query),
             partial(guarded, read, key),
             None if form is None else form.encode("ascii"),
+            resend,
             key=key,
         )
         try:
