@@ -60,9 +60,10 @@ def index_of(answer: Answer) -> int:
 def _json(answer: Answer) -> Any:
     try:
         return json.loads(answer.body.decode("utf-8"))
-    except ValueError as error:
+    except ValueError:
         what = "an empty body" if not answer.body else "something that is not JSON"
-        raise _strange(answer, what) from error
+        # Not "from" the error: it shows the body, with its values.
+        raise _strange(answer, what) from None
 
 
 def result_of(key: str, answer: Answer) -> Result:

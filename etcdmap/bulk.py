@@ -58,7 +58,7 @@ class BulkWriting(Writing):
             return
         deep = any("/" in k or isinstance(v, dict) for k, v in wanted.items())
         current = self._listing(recursive=deep)
-        todo = Plan()
+        todo = Plan(since=current.etcd_index)
         for name, encoded in wanted.items():
             path, node = f"{self._root}/{name}", self._node_in(current, name)
             if isinstance(encoded, str):
@@ -101,7 +101,7 @@ class BulkWriting(Writing):
         if not wanted:
             return
         current = self._listing(recursive=True)
-        todo = Plan()
+        todo = Plan(since=current.etcd_index)
         for name, encoded in wanted.items():
             path, node = f"{self._root}/{name}", self._node_in(current, name)
             plan.merge(todo, path, encoded, node, ttl)
@@ -137,7 +137,7 @@ class BulkWriting(Writing):
         self._check_prefix("assign() would replace the keys of the whole cluster")
         wanted = self._encode(self._root, _as_mapping(other))
         current = self._listing(recursive=True)
-        todo = Plan()
+        todo = Plan(since=current.etcd_index)
         # The directory itself stays, also when it has a ttl.
         plan.become(todo, self._root, wanted, current._replace(ttl=None))
         if not dry_run:
@@ -158,8 +158,10 @@ class BulkWriting(Writing):
         self._check_writable()
         self._check_prefix("clear() would empty the whole cluster")
         todo = Plan()
-        for _, name in self._keys_and_names(self._listing()):
-            todo.leftovers.append(Delete(f"{self._root}/{name}"))
+        listing = self._listing()
+        for _, name in self._keys_and_names(listing):
+            path, node = f"{self._root}/{name}", listing.children[name]
+            todo.leftovers.append(plan.delete(path, node))
         sending.carry_out(self._tree, todo)
 
     def _check_prefix(self, what: str) -> None:

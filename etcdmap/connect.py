@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from etcdmap.cache import DEFAULT_SIZE, ReadCache
-from etcdmap.client import DEFAULT_TIMEOUT, Client
+from etcdmap.client import DEFAULT_MAX_STALE, DEFAULT_TIMEOUT, Client
 from etcdmap.endpoints import clean_endpoints, positive_seconds
 from etcdmap.errors import CredentialsMissing
+from etcdmap.health import Policy
 from etcdmap.transport import DEFAULT_MAX_RESPONSE, make_transport
 
 #: What etcd itself uses when it is started without ``--listen-client-urls``.
@@ -37,6 +38,9 @@ class _Settings:
     max_response: int
     cache_ttl: float | None
     cache_size: int
+    max_stale: float
+    policy: Policy | None
+    fence: bool
     authenticated: bool = False
 
 
@@ -54,6 +58,9 @@ def connect(
     max_response: int = DEFAULT_MAX_RESPONSE,
     cache_ttl: float | None = None,
     cache_size: int = DEFAULT_SIZE,
+    max_stale: float = DEFAULT_MAX_STALE,
+    policy: Policy | None = None,
+    fence: bool = True,
 ) -> Client:
     """Make a client for a cluster; nothing is sent yet.
 
@@ -72,6 +79,11 @@ def connect(
         max_response: limit for one answer, bytes.
         cache_ttl: seconds for which a value read counts; None for no cache.
         cache_size: most nodes that the cache holds.
+        max_stale: bound on the age of what a session read shows, seconds; see
+            `EtcdMapping.using`.
+        policy: when to try again, and when to ask another endpoint as well.
+        fence: whether writes of values name the state that they replace, so that
+            they can be sent to another member when one is silent.
     """
     return _make(
         _Settings(
@@ -87,6 +99,9 @@ def connect(
             max_response,
             cache_ttl,
             cache_size,
+            max_stale,
+            policy,
+            fence,
             authenticated=username is not None,
         )
     )
@@ -110,6 +125,9 @@ def _make(settings: _Settings) -> Client:
         ),
         timeout=settings.timeout,
         shuffle=settings.shuffle,
+        max_stale=settings.max_stale,
+        policy=settings.policy,
+        fence=settings.fence,
         cache=cache,
         recipe=_recipe(settings),
     )
@@ -200,7 +218,9 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "connect_timeout": float,
     "consistency": str,
     "escape_keys": _flag,
+    "fence": _flag,
     "max_response": int,
+    "max_stale": float,
     "readonly": _flag,
     "shuffle": _flag,
     "timeout": float,

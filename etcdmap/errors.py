@@ -14,6 +14,7 @@
         OutcomeUnknown            a write may or may not have been applied
       InvalidResponse             an answer that is not etcd's
         V2NotEnabled              a server without the v2 API
+        WrongCluster              another cluster id than before
       InvalidKey (ValueError)     a key that can't exist, met by a write
       LimitExceeded (ValueError)  too deep, too long or too large to send
       DecodeError (ValueError)    a stored text that the codec can't read
@@ -65,6 +66,9 @@ class ServerError(EtcdMapError):
         etcd_index: the index of the store when it answered, or None.
         endpoint: who answered.
         key: the absolute path that was asked for, or None.
+        unanswered: whether a copy of the request was sent to another member, or
+            before, and not answered: it may have been carried out, and be what
+            this refusal met.
     """
 
     #: What to do next; shown after the message.
@@ -87,6 +91,7 @@ class ServerError(EtcdMapError):
         self.etcd_index = etcd_index
         self.endpoint = endpoint
         self.key = key
+        self.unanswered = False
 
     @property
     def transient(self) -> bool:
@@ -308,6 +313,10 @@ class InvalidResponse(EtcdMapError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class WrongCluster(InvalidResponse):
+    """The endpoint belongs to another cluster than the one seen first."""
 
 
 class V2NotEnabled(InvalidResponse):

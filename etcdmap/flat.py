@@ -17,7 +17,7 @@ from etcdmap.errors import (
 )
 from etcdmap.handle import Handle, absent
 from etcdmap.nodes import ABSENT, Directory, Expect, File, decode_node
-from etcdmap.plan import Delete, Plan, Put, overlapping
+from etcdmap.plan import Plan, Put, delete, overlapping
 from etcdmap.views import ListedMapping, plain_mapping
 
 _MISSING: Any = object()
@@ -222,5 +222,5 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
                 "(prefix='/' if that is what you want)"
             )
         todo = Plan()
-        todo.leftovers += [Delete(path) for _, path, _ in self._files()]
+        todo.leftovers += [delete(path, node) for _, path, node in self._files()]
         sending.carry_out(self._tree, todo)

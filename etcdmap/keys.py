@@ -68,7 +68,14 @@ class KeysAPI:
             timeout: deadline of this call, seconds.
         """
         query = spell_query(recursive=recursive, sorted=sorted, quorum=quorum)
-        return self.fetch(key, query, result_of, timeout=timeout)
+        return self.fetch(
+            key,
+            query,
+            result_of,
+            kind="quorum" if quorum else "list" if recursive else "get",
+            consistency="linearizable" if quorum else "any",
+            timeout=timeout,
+        )
 
     def exists(self, key: str, *, timeout: float | None = None) -> bool:
         """Tell whether there is a node; by HEAD, which answers without a body.
@@ -108,7 +115,9 @@ class KeysAPI:
         """
         wait_index = None if after_index is None else after_index + 1
         query = spell_query(wait=True, recursive=recursive, waitIndex=wait_index)
-        return self.fetch(key, query, result_of, patient=True, timeout=timeout)
+        return self.fetch(
+            key, query, result_of, kind="watch", patient=True, timeout=timeout
+        )
 
     # --- writes
 
@@ -265,7 +274,11 @@ class KeysAPI:
         prev_index: int | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Delete a file that is in a known state; CompareFailed (101) otherwise."""
+        """Delete a file that is in a known state; CompareFailed (101) otherwise.
+
+        A `prev_value` goes into the URL, since etcd ignores the body of a DELETE,
+        and URLs end up in logs: prefer `prev_index`.
+        """
         _need_condition(prev_value, prev_index)
         return self.delete(
             key, prev_value=prev_value, prev_index=prev_index, timeout=timeout
@@ -280,6 +293,8 @@ class KeysAPI:
         read: Callable[[str, Answer], T],
         *,
         method: str = "GET",
+        kind: str = "get",
+        consistency: str = "any",
         patient: bool = False,
         timeout: float | None = None,
     ) -> T:
@@ -294,6 +309,8 @@ class KeysAPI:
                 _target(key, query),
                 partial(guarded, read, key),
                 resend=Resend.ALWAYS,
+                kind=kind,
+                consistency=consistency,
                 patient=patient,
                 key=key,
             ),
@@ -308,6 +325,7 @@ class KeysAPI:
         form: str | None,
         read: Callable[[str, Answer], T],
         *,
+        resend: Resend = Resend.IF_NOT_SENT,
         timeout: float | None = None,
     ) -> T:
         """Send a write and give what `read` made of the answer."""
@@ -316,6 +334,7 @@ class KeysAPI:
             _target(key, query),
             partial(guarded, read, key),
             None if form is None else form.encode("ascii"),
+            resend,
             key=key,
         )
         try:

@@ -21,7 +21,10 @@ class Resend(enum.Enum):
 
     #: Carrying it out twice is the same as once: reads.
     ALWAYS = "always"
-    #: Only while it is certain that no server has seen it: writes.
+    #: At most one of its copies can be carried out, since each names the state
+    #: that it replaces; but which answer belongs to which copy must be settled.
+    FENCED = "fenced"
+    #: Only while it is certain that no server has seen it: other writes.
     IF_NOT_SENT = "if not sent"
 
 
@@ -55,6 +58,10 @@ class Request(Generic[T]):
             refused and InvalidResponse for what is not etcd's.
         body: a URL-encoded form, or None.
         resend: whether it may be sent again after it may have been received.
+        kind: requests of one kind take about the same time: "get", "list",
+            "write", "quorum".
+        consistency: for a read: "session", "linearizable" (then it is asked with
+            a quorum), or "any".
         patient: whether its answer is late by design, as a watch's is.
         key: the absolute path asked for, for messages.
     """
@@ -64,6 +71,8 @@ class Request(Generic[T]):
     read: Callable[[Answer], T]
     body: bytes | None = None
     resend: Resend = Resend.IF_NOT_SENT
+    kind: str = "write"
+    consistency: str = "any"
     patient: bool = False
     key: str | None = None
 

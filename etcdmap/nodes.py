@@ -41,6 +41,8 @@ class Directory(NamedTuple):
 
     children: dict[str, Any]  # name -> File | Directory; mypy can't recurse here
     ttl: int | None
+    #: The index of the store at that moment; of the top of a listing only.
+    etcd_index: int = 0
 
 
 class Snapshot(NamedTuple):
@@ -55,6 +57,18 @@ class Snapshot(NamedTuple):
     etcd_index: int
 
 
+class Fence(NamedTuple):
+    """The state of a file that a write replaces.
+
+    Attributes:
+        modified_index: the index of its last change; 0 if it is absent.
+        since: the index of the store when it was seen to be absent, or 0.
+    """
+
+    modified_index: int
+    since: int = 0
+
+
 class Expect(NamedTuple):
     """The state that a write replaces; anything else fails the write."""
 
@@ -62,6 +76,8 @@ class Expect(NamedTuple):
     present: bool | None = None
     #: The index of the last change of the file.
     modified_index: int | None = None
+    #: With ``present=False``: the index of the store when it was seen to be so.
+    since: int = 0
     #: The text of the file; not an empty one, which v2 can't compare with.
     text: str | None = None
 
@@ -103,8 +119,9 @@ def node_of(key: str, answer: Answer) -> File | Directory:
 def listing_of(key: str, answer: Answer) -> File | Directory:
     """Read a file, or a directory with what is listed below it."""
     raw = payload_of(key, answer)["node"]
-    index_of(answer)
-    return _node(raw)
+    index = index_of(answer)
+    node = _node(raw)
+    return node._replace(etcd_index=index) if isinstance(node, Directory) else node
 
 
 def _node(raw: dict[str, Any]) -> File | Directory:
@@ -129,7 +146,11 @@ def _file(raw: dict[str, Any]) -> File:
 
 def _ttl(raw: dict[str, Any]) -> int | None:
     ttl = raw.get("ttl")
-    if ttl is not None and type(ttl) is not int:
+    if ttl is None:
+        # A node that has expired is shown for half a second more, with a ttl of
+        # 0, which etcd leaves out.
+        return 0 if "expiration" in raw else None
+    if type(ttl) is not int:
         raise InvalidResponse("a node whose ttl is no number")
     return ttl
 

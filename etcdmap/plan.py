@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from etcdmap.nodes import Directory, File
+from etcdmap.nodes import Directory, Fence, File
 from etcdmap.paths import Naming
 from etcdmap.views import plain_mapping
 
@@ -34,11 +34,12 @@ Found: TypeAlias = "File | Directory | None"
 
 
 class Put(NamedTuple):
-    """Write a file."""
+    """Write a file; `known` is the state that it replaces."""
 
     path: str
     text: str
     ttl: float | None = None
+    known: Fence | None = None
 
 
 class MakeDirectory(NamedTuple):
@@ -49,9 +50,14 @@ class MakeDirectory(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Delete a file, or a directory with all below it."""
+    """Delete a file, or a directory with all below it.
+
+    `known` is the state of a file; None for a directory, or what is not known.
+    """
 
     path: str
+    known: Fence | None = None
+    is_directory: bool = False
 
 
 Step: TypeAlias = "Put | MakeDirectory | Delete"
@@ -59,8 +65,13 @@ Step: TypeAlias = "Put | MakeDirectory | Delete"
 
 @dataclass
 class Plan:
-    """Steps in phases; see the module's text."""
+    """Steps in phases; see the module's text.
 
+    Attributes:
+        since: the index of the store at the listing that it is made from, or 0.
+    """
+
+    since: int = 0
     room: list[Step] = field(default_factory=list)
     top: list[Step] = field(default_factory=list)
     writes: list[Step] = field(default_factory=list)
@@ -104,13 +115,13 @@ def become(plan: Plan, path: str, wanted: Encoded, current: Found) -> None:
         _become_file(plan, path, wanted, current)
     elif isinstance(current, Directory) and current.ttl is None:
         for name in sorted(current.children.keys() - wanted.keys()):
-            plan.leftovers.append(Delete(f"{path}/{name}"))
+            plan.leftovers.append(delete(f"{path}/{name}", current.children[name]))
         for name, child in wanted.items():
             become(plan, f"{path}/{name}", child, current.children.get(name))
     else:
         # A directory with a ttl would take what is assigned with it at its end.
         if isinstance(current, Directory):
-            plan.room.append(Delete(path))
+            plan.room.append(delete(path, current))
             current = None
         _become_directory(plan, path, wanted, current)
 
@@ -120,7 +131,7 @@ def become_with_ttl(
 ) -> None:
     """Add what makes a directory anew that ends with all in it after `ttl`."""
     if current is not None:
-        plan.room.append(Delete(path))
+        plan.room.append(delete(path, current))
     plan.top.append(MakeDirectory(path, ttl))
     _fill(plan, path, wanted)
 
@@ -153,18 +164,33 @@ def merge(
 def overwrite(plan: Plan, path: str, text: str, current: Found) -> None:
     """Add the write of a file, even if it is there already, as by ``m[k] = v``."""
     if isinstance(current, Directory):
-        plan.room.append(Delete(path))
-    plan.writes.append(Put(path, text))
+        plan.room.append(delete(path, current))
+    plan.writes.append(Put(path, text, None, _state(plan, current)))
+
+
+def delete(path: str, current: File | Directory) -> Delete:
+    """Make the step that deletes a node as a listing showed it."""
+    if isinstance(current, File):
+        return Delete(path, Fence(current.modified_index))
+    return Delete(path, is_directory=True)
+
+
+def _state(plan: Plan, current: Found) -> Fence | None:
+    """Give the state that a write replaces, as the listing showed it."""
+    if isinstance(current, File):
+        return Fence(current.modified_index)
+    # Where a directory was, the file's absence has another moment.
+    return Fence(0, plan.since) if current is None and plan.since else None
 
 
 def _become_file(
     plan: Plan, path: str, text: str, current: Found, ttl: float | None = None
 ) -> None:
     if isinstance(current, Directory):
-        plan.room.append(Delete(path))
+        plan.room.append(delete(path, current))
     elif current is not None and (current.text, current.ttl, ttl) == (text, None, None):
         return
-    plan.writes.append(Put(path, text, ttl))
+    plan.writes.append(Put(path, text, ttl, _state(plan, current)))
 
 
 def _become_directory(

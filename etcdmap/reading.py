@@ -124,9 +124,9 @@ class Reading(Handle, ListedMapping):
         return self._tree.index(f"{self._root}/")
 
     def _listing(self, *, recursive: bool = False) -> Directory:
-        node = self._find(f"{self._root}/", recursive=recursive)
+        node, index = self._survey(f"{self._root}/", recursive=recursive)
         if node is None:
-            return Directory({}, None)
+            return Directory({}, None, index)
         if not isinstance(node, Directory):
             raise self._not_a_directory()
         return node
@@ -139,12 +139,19 @@ class Reading(Handle, ListedMapping):
         ]
 
     def _find(self, path: str, *, recursive: bool = False) -> File | Directory | None:
-        """Give the node at a path, or None; a file on the way raises."""
+        """List the node at a path, or give None; a file on the way raises."""
+        return self._survey(path, recursive=recursive)[0]
+
+    def _survey(
+        self, path: str, *, recursive: bool = False
+    ) -> tuple[File | Directory | None, int]:
+        """Like `_find`, with the index of the store; 0 for a file."""
         try:
-            return self._tree.list(path, recursive=recursive)
+            node = self._tree.list(path, recursive=recursive)
         except KeyNotFound as error:
             self._check_directory(error)
-            return None
+            return None, error.etcd_index or 0
+        return node, node.etcd_index if isinstance(node, Directory) else 0
 
     def _check_directory(self, error: KeyNotFound) -> None:
         if error.code == NOT_A_DIRECTORY:

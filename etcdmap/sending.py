@@ -62,7 +62,7 @@ def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
 def send(tree: Tree, step: Step) -> None:
     """Send one step."""
     if isinstance(step, Put):
-        tree.put(step.path, step.text, ttl=step.ttl)
+        tree.put(step.path, step.text, ttl=step.ttl, known=step.known)
     elif isinstance(step, MakeDirectory):
         _make_directory(tree, step)
     else:
@@ -80,6 +80,9 @@ def _make_directory(tree: Tree, step: MakeDirectory) -> None:
 
 def _delete(tree: Tree, step: Delete) -> None:
     try:
-        tree.delete(step.path)
+        if step.is_directory:
+            tree.delete_directory(step.path)
+        else:
+            tree.delete(step.path, known=step.known)
     except KeyNotFound:
         return  # gone already, which is what was wanted

@@ -16,13 +16,14 @@ from typing import Any, Protocol, TypeVar
 
 from etcdmap.answers import presence, presence_from_body
 from etcdmap.cache import ReadCache
-from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.errors import KeyNotFound, NotADirectory, NotAFile
 from etcdmap.keys import KeysAPI, spell_form, spell_query
 from etcdmap.models import Answer
 from etcdmap.nodes import (
     ANYTHING,
     Directory,
     Expect,
+    Fence,
     File,
     Snapshot,
     index_of_read,
@@ -32,6 +33,7 @@ from etcdmap.nodes import (
     node_of,
     snapshot_of,
 )
+from etcdmap.settling import FencedWrites, remember_read
 
 T = TypeVar("T")
 
@@ -102,8 +104,12 @@ class Tree(Protocol):
         *,
         ttl: float | None = None,
         expect: Expect = ANYTHING,
+        known: Fence | None = None,
     ) -> int:
-        """Write a file and give its index.  1 request, atomic.
+        """Write a file and give its index.  Atomic.
+
+        1 request; with several endpoints 1 more if neither `known` nor a read or
+        write before tells the state that is replaced.
 
         Raises:
             NotAFile: a directory stands there.
@@ -120,12 +126,18 @@ class Tree(Protocol):
         """Renew the ttl of a file.  1 request, atomic."""
         ...
 
-    def delete(self, path: str, *, expect: Expect = ANYTHING) -> None:
-        """Delete whatever is there, or the file as expected.  1 request."""
+    def delete(
+        self, path: str, *, expect: Expect = ANYTHING, known: Fence | None = None
+    ) -> None:
+        """Delete whatever is there, or the file as expected.  Cost: as `put`."""
+        ...
+
+    def delete_directory(self, path: str) -> None:
+        """Delete whatever is there, without looking first.  1 request."""
         ...
 
     def delete_file(self, path: str) -> None:
-        """Delete a file; NotAFile if a directory stands there.  1 request."""
+        """Delete a file; NotAFile if a directory stands there.  Cost: as `put`."""
         ...
 
     def make_directory(
@@ -165,6 +177,11 @@ class V2Tree:
         self._query = "?quorum=true" if self._quorum else ""
         self._recursive_query = spell_query(recursive=True, quorum=self._quorum)
         self.cache = None if self._quorum else keys.client.cache
+        client = keys.client
+        # With one endpoint there is nowhere else to send a copy to.
+        self._fenced: FencedWrites | None = None
+        if client.fence and len(client.endpoints) > 1:
+            self._fenced = FencedWrites(keys, timeout)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return V2Tree, (self.keys, self.consistency, self.timeout)
@@ -195,11 +212,11 @@ class V2Tree:
         """See `Tree.list`."""
         query = self._recursive_query if recursive else self._query
         if self.cache is None:
-            return self._get(path, query, listing_of)
+            return self._get(path, query, listing_of, kind="list")
         read = self.cache.begin(path)
         entries: list[tuple[str, Any, int | None]] = []
         try:
-            node = self._get(path, query, listing_of)
+            node = self._get(path, query, listing_of, kind="list")
             entries.extend(_entries(path.rstrip("/"), node))
         finally:
             self.cache.end(read, entries)
@@ -213,34 +230,54 @@ class V2Tree:
     ) -> Snapshot:
         """See `Tree.read`."""
         read = partial(snapshot_of, decode, key_of)
-        return self._get(path, self._recursive_query, read)
+        return self._get(path, self._recursive_query, read, kind="list")
 
     def exists(self, path: str) -> bool:
         """See `Tree.exists`."""
         if self.cache is not None and self.cache.get(path) is not None:
             return True
         if not self._quorum:  # HEAD ignores it
-            found = self.keys.fetch(
-                path, "", presence, method="HEAD", timeout=self.timeout
-            )
+            found = self._fetch_as(path, "", presence, method="HEAD")
             if found is not None:
                 return found
-        return self.keys.fetch(
-            path, self._query, presence_from_body, timeout=self.timeout
-        )
+        return self._fetch_as(path, self._query, presence_from_body)
 
     def index(self, path: str) -> int:
         """See `Tree.index`."""
-        return self.keys.fetch(path, self._query, index_of_read, timeout=self.timeout)
+        return self._fetch_as(path, self._query, index_of_read)
 
     def _fetch(self, path: str) -> File | Directory:
-        return self._get(path, self._query, node_of)
+        node = self._get(path, self._query, node_of, kind="get")
+        if self._fenced is not None:
+            remember_read(self.keys, path, node)
+        return node
 
-    def _get(self, path: str, query: str, read: Callable[[str, Answer], T]) -> T:
+    def _get(
+        self, path: str, query: str, read: Callable[[str, Answer], T], *, kind: str
+    ) -> T:
         try:
-            return self.keys.fetch(path, query, read, timeout=self.timeout)
+            return self._fetch_as(path, query, read, kind=kind)
         except NotADirectory as error:
             raise _absent_below_file(error) from error
+
+    def _fetch_as(
+        self,
+        path: str,
+        query: str,
+        read: Callable[[str, Answer], T],
+        *,
+        method: str = "GET",
+        kind: str = "get",
+    ) -> T:
+        return self.keys.fetch(
+            path,
+            query,
+            read,
+            method=method,
+            kind="quorum" if self._quorum else kind,
+            consistency=self.consistency,
+            timeout=self.timeout,
+        )
 
     # --- writes
 
@@ -251,8 +288,15 @@ class V2Tree:
         *,
         ttl: float | None = None,
         expect: Expect = ANYTHING,
+        known: Fence | None = None,
     ) -> int:
         """See `Tree.put`."""
+        if self._fenced is not None:
+            if expect is ANYTHING:
+                return self._fenced.put(path, text, ttl, known)
+            fence = _fence_of(expect)
+            if fence is not None:
+                return self._fenced.put_if(path, text, ttl, fence)
         # With noValueOnSuccess the header is the index of this very write.
         query = "?noValueOnSuccess=true"
         if expect is not ANYTHING:
@@ -271,15 +315,42 @@ class V2Tree:
         query = "?prevExist=true&noValueOnSuccess=true"
         self._store("PUT", path, query, spell_form(None, ttl, refresh=True))
 
-    def delete(self, path: str, *, expect: Expect = ANYTHING) -> None:
+    def delete(
+        self, path: str, *, expect: Expect = ANYTHING, known: Fence | None = None
+    ) -> None:
         """See `Tree.delete`."""
-        query = "?recursive=true"
+        if not self._delete_fenced(path, expect, known):
+            query = "?recursive=true"
+            if expect is not ANYTHING:
+                query = spell_query(
+                    prevIndex=expect.modified_index, prevValue=expect.text
+                )
+            self._store("DELETE", path, query)
+
+    def _delete_fenced(self, path: str, expect: Expect, known: Fence | None) -> bool:
+        """Delete a file by a fenced write; False if that can't be."""
+        if self._fenced is None:
+            return False
         if expect is not ANYTHING:
-            query = spell_query(prevIndex=expect.modified_index, prevValue=expect.text)
-        self._store("DELETE", path, query)
+            fence = _fence_of(expect)
+            if fence is not None:
+                self._fenced.delete_if(path, fence)
+            return fence is not None
+        try:
+            self._fenced.delete(path, known)
+        except NotAFile:
+            return False  # a directory: v2 has no condition for its delete
+        return True
+
+    def delete_directory(self, path: str) -> None:
+        """See `Tree.delete_directory`."""
+        self._store("DELETE", path, "?recursive=true")
 
     def delete_file(self, path: str) -> None:
         """See `Tree.delete_file`."""
+        if self._fenced is not None:
+            self._fenced.delete(path)
+            return
         self._store("DELETE", path, "")
 
     def make_directory(
@@ -295,6 +366,18 @@ class V2Tree:
         return self.keys.store(
             method, path, query, form, index_of_write, timeout=self.timeout
         )
+
+
+def _fence_of(expect: Expect) -> Fence | None:
+    """Give the state that a condition names, if it names one.
+
+    A text can come back, so a write on that condition could be carried out twice.
+    """
+    if expect.modified_index is not None:
+        return Fence(expect.modified_index)
+    if expect.present is False:
+        return Fence(0, expect.since)
+    return None
 
 
 def _conditions(expect: Expect) -> str:

@@ -181,7 +181,7 @@ class EtcdItemsView(_OneListing, ItemsView[str, Any]):
 
     def __reversed__(self) -> Iterator[tuple[str, Any]]:
         items: list[tuple[str, Any]] = self._mapping._listed_items()
-        return reversed(items)
+        return iter(items[::-1])
 
     def __repr__(self) -> str:
         return f"{self._mapping!r}.items()"

@@ -14,7 +14,7 @@ from etcdmap.errors import (
     NotAFile,
 )
 from etcdmap.handle import absent, check_ttl
-from etcdmap.nodes import ABSENT, PRESENT, Directory, Expect, File, decode_node
+from etcdmap.nodes import PRESENT, Directory, Expect, File, decode_node
 from etcdmap.plan import Plan
 from etcdmap.reading import Reading
 
@@ -91,12 +91,10 @@ class Writing(Reading, MutableMapping[str, Any]):
 
     def _put_keeping_ttl(self, path: str, text: str) -> int:
         while True:
-            node = self._find(path)
+            node, since = self._survey(path)
             if isinstance(node, Directory):
                 return self._put(path, text)
-            expect = (
-                ABSENT if node is None else Expect(modified_index=node.modified_index)
-            )
+            expect = _unchanged(node, since)
             ttl = None if node is None else _ttl_left(node)
             try:
                 return self._tree.put(path, text, ttl=ttl, expect=expect)
@@ -106,8 +104,8 @@ class Writing(Reading, MutableMapping[str, Any]):
     def _set_directory(
         self, path: str, wanted: dict[str, plan.Encoded], ttl: float | None = None
     ) -> None:
-        current = self._find(path, recursive=True)
-        todo = Plan()
+        current, index = self._survey(path, recursive=True)
+        todo = Plan(since=index)
         if ttl is None:
             plan.become(todo, path, wanted, current)
         else:
@@ -247,11 +245,11 @@ class Writing(Reading, MutableMapping[str, Any]):
         path = self._writable(key)
         wanted = self._encode(path, default)
         while True:
-            node = self._find(path)
+            node, since = self._survey(path)
             if node is not None:
                 return self._value(path, node)
             try:
-                self._create(path, wanted)
+                self._create(path, wanted, since=since)
             except KeyExists:
                 continue  # another caller was quicker: take theirs
             if isinstance(wanted, str):
@@ -259,13 +257,19 @@ class Writing(Reading, MutableMapping[str, Any]):
             return self._sub(path)
 
     def _create(
-        self, path: str, wanted: plan.Encoded, ttl: float | None = None
+        self,
+        path: str,
+        wanted: plan.Encoded,
+        ttl: float | None = None,
+        since: int = 0,
     ) -> None:
         if isinstance(wanted, str):
-            self._tree.put(path, wanted, ttl=ttl, expect=ABSENT)
+            expect = Expect(present=False, since=since)
+            self._tree.put(path, wanted, ttl=ttl, expect=expect)
             return
         self._tree.make_directory(path, ttl=ttl)
-        todo = Plan()
+        # A directory that was not there before has nothing in it.
+        todo = Plan(since=since)
         plan.merge(todo, path, wanted, Directory({}, None))
         sending.carry_out(self._tree, todo)
 
@@ -300,23 +304,28 @@ class Writing(Reading, MutableMapping[str, Any]):
     def compare_and_delete(self, key: str, expected: Any) -> None:
         """Delete a key if this value is there now.
 
-        Raises, cost: as `compare_and_swap`.
+        Raises: as `compare_and_swap`.
+
+        Cost: 2 requests, since a delete could only name the value in its URL, and
+        URLs end up in logs.  Atomic: yes.
         """
         path = self._writable(key)
+        text = self._encode_text(expected)
         try:
-            expect = self._expectation(path, self._encode_text(expected))
-            self._tree.delete(path, expect=expect)
+            self._tree.delete(path, expect=self._state_with(path, text))
         except KeyNotFound as error:
             error.args = (key,)
             raise
 
     def _expectation(self, path: str, text: str) -> Expect:
-        if text:
-            return Expect(text=text)
+        return Expect(text=text) if text else self._state_with(path, text)
+
+    def _state_with(self, path: str, text: str) -> Expect:
+        """Name the state of a file by its index, if it holds this text."""
         node = self._tree.get(path)
         if not isinstance(node, File):
             raise NotAFile("a directory is there", code=102, key=path)
-        if node.text:
+        if node.text != text:
             raise CompareFailed("Compare failed", code=101, key=path)
         return Expect(modified_index=node.modified_index)
 
@@ -342,26 +351,26 @@ class Writing(Reading, MutableMapping[str, Any]):
         """
         path = self._writable(key)
         while True:
-            node = self._find(path)
-            value, expect, ttl = self._before(key, path, node, default)
+            node, since = self._survey(path)
+            value, ttl = self._before(key, path, node, default)
             new = func(value)
+            text, expect = self._encode_text(new), _unchanged(node, since)
             try:
-                self._tree.put(path, self._encode_text(new), ttl=ttl, expect=expect)
+                self._tree.put(path, text, ttl=ttl, expect=expect)
             except (KeyExists, CompareFailed, KeyNotFound):
                 continue  # another writer was quicker: look again
             return new
 
     def _before(
         self, key: str, path: str, node: File | Directory | None, default: Any
-    ) -> tuple[Any, Expect, int | None]:
+    ) -> tuple[Any, int | None]:
         if isinstance(node, Directory):
             raise NotAFile("transform() is for values", code=102, key=path)
         if node is None:
             if default is MISSING:
                 raise absent(key, "Key not found")
-            return default, ABSENT, None
-        value = decode_node(path, node.text, self._codec.decode)
-        return value, Expect(modified_index=node.modified_index), _ttl_left(node)
+            return default, None
+        return decode_node(path, node.text, self._codec.decode), _ttl_left(node)
 
     def append(self, value: Any, *, ttl: float | None = None) -> str:
         """Store a value under a new key that sorts after all appended before.
@@ -410,6 +419,13 @@ class Writing(Reading, MutableMapping[str, Any]):
         path = self._writable(key)
         self._tree.make_directory(path, ttl=ttl)
         return self._sub(path)
+
+
+def _unchanged(node: File | Directory | None, since: int) -> Expect:
+    """Give the condition that a key is as it was found."""
+    if isinstance(node, File):
+        return Expect(modified_index=node.modified_index)
+    return Expect(present=False, since=since)
 
 
 def _ttl_left(node: File) -> int | None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from etcdmap import Client, EtcdMapping
 from etcdmap.local import LocalCluster
-from etcdmap.transport import RequestsTransport
+from etcdmap.transport import make_transport
 from support.servers import binaries
 from support.transports import CountingTransport
 
@@ -118,7 +118,7 @@ def prefix() -> str:
 @pytest.fixture
 def transport() -> CountingTransport:
     """Give the transport under `client`; it remembers the requests."""
-    return CountingTransport(RequestsTransport())
+    return CountingTransport(make_transport())
 
 
 @pytest.fixture

@@ -40,13 +40,13 @@ class WireExchange:
         "_failure",
         "_payload",
         "_pool",
-        "_reader",
         "_sent_whole",
         "_steps",
         "_timeout",
         "_waiting",
         "_whole",
         "ended",
+        "reader",
         "sent",
     )
 
@@ -62,7 +62,7 @@ class WireExchange:
     ) -> None:
         self._pool = pool
         self._payload = payload
-        self._reader = reader
+        self.reader = reader
         self._timeout = timeout
         self._deadline = deadline
         self._connection = connection
@@ -188,7 +188,7 @@ class WireExchange:
             data = connection.receive()
         except BLOCKED:
             return False
-        self._whole = self._reader.feed(data)
+        self._whole = self.reader.feed(data)
         return True
 
     def _receive(self, connection: Connection) -> Steps[None]:
@@ -200,13 +200,13 @@ class WireExchange:
             except BLOCKED as blocked:
                 yield connection.waiting(blocked, READ, self._deadline)
                 continue
-            self._whole = self._reader.feed(data)
+            self._whole = self.reader.feed(data)
             # Whoever sends without a pause is never waited for.
             if time.monotonic() >= self._deadline and not self._whole:
                 raise TimeoutError
 
     def _finish(self) -> None:
-        reader = self._reader
+        reader = self.reader
         self._answer = answer_of(reader, self._pool.endpoint)
         self.ended = True
         connection, self._connection = self._connection, None

@@ -24,7 +24,7 @@ T = TypeVar("T")
 #: Bytes asked of a socket at once: a TLS record has 16 KiB, loopback gives 64.
 CHUNK = 64 * 1024
 #: Seconds that a read may block in the kernel; see `Connection.quick`.
-KERNEL_PATIENCE = 0.1
+KERNEL_PATIENCE = 0.02
 #: Seconds between probes of an idle connection, as in go-etcd.
 _KEEPALIVE = 1
 

@@ -75,6 +75,19 @@ class Wire:
         self, pool: Pool, method: str, payload: bytes, timeout: float
     ) -> Reader:
         """Send a payload and read the whole answer."""
+        begun = self.begin(pool, method, payload, timeout)
+        if isinstance(begun, Reader):
+            return begun
+        try:
+            begun.result()
+        finally:
+            begun.give_up()  # a signal's exception may have ended the wait
+        return begun.reader
+
+    def begin(
+        self, pool: Pool, method: str, payload: bytes, timeout: float
+    ) -> Reader | WireExchange:
+        """Send a payload; give the answer if it comes at once, else the exchange."""
         if timeout <= 0:
             raise failures.timed_out(timeout, sent=False)
         deadline = time.monotonic() + timeout
@@ -93,14 +106,7 @@ class Wire:
                 else:
                     connection.close()
                 return reader
-        exchange = WireExchange(
-            pool, payload, reader, timeout, deadline, connection, sent
-        )
-        try:
-            exchange.result()
-        finally:
-            exchange.give_up()  # a signal's exception may have ended the wait
-        return reader
+        return WireExchange(pool, payload, reader, timeout, deadline, connection, sent)
 
     def start(
         self, pool: Pool, method: str, payload: bytes, timeout: float
@@ -199,6 +205,24 @@ class WireTransport:
         payload = self._spell(pool.authority, request)
         reader = wire.exchange(pool, request.method, payload, timeout)
         return answer_of(reader, endpoint)
+
+    def begin(
+        self, endpoint: str, request: Request[Any], timeout: float
+    ) -> Answer | WireExchange:
+        """Send a request; give the answer if it comes at once, else the exchange.
+
+        "At once" is within `KERNEL_PATIENCE`.
+
+        Raises:
+            ExchangeFailed: it failed at once.
+        """
+        wire = self._wire
+        pool = wire.pool(endpoint)
+        payload = self._spell(pool.authority, request)
+        begun = wire.begin(pool, request.method, payload, timeout)
+        if isinstance(begun, Reader):
+            return answer_of(begun, endpoint)
+        return begun
 
     def start(
         self, endpoint: str, request: Request[Any], timeout: float

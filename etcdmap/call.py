@@ -1,0 +1,419 @@
+"""One call of the client: its attempts, its copies, its deadline.
+
+Theory of operation
+-------------------
+A call asks the pinned endpoint.  While no usable answer has come it *launches*
+the same request at the next endpoint:
+
+* at once, when an attempt has failed;
+* after an adaptive delay, when the attempt is just silent and the request may be
+  carried out twice at the same time (a read, or a fenced write: `Resend`).  The
+  earlier attempts go on being listened to, and the first usable answer wins.
+
+Going through all endpoints twice is a *round*.  After a round without an answer
+there is a pause, which grows; the deadline alone ends the call.
+
+A request that may not be carried out twice is never sent again once it may have
+been received: its call waits for the answer, or ends as `OutcomeUnknown`.
+
+Session reads: see `etcdmap.session`.  An answer that is too old is asked for
+once more after a moment, at the same endpoint; then the others are asked; then
+with a quorum.
+
+A transport that only has `exchange` can't be waited for beside others.  Its
+attempts end after the policy's `patience`, if there is another endpoint to ask.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from etcdmap.errors import (
+    Attempt,
+    ClusterUnavailable,
+    DeadlineExceeded,
+    ExchangeFailed,
+    InvalidResponse,
+    OutcomeUnknown,
+    RequestFailed,
+    ServerError,
+)
+from etcdmap.models import Answer, Request, Resend
+from etcdmap.session import StaleAnswer
+from etcdmap.transport import Exchange, wait_any
+
+if TYPE_CHECKING:
+    from etcdmap.client import Client
+
+#: How long a member that lags behind is given before it is asked again; raft's
+#: followers apply an entry within a few milliseconds of the leader.
+_CATCH_UP = 0.005
+#: As in Go's HTTP client.
+_MOST_REDIRECTS = 10
+
+#: etcd's codes from here on say that a request was not even proposed.
+_FORM_ERRORS = 200
+
+_PENDING: Any = object()
+
+
+class Call:
+    """One call of `Client.send`."""
+
+    __slots__ = (
+        "_attempts",
+        "_client",
+        "_deadline",
+        "_endpoints",
+        "_first",
+        "_floor",
+        "_health",
+        "_hedged",
+        "_launches",
+        "_patience",
+        "_queue",
+        "_quorum",
+        "_redirects",
+        "_request",
+        "_running",
+        "_timeout",
+    )
+
+    def __init__(self, client: Client, request: Request[Any], timeout: float) -> None:
+        self._client = client
+        self._health = client.health
+        self._request = request
+        self._timeout = timeout
+        self._deadline = client.clock() + timeout
+        self._attempts: list[Attempt] = []
+        #: Exchanges under way, with their start.
+        self._running: list[tuple[Exchange, float]] = []
+        self._endpoints, self._first = client.state
+        #: Whether it may be under way to two endpoints at the same time.
+        self._hedged = (
+            len(self._endpoints) > 1
+            and request.resend is not Resend.IF_NOT_SENT
+            and not request.patient
+        )
+        self._quorum = request.consistency == "linearizable"
+        self._floor = 0
+        self._queue: deque[str] = deque()
+        self._launches = 0
+        self._redirects = 0
+        self._patience = client.policy.patience
+        if request.consistency != "any":
+            session = client.session
+            self._floor = session.index
+            if request.consistency == "session" and session.needs_proof(self._first):
+                self._ask_quorum()
+
+    def run(self) -> Any:
+        """Give what the request's `read` makes of the first usable answer."""
+        self._health.count_request()
+        try:
+            result = self._launch(self._first)
+            return self._go_on() if result is _PENDING else result
+        finally:
+            for exchange, _ in self._running:
+                exchange.give_up()
+
+    def _go_on(self) -> Any:
+        pause = self._client.policy.first_pause
+        others = tuple(e for e in self._client.order() if e != self._first)
+        self._queue.extend((*others, self._first, *others))
+        while True:
+            result = self._listen()
+            if result is not _PENDING:
+                return result
+            self._check_time()
+            if self._queue:
+                result = self._launch(self._queue.popleft())
+            else:
+                result = self._end_round(pause)
+                pause = min(2 * pause, self._client.policy.longest_pause)
+            if result is not _PENDING:
+                return result
+
+    def _end_round(self, pause: float) -> Any:
+        """Pause after a round, unless a quorum read can settle it; begin another."""
+        self._give_up_if_hopeless()
+        client = self._client
+        result = _PENDING
+        if self._request.consistency == "session" and self._saw_stale():
+            self._ask_quorum()
+        else:
+            # Jitter, so that many clients do not come back in step.
+            pause *= client.rng.uniform(0.5, 1.0)
+            pause = min(pause, max(self._deadline - client.clock(), 0.0))
+            if self._running:
+                result = self._wait(pause)
+            elif pause:
+                client.sleep(pause)
+        self._patience *= 2
+        order = client.order()
+        self._queue.extend(order + order)
+        return result
+
+    def _saw_stale(self) -> bool:
+        last = self._attempts[-len(self._endpoints) :]
+        return any(isinstance(attempt.error, StaleAnswer) for attempt in last)
+
+    def _ask_quorum(self) -> None:
+        """Go on with a quorum read: its answer is the truth."""
+        if self._quorum:
+            return
+        self._quorum = True
+        request = self._request
+        mark = "&" if "?" in request.target else "?"
+        self._request = replace(
+            request,
+            # HEAD ignores the parameter.
+            method="GET",
+            target=f"{request.target}{mark}quorum=true",
+            kind="quorum",
+        )
+
+    # --- attempts
+
+    def _launch(self, endpoint: str) -> Any:
+        """Ask an endpoint; give the result if it came at once."""
+        client = self._client
+        request = self._request
+        now = client.clock()
+        left = self._deadline - now
+        self._launches += 1
+        begun: Answer | Exchange
+        try:
+            if not self._hedged:
+                begun = client.transport.exchange(endpoint, request, left)
+            elif client.begin is None:
+                left = min(left, self._patience)
+                begun = client.transport.exchange(endpoint, request, left)
+            else:
+                begun = client.begin(endpoint, request, left)
+        except (ExchangeFailed, InvalidResponse) as error:
+            self._note(endpoint, error)
+            return _PENDING
+        if isinstance(begun, Answer):
+            return self._read(begun, now)
+        self._drop_oldest(endpoint)
+        self._running.append((begun, now))
+        return _PENDING
+
+    def _drop_oldest(self, endpoint: str) -> None:
+        """Keep at most two copies of a request at one endpoint waiting."""
+        here = [pair for pair in self._running if pair[0].endpoint == endpoint]
+        if len(here) > 1:
+            oldest = here[0]
+            self._running.remove(oldest)
+            oldest[0].give_up()
+            self._attempts.append(self._silent(oldest[0]))
+
+    def _listen(self) -> Any:
+        """Wait for what is under way, until another endpoint should be asked."""
+        if not self._running:
+            return _PENDING
+        policy = self._client.policy
+        delay = self._health.delay(self._request.kind)
+        if self._launches > 1:
+            asked = {exchange.endpoint for exchange, _ in self._running}
+            # All of them are silent: more copies won't hurry them.
+            if len(asked) == len(self._endpoints):
+                delay = max(delay, policy.again)
+            return self._wait(delay)
+        # The first extra copy comes out of a budget; without one, wait longer.
+        waited = self._client.clock() - self._running[0][1]
+        result = self._wait(delay - waited)
+        if result is not _PENDING or not self._running or self._health.may_hedge():
+            return result
+        return self._wait(policy.first_delay)
+
+    def _wait(self, seconds: float) -> Any:
+        """Wait some seconds for one of the exchanges under way to be of use."""
+        clock = self._client.clock
+        until = min(clock() + seconds, self._deadline)
+        while self._running:
+            left = max(until - clock(), 0.0)
+            ended = wait_any([exchange for exchange, _ in self._running], left)
+            if ended is None:
+                return _PENDING
+            result = self._take(ended)
+            if result is not _PENDING:
+                return result
+            if self._queue:
+                return _PENDING  # it failed: ask the next one at once
+        return _PENDING
+
+    def _take(self, ended: Exchange) -> Any:
+        began = next(start for exchange, start in self._running if exchange is ended)
+        self._running = [pair for pair in self._running if pair[0] is not ended]
+        try:
+            answer = ended.result()
+        except (ExchangeFailed, InvalidResponse) as error:
+            self._note(ended.endpoint, error)
+            return _PENDING
+        return self._read(answer, began)
+
+    def _read(self, answer: Answer, began: float) -> Any:
+        """Make the result of an answer, if it can be used."""
+        client = self._client
+        endpoint = answer.endpoint
+        try:
+            if answer.status == 307:
+                return self._redirect(answer)
+            client.session.check(answer, self._floor, self._quorum)
+            result = self._request.read(answer)
+        except (ExchangeFailed, InvalidResponse) as error:
+            self._note(endpoint, error)
+            return _PENDING
+        except ServerError as error:
+            if error.transient:
+                self._note(endpoint, error)
+                return _PENDING
+            self._succeed(endpoint, began, proof=error.code < _FORM_ERRORS)
+            error.unanswered = self._has_unanswered()
+            raise
+        self._succeed(endpoint, began)
+        return result
+
+    def _succeed(self, endpoint: str, began: float, *, proof: bool = True) -> None:
+        client = self._client
+        request = self._request
+        self._health.answered(endpoint, request.kind, client.clock() - began)
+        # A member that is cut off from the others can do neither.
+        if proof and (self._quorum or request.kind == "write"):
+            client.session.proved(endpoint, began)
+        if self._launches > 1:
+            self._leave_the_slow(endpoint)
+
+    def _leave_the_slow(self, winner: str) -> None:
+        """Pin the endpoint that answered, if the pinned one should be left."""
+        client = self._client
+        slow = self._first
+        if winner == slow or client.pinned != slow:
+            return
+        silent = any(exchange.endpoint == slow for exchange, _ in self._running)
+        # A failed attempt and a quorum read that is not answered say enough; one
+        # slow answer may be chance.
+        if not silent or self._quorum or self._health.overtaken(slow):
+            if silent:
+                self._health.failed(slow)
+            client.pin(winner)
+
+    def _redirect(self, answer: Answer) -> Any:
+        """Follow a 307 to another endpoint that is known, method and body kept."""
+        self._redirects += 1
+        location = answer.headers.get("location", "")
+        to = location.removesuffix(self._request.target)
+        known = to != location and to in self._client.endpoints
+        if not known or self._redirects > _MOST_REDIRECTS:
+            raise InvalidResponse(
+                f"{answer.endpoint} redirects (307) to what is no endpoint of this "
+                "client, or in a loop",
+                endpoint=answer.endpoint,
+                status=307,
+            )
+        self._queue.appendleft(to)
+        return _PENDING
+
+    # --- what went wrong
+
+    def _note(self, endpoint: str, error: Exception) -> None:
+        """Keep a failed attempt; raise if the call can't go on after it."""
+        attempt = Attempt(endpoint, error, _may_be_applied(error))
+        self._attempts.append(attempt)
+        if attempt.sent and self._request.resend is Resend.IF_NOT_SENT:
+            raise self._unknown() from error
+        if isinstance(error, StaleAnswer):
+            self._ask_once_more(endpoint)
+        else:
+            self._health.failed(endpoint)
+
+    def _ask_once_more(self, endpoint: str) -> None:
+        """Give a member that lags behind a moment to catch up."""
+        stale = [a for a in self._attempts if isinstance(a.error, StaleAnswer)]
+        if len(stale) == 1:
+            self._client.sleep(_CATCH_UP)
+            self._queue.appendleft(endpoint)
+        elif len(stale) > len(self._endpoints):
+            self._queue.clear()  # enough: end the round
+
+    def _has_unanswered(self) -> bool:
+        """Tell whether a copy may have been, or may yet be, carried out."""
+        if any(attempt.sent for attempt in self._attempts):
+            return True
+        return any(exchange.sent for exchange, _ in self._running)
+
+    def _give_up_if_hopeless(self) -> None:
+        """End early if every endpoint answers in a way that will not change."""
+        last = self._attempts[-len(self._endpoints) :]
+        errors = [attempt.error for attempt in last]
+        if self._running or not all(_is_lasting(error) for error in errors):
+            return
+        if self._is_write() and any(attempt.sent for attempt in self._attempts):
+            raise self._unknown()
+        if all(isinstance(error, InvalidResponse) for error in errors):
+            raise errors[0]
+        raise self._failed(ClusterUnavailable, "no endpoint can be used")
+
+    def _is_write(self) -> bool:
+        return self._request.resend is not Resend.ALWAYS
+
+    def _check_time(self) -> None:
+        if self._client.clock() < self._deadline:
+            return
+        self._attempts += [self._silent(exchange) for exchange, _ in self._running]
+        if self._is_write() and self._has_unanswered():
+            raise self._unknown()
+        last = self._attempts[-1].error if self._attempts else None
+        if isinstance(last, ExchangeFailed) and last.timed_out:
+            why = f"no answer within {self._timeout:g} s{self._advice()}"
+            raise self._failed(DeadlineExceeded, why)
+        raise self._failed(
+            ClusterUnavailable,
+            f"no endpoint could be used for {self._timeout:g} s; check that etcd runs "
+            f"and that the endpoints are right{self._advice()}",
+        )
+
+    def _silent(self, exchange: Exchange) -> Attempt:
+        error = ExchangeFailed("no answer in time", sent=exchange.sent, timed_out=True)
+        return Attempt(exchange.endpoint, error, exchange.sent)
+
+    def _advice(self) -> str:
+        if self._quorum and self._request.consistency == "session":
+            return (
+                "; no member could prove that it is in touch with the others: "
+                "using(consistency='any') reads what one of them has"
+            )
+        return ""
+
+    def _unknown(self) -> RequestFailed:
+        return self._failed(
+            OutcomeUnknown,
+            "sent, but not properly answered; it may have been applied, now or later. "
+            "Read the key before writing it again",
+        )
+
+    def _failed(self, kind: type[RequestFailed], why: str) -> RequestFailed:
+        request = self._request
+        what = request.key or request.target.partition("?")[0]
+        error = kind(f"{request.method} {what}: {why}", self._attempts)
+        if self._attempts:
+            error.__cause__ = self._attempts[-1].error
+        return error
+
+
+def _may_be_applied(error: Exception) -> bool:
+    if isinstance(error, ExchangeFailed):
+        return error.sent
+    if isinstance(error, InvalidResponse):
+        return not error.refused
+    return True  # a 5xx of etcd: the proposal may still commit
+
+
+def _is_lasting(error: Exception) -> bool:
+    if isinstance(error, InvalidResponse):
+        return error.refused or error.status < 500  # not a gateway's bad moment
+    return isinstance(error, ExchangeFailed) and error.lasting

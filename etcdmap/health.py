@@ -1,0 +1,159 @@
+"""How the endpoints do: latencies, failures, rests, and when to ask another one.
+
+Numbers only; sends nothing.  Threads share it without a lock: what two of them
+write at the same moment is a sample more or less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When to try again, when to ask the next endpoint as well.
+
+    All in seconds but for the shares and counts.
+
+    Attributes:
+        first_delay: how long to wait for an answer before the next endpoint is
+            asked as well, while nothing has been measured.
+        read_floor: the least such delay for reads.
+        write_floor: the least one for writes.
+        hedge_share: at most this share of requests goes to a second endpoint
+            while nothing fails.
+        patience: how long a request that can't be hedged waits for one endpoint
+            while others could be asked; doubles with each pass over them.
+        again: how long to wait, while all endpoints are silent, until one of them
+            is sent another copy: after an election, those sent before it may be
+            lost.
+        first_pause: the pause after the first round of attempts (all endpoints,
+            twice); doubles with each round.
+        longest_pause: its limit.
+        first_rest: how long an endpoint that failed is not asked first; doubles
+            with each failure.
+        longest_rest: its limit.
+        overtakes: an endpoint that was overtaken by another so many times in a
+            row is left.
+    """
+
+    first_delay: float = 1.0
+    read_floor: float = 0.02
+    write_floor: float = 0.1
+    hedge_share: float = 0.05
+    patience: float = 1.0
+    again: float = 0.3
+    first_pause: float = 0.05
+    longest_pause: float = 0.5
+    first_rest: float = 0.1
+    longest_rest: float = 5.0
+    overtakes: int = 2
+
+
+#: Extra requests that may be sent in a burst before the share counts.
+_BURST = 10.0
+
+
+class Health:
+    """What a client knows of its endpoints.
+
+    Args:
+        policy: the numbers to go by.
+        clock: gives the time in seconds.
+    """
+
+    def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._latencies: dict[str, _Latency] = {}
+        self._rests: dict[str, tuple[float, float]] = {}  # length, end
+        self._overtaken: dict[str, int] = {}
+        self._hedges_left = _BURST
+
+    # --- what happened
+
+    def answered(self, endpoint: str, kind: str, seconds: float) -> None:
+        """Note an answer that could be used, and how long it took."""
+        latency = self._latencies.get(kind)
+        if latency is None:
+            latency = self._latencies[kind] = _Latency()
+        latency.add(seconds)
+        if self._rests or self._overtaken:
+            self._rests.pop(endpoint, None)
+            self._overtaken.pop(endpoint, None)
+
+    def failed(self, endpoint: str) -> None:
+        """Note that an endpoint gave no usable answer: it rests."""
+        before, _ = self._rests.get(endpoint, (0.0, 0.0))
+        length = min(
+            max(2 * before, self._policy.first_rest), self._policy.longest_rest
+        )
+        self._rests[endpoint] = (length, self._clock() + length)
+
+    def overtaken(self, endpoint: str) -> bool:
+        """Note that another endpoint was quicker; tell whether to leave this one."""
+        count = self._overtaken.get(endpoint, 0) + 1
+        self._overtaken[endpoint] = count
+        return count >= self._policy.overtakes
+
+    # --- what to do
+
+    def order(self, endpoints: tuple[str, ...], pinned: str) -> tuple[str, ...]:
+        """Give the endpoints in the order to try them.
+
+        The pinned one first, the others as they follow it; those that rest come
+        last, the one that has rested longest before the others.
+        """
+        at = endpoints.index(pinned)
+        order = endpoints[at:] + endpoints[:at]
+        if not self._rests:
+            return order
+        now = self._clock()
+        ends = {endpoint: end for endpoint, (_, end) in list(self._rests.items())}
+        # A rest that is over counts as none; sorting keeps the order of equals.
+        return tuple(sorted(order, key=lambda e: max(ends.get(e, 0.0) - now, 0.0)))
+
+    def delay(self, kind: str) -> float:
+        """Give the seconds after which the next endpoint is asked as well."""
+        policy = self._policy
+        latency = self._latencies.get(kind)
+        if latency is None:
+            return policy.first_delay
+        floor = policy.write_floor if kind == "write" else policy.read_floor
+        return max(floor, latency.long())
+
+    def may_hedge(self) -> bool:
+        """Take one of the extra requests, if there are any left."""
+        if self._hedges_left < 1.0:
+            return False
+        self._hedges_left -= 1.0
+        return True
+
+    def count_request(self) -> None:
+        """Note a request, which earns a share of an extra one."""
+        if self._hedges_left < _BURST:
+            self._hedges_left += self._policy.hedge_share
+
+
+class _Latency:
+    """A running mean and deviation, as TCP keeps them for its timer (RFC 6298)."""
+
+    __slots__ = ("_deviation", "_mean")
+
+    def __init__(self) -> None:
+        self._mean = 0.0
+        self._deviation = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Take a sample in."""
+        if not self._mean:
+            self._mean, self._deviation = seconds, seconds / 2
+            return
+        off = seconds - self._mean
+        self._mean += off / 8
+        self._deviation += (abs(off) - self._deviation) / 4
+
+    def long(self) -> float:
+        """Give a time that few answers exceed."""
+        return self._mean + 4 * self._deviation

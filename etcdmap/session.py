@@ -1,0 +1,168 @@
+"""What one client has seen of its cluster, and what its reads promise by that.
+
+Theory of operation
+-------------------
+etcd's index only grows, and every answer tells it.  The client remembers the
+highest one.  An answer with a lower index than was known when the call began
+shows an older state than this client has seen or made: it is not used.  So
+reads never go back in time and always see own writes, over failover too.
+
+An index that stands still proves nothing: a member that is cut off from the
+others goes on answering, and neither term nor index nor its own statistics show
+it.  So once per `max_stale` a read goes out with ``quorum=true``, which a member
+can answer only in touch with the others.  A write that was acknowledged proves
+the same.
+
+A quorum answer is the truth.  If it is below the remembered index, the cluster
+was restored or built anew (it can have the same cluster id): the client then
+forgets what it knew, drops its cache and warns.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+
+from etcdmap import forking
+from etcdmap.errors import ExchangeFailed, WrongCluster
+from etcdmap.models import Answer
+
+#: Part of `max_stale` after which one thread renews the proof while the others
+#: go on with plain reads.
+_RENEW_AFTER = 0.75
+
+
+class ClusterRebuilt(UserWarning):
+    """The cluster's index went back: it was restored from a backup, or rebuilt."""
+
+
+class StaleAnswer(ExchangeFailed):
+    """An answer that is older than what this client has seen."""
+
+
+class Session:
+    """What one client has seen of its cluster.
+
+    Args:
+        max_stale: seconds for which a proof of contact counts.
+        clock: gives the time in seconds.
+        drop: called when what was remembered of the cluster's state is wrong.
+    """
+
+    def __init__(
+        self,
+        max_stale: float,
+        clock: Callable[[], float],
+        drop: Callable[[], object],
+    ) -> None:
+        self._max_stale = max_stale
+        self._clock = clock
+        self._drop = drop
+        self.index = 0
+        self.cluster_id: str | None = None
+        self._proofs: dict[str, float] = {}
+        self._renewing = 0.0
+        self.after_fork()
+        forking.register(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock: a thread that is not here may hold it."""
+        self._lock = threading.Lock()
+
+    # --- before a read
+
+    def needs_proof(self, endpoint: str) -> bool:
+        """Tell whether a session read of an endpoint must be a quorum read now."""
+        age = self._clock() - self._proofs.get(endpoint, float("-inf"))
+        if age <= self._max_stale * _RENEW_AFTER:
+            return False
+        if age > self._max_stale:
+            return True
+        return self._take_renewal()
+
+    def _take_renewal(self) -> bool:
+        """Let one thread renew a proof that still counts."""
+        now = self._clock()
+        with self._lock:
+            if now < self._renewing:
+                return False
+            self._renewing = now + self._max_stale * (1 - _RENEW_AFTER)
+            return True
+
+    # --- after an answer
+
+    def check(self, answer: Answer, floor: int, quorum: bool) -> None:
+        """Take in what an answer shows; refuse one that is too old to be used.
+
+        Args:
+            answer: of any kind, also a refusal.
+            floor: the index known when the call began; 0 to take any answer.
+            quorum: whether the cluster agreed on the answer.
+
+        Raises:
+            StaleAnswer: its index is below the floor.
+            WrongCluster: it comes from another cluster than the first one.
+        """
+        headers = answer.headers
+        cluster_id = headers.get("x-etcd-cluster-id")
+        if cluster_id != self.cluster_id and cluster_id is not None:
+            self._check_cluster(cluster_id, answer)
+        index = _index(headers.get("x-etcd-index"))
+        if index > self.index:
+            with self._lock:
+                self.index = max(self.index, index)
+        elif 0 < index < floor:
+            if not quorum:
+                raise StaleAnswer(
+                    f"an answer as of index {index}, older than {floor}, which this "
+                    "client has seen",
+                    sent=True,
+                )
+            self._start_anew(index)
+
+    def proved(self, endpoint: str, since: float) -> None:
+        """Note that an endpoint was in touch with the others at a time."""
+        self._proofs[endpoint] = since
+
+    def _check_cluster(self, cluster_id: str, answer: Answer) -> None:
+        with self._lock:
+            if self.cluster_id is None:
+                self.cluster_id = cluster_id
+        if cluster_id != self.cluster_id:
+            raise WrongCluster(
+                f"{answer.endpoint} belongs to cluster {cluster_id}, not to "
+                f"{self.cluster_id} as before; if it was replaced on purpose, call "
+                "client.forget_cluster()",
+                endpoint=answer.endpoint,
+                status=answer.status,
+            )
+
+    def _start_anew(self, index: int) -> None:
+        with self._lock:
+            if index >= self.index:
+                return
+            before, self.index = self.index, index
+        self._drop()
+        warnings.warn(
+            f"the cluster's index went back from {before} to {index}: it was restored "
+            "from a backup, or rebuilt; what this client knew of it is forgotten",
+            ClusterRebuilt,
+            stacklevel=2,
+        )
+
+    def forget(self) -> None:
+        """Forget which cluster it was and what was seen of it."""
+        with self._lock:
+            self.index = 0
+            self.cluster_id = None
+            self._proofs.clear()
+        self._drop()
+
+
+def _index(text: str | None) -> int:
+    """Read an index; 0 where there is none, as on errors of forms."""
+    # 20 digits are more than 64 bits hold.
+    if text is None or len(text) > 20 or not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text)
