@@ -47,13 +47,16 @@ from etcdmap.errors import ServerError as ServerError
 from etcdmap.errors import Unauthorized as Unauthorized
 from etcdmap.errors import V2NotEnabled as V2NotEnabled
 from etcdmap.errors import WatchExpired as WatchExpired
+from etcdmap.errors import WrongCluster as WrongCluster
 from etcdmap.flat import FlatView as FlatView
+from etcdmap.health import Policy as Policy
 from etcdmap.keys import KeysAPI as KeysAPI
 from etcdmap.mapping import EtcdMapping as EtcdMapping
 from etcdmap.models import Node as Node
 from etcdmap.models import Result as Result
 from etcdmap.nodes import Snapshot as Snapshot
 from etcdmap.nodes import UnreadableName as UnreadableName
+from etcdmap.session import ClusterRebuilt as ClusterRebuilt
 
 __all__ = [
     "Attempt",
@@ -61,6 +64,7 @@ __all__ = [
     "Change",
     "Client",
     "ClientClosed",
+    "ClusterRebuilt",
     "ClusterUnavailable",
     "Codec",
     "CompareFailed",
@@ -85,6 +89,7 @@ __all__ = [
     "NotAFile",
     "OutcomeUnknown",
     "PartialWrite",
+    "Policy",
     "PrefixRequired",
     "RaftError",
     "ReadOnly",
@@ -97,5 +102,6 @@ __all__ = [
     "UnreadableName",
     "V2NotEnabled",
     "WatchExpired",
+    "WrongCluster",
     "connect",
 ]

@@ -129,6 +129,9 @@ class Call:
                 return result
             self._check_time()
             if self._queue:
+                if self._launches % len(self._endpoints) == 0:  # another pass
+                    self._give_up_if_hopeless()
+                    self._patience *= 2
                 result = self._launch(self._queue.popleft())
             else:
                 result = self._end_round(pause)
@@ -151,7 +154,6 @@ class Call:
                 result = self._wait(pause)
             elif pause:
                 client.sleep(pause)
-        self._patience *= 2
         order = client.order()
         self._queue.extend(order + order)
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, TypeVar
 
 from etcdmap import sending
 from etcdmap.errors import (
@@ -19,6 +19,8 @@ from etcdmap.handle import Handle, absent
 from etcdmap.nodes import ABSENT, Directory, Expect, File, decode_node
 from etcdmap.plan import Plan, Put, delete, overlapping
 from etcdmap.views import ListedMapping, plain_mapping
+
+F = TypeVar("F", bound="FlatView")
 
 _MISSING: Any = object()
 
@@ -206,6 +208,11 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
         todo = Plan()
         todo.writes += [Put(path, text) for path, text in texts.values()]
         sending.carry_out(self._tree, todo)
+
+    def __ior__(self: F, other: Any) -> F:  # type: ignore[override,misc]
+        """Update from a mapping or pairs.  Cost: as `update`."""
+        self.update(other)
+        return self
 
     def clear(self) -> None:
         """Delete all files of the subtree; directories stay.

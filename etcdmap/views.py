@@ -175,6 +175,12 @@ class EtcdItemsView(_OneListing, ItemsView[str, Any]):
     def _listed(self) -> Any:
         return dict(self._mapping._listed_items()).items()
 
+    def __contains__(self, item: object) -> bool:
+        # As in the view of a dict: what is no pair is just not in it.
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        return super().__contains__(item)
+
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         items: list[tuple[str, Any]] = self._mapping._listed_items()
         return iter(items)

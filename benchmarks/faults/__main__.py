@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from http.client import HTTPException
 from pathlib import Path
 
 from benchmarks.faults.clients import find_factory
@@ -12,6 +13,7 @@ from benchmarks.faults.measure import Invalid, run_once
 from benchmarks.faults.report import HEADER, Result, examples, format_result
 from benchmarks.faults.rows import ROWS, Row
 from benchmarks.faults.world import Options
+from etcdmap.errors import LocalClusterError
 
 _ATTEMPTS = 3
 
@@ -50,8 +52,9 @@ def _run_row(result: Result, runs: int, options: Options) -> None:
         attempts -= 1
         try:
             result.runs.append(run_once(result.row, options))
-        except Invalid as exc:
-            print(f"  {result.row.name}, once more: {exc}", file=sys.stderr)
+        except (Invalid, LocalClusterError, OSError, HTTPException) as exc:
+            # What is wrong with the client never ends up here, but in the run.
+            print(f"  {result.row.name}, once more: {exc!r}", file=sys.stderr)
     if len(result.runs) < runs:
         result.troubles.append(f"only {len(result.runs)} of {runs} runs")
 

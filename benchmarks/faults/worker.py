@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import multiprocessing
 import os
 import threading
 import time
@@ -82,12 +83,7 @@ def work(job: Job, stop: Signal) -> None:
         warnings.simplefilter("ignore", kind)
     subject = find_factory(job.factory)(job.setup)
     recorder = Recorder(job.history, subject.outcome)
-    parent = os.getppid()
-
-    def stopped() -> bool:
-        late = time.monotonic() > job.deadline or os.getppid() != parent
-        return late or stop.is_set()
-
+    stopped = _stopper(job.deadline, stop)
     seat = Seat(subject, recorder, job.client, 0, job.setup.level)
     if job.workload == "forks":
         _fork(seat, job, stop)
@@ -98,6 +94,22 @@ def work(job: Job, stop: Signal) -> None:
         subject.close()
     # Threads that hang must not keep the process.
     os._exit(0)
+
+
+def _stopper(deadline: float, stop: Signal, parent: int | None = None) -> Stopped:
+    """Make the function that tells a process when to end, also if nobody says so."""
+    if parent is None:
+        # Not getppid(): the parent may be gone by now.
+        process = multiprocessing.parent_process()
+        assert process is not None
+        assert process.pid is not None
+        parent = process.pid
+
+    def stopped() -> bool:
+        late = time.monotonic() > deadline or os.getppid() != parent
+        return late or stop.is_set()
+
+    return stopped
 
 
 def _run_threads(seat: Seat, job: Job, stopped: Stopped) -> None:
@@ -125,16 +137,12 @@ def _fork(seat: Seat, job: Job, stop: Signal) -> None:
     """Use the client once, then share it with forked children."""
     seat.do("get", FOREIGN)
     children = []
+    parent = os.getpid()
     for number in range(_FORKS):
         pid = os.fork()
         if pid == 0:
             seat.recorder.forget_open()
-            parent = os.getppid()
-
-            def stopped(parent: int = parent) -> bool:
-                late = time.monotonic() > job.deadline or os.getppid() != parent
-                return late or stop.is_set()
-
+            stopped = _stopper(job.deadline, stop, parent)
             mine = seat._replace(client=f"{job.client}f{number}")
             _run_threads(mine, job._replace(client=mine.client), stopped)
             seat.recorder.close()
@@ -170,12 +178,7 @@ def write_foreign(job: Foreign, stop: Signal) -> None:
     """
     recorder = Recorder(job.history, lambda *_: "unknown")
     writer = _FencedWriter(job.endpoints, f"/v2/keys{job.prefix}/{FOREIGN}")
-    parent = os.getppid()
-
-    def stopped() -> bool:
-        late = time.monotonic() > job.deadline or os.getppid() != parent
-        return late or stop.is_set()
-
+    stopped = _stopper(job.deadline, stop)
     numbers = itertools.count()
     for _ in pace(job.rate, stopped):
         value = f"foreign.{next(numbers)}"

@@ -28,6 +28,9 @@ from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
 from etcdmap.transport.tls import Cert, Verify
 from etcdmap.transport.wire import Wire
 
+#: Sets of connections, one for each way to connect that requests ask for.
+_MOST_SETTINGS = 16
+
 Timeout = float | tuple[float | None, float | None] | None
 
 
@@ -111,14 +114,18 @@ class WireAdapter(BaseAdapter):
     def _wire(self, connect: float, verify: Verify, cert: Cert) -> Wire:
         key = (connect, verify, tuple(cert) if isinstance(cert, list) else cert)
         with self._lock:
-            if key not in self._wires:
-                self._wires[key] = Wire(
+            wire = self._wires.pop(key, None)
+            if wire is None:
+                wire = Wire(
                     connect_timeout=connect,
                     verify=verify,
                     cert=cert,
                     max_response=self._max_response,
                 )
-            return self._wires[key]
+            self._wires[key] = wire  # the last one, as the one last used
+            if len(self._wires) > _MOST_SETTINGS:
+                self._wires.pop(next(iter(self._wires))).close()
+            return wire
 
 
 def _rebuild(kind: type[WireAdapter], max_response: int) -> WireAdapter:

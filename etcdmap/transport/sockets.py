@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 #: Bytes asked of a socket at once: a TLS record has 16 KiB, loopback gives 64.
 CHUNK = 64 * 1024
-#: Seconds that a read may block in the kernel; see `Connection.quick`.
+#: Seconds that a read may block in the kernel; see `Connection`.
 KERNEL_PATIENCE = 0.02
 #: Seconds between probes of an idle connection, as in go-etcd.
 _KEEPALIVE = 1
@@ -54,19 +54,19 @@ class Connection:
     Attributes:
         sock: the socket.
         tls: whether it is a TLS one.
-        quick: whether the socket itself blocks, for `KERNEL_PATIENCE` at most:
-            then ``sock.recv`` waits for an answer in one call of the system
-            instead of two.  For plain sockets only: TLS would not come back.
+        blocks: whether ``sock.recv`` itself waits, for `KERNEL_PATIENCE`: one
+            call of the system instead of two.  Plain sockets only: with TLS,
+            Python would go on waiting.
         readable: waits some seconds until there is something to read.
     """
 
-    __slots__ = ("__weakref__", "_flags", "quick", "readable", "sock", "tls")
+    __slots__ = ("__weakref__", "_flags", "blocks", "readable", "sock", "tls")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.tls = isinstance(sock, ssl.SSLSocket)
-        self.quick = not self.tls and _limit_blocking(sock)
-        self._flags = _DONT_WAIT if self.quick else 0
+        self.blocks = not self.tls and _limit_blocking(sock)
+        self._flags = _DONT_WAIT if self.blocks else 0
         self.readable = reader(sock)
 
     def send(self, data: bytes | memoryview) -> int:
@@ -76,6 +76,12 @@ class Connection:
     def receive(self) -> bytes:
         """Give what is there, ``b""`` at the end; `BLOCKED` if that is nothing."""
         return self.sock.recv(CHUNK, self._flags)
+
+    def receive_soon(self) -> bytes:
+        """Like `receive`, but wait for `KERNEL_PATIENCE`."""
+        if not (self.blocks or self.pending() or self.readable(KERNEL_PATIENCE)):
+            raise BlockingIOError
+        return self.sock.recv(CHUNK)
 
     def pending(self) -> bool:
         """Tell whether TLS holds what no waiting on the socket would show."""

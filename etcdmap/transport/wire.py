@@ -27,7 +27,7 @@ from etcdmap.transport.head import spell_start, standing_fields
 from etcdmap.transport.http1 import Reader
 from etcdmap.transport.pool import Pool
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
-from etcdmap.transport.sockets import CHUNK, KERNEL_PATIENCE, Connection
+from etcdmap.transport.sockets import BLOCKED, KERNEL_PATIENCE, Connection
 from etcdmap.transport.tls import Cert, Verify, make_context
 
 _WHOLE = -1
@@ -69,6 +69,8 @@ class Wire:
         if pool is None:
             new = Pool(endpoint, self._connect_timeout, self._tls)
             pool = self._pools.setdefault(endpoint, new)
+            if self._closed:  # since the look at it above
+                pool.close()
         return pool
 
     def exchange(
@@ -94,7 +96,7 @@ class Wire:
         reader = Reader(pool.endpoint, method, self._max_response)
         connection = pool.borrow()
         sent = 0
-        if connection is not None and connection.quick:
+        if connection is not None:
             try:
                 sent = _try_quickly(connection, payload, reader, deadline)
             except BaseException:
@@ -147,19 +149,18 @@ def _try_quickly(
     """
     try:
         sent = connection.send(payload)
-    except BlockingIOError:
+    except BLOCKED:
         return 0
     except OSError as error:
-        raise failures.of_socket(error, sent=False) from error
+        raise failures.of_socket(error, sent=connection.tls) from error
     if sent < len(payload):
         return sent
-    receive = connection.sock.recv
     latest = deadline - KERNEL_PATIENCE
     try:
         while time.monotonic() < latest:
-            if reader.feed(receive(CHUNK)):
+            if reader.feed(connection.receive_soon()):
                 return _WHOLE
-    except BlockingIOError:
+    except BLOCKED:
         pass
     except OSError as error:
         raise failures.of_socket(error, sent=True) from error

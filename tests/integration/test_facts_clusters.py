@@ -23,7 +23,7 @@ from etcdmap import (
 from etcdmap.local import LocalCluster
 from etcdmap.local.probe import moments
 
-from support.fault_server import FaultServer, Repeat, response
+from support.fault_server import READ, FaultServer, response
 from support.raw_etcd import raw_etcd
 from support.raw_http import Raw, RawAnswer, ask
 from support.servers import binaries
@@ -149,7 +149,7 @@ def guarded(
     with raw_etcd(binary, directory, "--enable-v2=true") as endpoint:
         rights = {"read": ["/app/*"], "write": ["/app/*"]}
         name, password = USER
-        command(endpoint, "PUT", "/users/root", dict(zip(("user", "password"), ROOT)))
+        command(endpoint, "PUT", "/users/root", {"user": ROOT[0], "password": ROOT[1]})
         role = {"role": "r", "permissions": {"kv": rights}}
         command(endpoint, "PUT", "/roles/r", role)
         user = {"user": name, "password": password, "roles": ["r"]}
@@ -221,9 +221,9 @@ def test_client_takes_no_proxy_from_the_environment(
     mapping: EtcdMapping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The variables meant for the web would lead to where no etcd is."""
-    with FaultServer(Repeat(response(502, b"proxy"))) as proxy:
+    with FaultServer([READ, response("proxy", 502)]) as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-            monkeypatch.setenv(name, proxy.endpoint)
+            monkeypatch.setenv(name, proxy.url)
         with EtcdMapping(mapping.client.endpoints, mapping.prefix) as fresh:
             fresh["k"] = 1
         assert proxy.connections == 0

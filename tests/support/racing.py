@@ -45,7 +45,7 @@ def run_child(
     task: Callable[[EtcdMapping, int], T], endpoints: list[str], prefix: str, who: int
 ) -> T:
     """Run a task in a child process, once all the others are ready."""
-    with EtcdMapping(endpoints, prefix=prefix) as mapping:
+    with EtcdMapping(endpoints, prefix=prefix, timeout=PATIENCE) as mapping:
         len(mapping)  # connects
         _barrier.wait(PATIENCE)
         return task(mapping, who)

@@ -116,9 +116,7 @@ class ModelTree:
 class ModelView(MutableMapping[str, Any]):
     """What the mapping and its flat view have in common."""
 
-    def __init__(
-        self, tree: ModelTree, base: Path, codec: Codec | None = None
-    ) -> None:
+    def __init__(self, tree: ModelTree, base: Path, codec: Codec | None = None) -> None:
         self.tree = tree
         self.base = base
         self.codec = AutoCodec() if codec is None else codec
@@ -426,10 +424,10 @@ class ModelFlat(ModelView):
             else:
                 yield from self._walk(f"{above}{name}/", child)
 
-    def _file(self, key: object) -> FileNode:
+    def _file(self, key: Any) -> FileNode:
         node = self._read(key)
         if not isinstance(node, FileNode):
-            raise KeyNotFound(str(key))
+            raise KeyNotFound(key)
         return node
 
     def __getitem__(self, key: str) -> Any:

@@ -37,8 +37,8 @@ class Store:
     """A keys API and a tree on an endpoint that gives the same answer always."""
 
     def __init__(self, given: Answer) -> None:
-        # A second one would come from a second attempt, where there is one.
-        self.transport = ScriptedTransport([given] * 2)
+        # More than one: an odd answer may be asked for again.
+        self.transport = ScriptedTransport([given] * 10)
         client = Client(ENDPOINT, self.transport)
         self.keys = KeysAPI(client)
         self.tree = V2Tree(self.keys)
@@ -538,7 +538,7 @@ def test_reader_root_without_key_is_read() -> None:
     """The root comes without a key and without indexes."""
     body = node('{"dir":true,"nodes":[{"key":"/a","value":"v","modifiedIndex":3}]}')
     assert Store(answer(body)).tree.list("/") == Directory(
-        {"a": File("v", 3, None)}, None
+        {"a": File("v", 3, None)}, None, 7
     )
     root = Store(answer(body)).keys.get("/").node
     assert root is not None
@@ -548,7 +548,7 @@ def test_reader_root_without_key_is_read() -> None:
 def test_reader_empty_directory_has_no_nodes() -> None:
     """etcd leaves the list out of an empty directory."""
     body = node('{"key":"/k","dir":true,"ttl":5}')
-    assert Store(answer(body)).tree.list("/k/") == Directory({}, 5)
+    assert Store(answer(body)).tree.list("/k/") == Directory({}, 5, 7)
     assert Store(answer(body)).tree.read("/k/", str).content == {}
 
 

@@ -78,6 +78,18 @@ GOOD = [
         id="unknown delete explains a create",
     ),
     pytest.param(
+        [
+            write("1", 0, 1),
+            write("2", 2, 3, **LATE),
+            op("cas", "3", 4, 5, expected="1", outcome="refused"),
+        ],
+        id="unknown write explains a refusal",
+    ),
+    pytest.param(
+        [write("1", 0, 1, **LATE), op("cas", "2", 2, 3, expected="1")],
+        id="unknown write explains a compare-and-swap",
+    ),
+    pytest.param(
         [write("1", 0, float("inf"), **LATE), read("1", 5, 6)], id="never returned"
     ),
 ]
@@ -95,6 +107,7 @@ BAD = [
     pytest.param([write("1", 0, 1), write("2", 2, 3), read("1", 4, 5)], id="stale"),
     pytest.param([read("?", 0, 1)], id="never written"),
     pytest.param([read("1", 0, 1), write("1", 2, 3)], id="from the future"),
+    pytest.param([read("1", 0, 1), write("1", 2, 3, **LATE)], id="from an unknown one"),
     pytest.param(
         [write("1", 0, 1), write("2", 2, 3, outcome="failed"), read("2", 4, 5)],
         id="failed, but there",
@@ -239,6 +252,25 @@ def test_session_two_readers_must_agree_on_one_order() -> None:
         read("2", 4, 5),
         read("2", 2, 3, client="b"),
         read("1", 4, 5, client="b"),
+    )
+    assert check(ops).broken_sessions
+
+
+def test_session_read_from_the_future_is_found() -> None:
+    """Nothing is read before it was written."""
+    ops = session(read("1", 0, 1, client="b"), write("1", 2, 3))
+    assert check(ops).broken_sessions
+    assert counts(*ops) == {"wrong_value": 1}
+
+
+def test_session_value_that_was_seen_is_older_than_what_began_later() -> None:
+    """An unknown write that was read has its place before all later ones."""
+    ops = session(
+        write("1", 0, 1, **LATE),
+        read("1", 2, 3, client="b"),
+        write("2", 4, 5),
+        read("2", 6, 7, client="c"),
+        read("1", 8, 9, client="c"),
     )
     assert check(ops).broken_sessions
 

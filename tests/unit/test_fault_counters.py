@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from support.faults.checker import check, longest_gap, oldest_read
 from support.faults.samples import LATE, counts, events, op, read, session, write
 
@@ -14,7 +16,8 @@ def test_counters_applied_twice_is_found_in_events() -> None:
 
 def test_counters_old_value_over_newer_is_found_in_events() -> None:
     """A late copy that passes over a newer write is both twice and back."""
-    ops = [write("1", 0, 1), write("2", 2, 3)]
+    # The read is right: that is what the cluster holds by then.
+    ops = session(write("1", 0, 1), write("2", 2, 3), read("1", 8, 9))
     found = counts(*ops, events=events("1", "2", "1"))
     assert found == {"twice": 1, "old_value_back": 1}
 
@@ -37,6 +40,25 @@ def test_counters_late_unknown_write_is_told_from_reads_alone() -> None:
         read("1", 8, 9),
     ]
     assert counts(*ops) == {"old_value_back": 1}
+
+
+def test_counters_unknown_own_write_that_was_seen_makes_a_read_stale() -> None:
+    """Once it was seen, an unknown write is known to be older than the next one."""
+    ops = session(
+        write("1", 0, 1, **LATE), read("1", 2, 3), write("2", 4, 5), read("1", 6, 7)
+    )
+    assert counts(*ops) == {"stale_own_read": 1}
+
+
+def test_counters_unknown_writes_may_land_in_any_order() -> None:
+    """Of two writes that were not acknowledged either may be the last."""
+    ops = [
+        write("1", 0, 1, **LATE),
+        write("2", 2, 3, **LATE),
+        read("2", 4, 5),
+        read("1", 6, 7),
+    ]
+    assert counts(*ops) == {}
 
 
 def test_counters_concurrent_writes_are_no_old_values() -> None:
@@ -97,7 +119,8 @@ def test_counters_failed_write_with_event_is_wrong() -> None:
 
 def test_counters_others_do_not_count() -> None:
     """Only what the judged clients did is held against them."""
-    ops = [write("1", 0, 1, judged=False), write("2", 2, 3, judged=False)]
+    ops = [write("1", 0, 1), write("2", 2, 3), read("?", 4, 5), read("1", 6, 7)]
+    ops = session(*(dataclasses.replace(one, judged=False) for one in ops))
     found = check(ops, events=events("2", "1", "1")).counters
     assert found.clean
 
@@ -148,6 +171,12 @@ def test_longest_gap_looks_at_each_thread() -> None:
     ops += [read("0", 0, 1, thread=1), read("0", 1, 7, thread=1)]
     assert longest_gap(ops, 0.0, 9.5) == 6
     assert longest_gap(ops[:10], 0.0, 9.5) == 1
+
+
+def test_longest_gap_passes_by_who_had_stopped_before() -> None:
+    """A thread that had nothing to do any more has no gap."""
+    ops = [write(str(n), n, n + 0.5) for n in range(10)]
+    assert longest_gap([*ops, read("0", 0, 1, thread=1)], 4.0, 9.5) == 1
 
 
 def test_longest_gap_without_recovery_lasts_to_the_end() -> None:

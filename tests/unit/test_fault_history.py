@@ -101,3 +101,4 @@ def test_history_survives_saving_and_loading(tmp_path: Path) -> None:
     ]
     save(tmp_path / "history.jsonl", ops)
     assert load([tmp_path / "history.jsonl"]) == ops
+    assert "Infinity" not in (tmp_path / "history.jsonl").read_text()  # no JSON

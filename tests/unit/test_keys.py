@@ -19,8 +19,9 @@ from etcdmap.errors import (
 )
 from etcdmap.keys import MAX_TTL, KeysAPI, spell_form, spell_query, whole_seconds
 from etcdmap.models import Answer, Request, Resend
+from etcdmap.nodes import ABSENT, PRESENT, Expect
 from etcdmap.paths import MAX_BODY
-from etcdmap.tree import ABSENT, PRESENT, Expect, V2Tree
+from etcdmap.tree import V2Tree
 
 from support.transports import ScriptedTransport, answer
 
@@ -639,7 +640,7 @@ def test_closed_client_error_gets_out() -> None:
             lambda t: t.delete("/k"), "DELETE", {"recursive": "true"}, id="delete"
         ),
         pytest.param(
-            lambda t: t.delete("/k", modified_index=9),
+            lambda t: t.delete("/k", expect=Expect(modified_index=9)),
             "DELETE",
             {"prevIndex": "9"},
             id="delete-index",

@@ -10,19 +10,20 @@ import pytest
 
 from etcdmap.errors import InvalidKey, LimitExceeded
 from etcdmap.paths import (
+    ESCAPED,
     MAX_DEPTH,
     MAX_TARGET,
+    PLAIN,
     check_limits,
     check_path,
     clean_prefix,
     name_of,
     quote_path,
-    readable,
     why_impossible,
     why_not_new,
-    writable,
-    writable_name,
 )
+
+readable, writable, name_path = PLAIN.readable, PLAIN.writable, PLAIN.name_path
 
 POSSIBLE = [
     "a",
@@ -41,7 +42,6 @@ POSSIBLE = [
     "\U0001f600",
     "\u200b",
     "\u2028",
-    "\ufffd",
     "\u00a0",
     "*",
     "~",
@@ -64,6 +64,7 @@ IMPOSSIBLE = [
     pytest.param("a/./b", id="dot-inside"),
     pytest.param("\ud800", id="surrogate"),
     pytest.param("a/\udcff", id="surrogate-escape"),
+    pytest.param("\ufffd", id="replacement"),
 ]
 
 HIDDEN = [
@@ -190,7 +191,7 @@ def test_str_subclass_counts_as_its_text(key: str, text: str) -> None:
     assert {key: 1} == {text: 1}
     assert readable("/app", key) == f"/app/{text}"
     assert writable("/app", key) == f"/app/{text}"
-    assert writable_name("/app", key) == f"/app/{text}"
+    assert name_path("/app", key) == f"/app/{text}"
 
 
 # --- names inside a mapping value -------------------------------------------
@@ -198,20 +199,20 @@ def test_str_subclass_counts_as_its_text(key: str, text: str) -> None:
 
 def test_writable_name_one_segment_is_a_path() -> None:
     """A plain name is taken."""
-    assert writable_name("/a/b", "c") == "/a/b/c"
+    assert name_path("/a/b", "c") == "/a/b/c"
 
 
 def test_writable_name_with_slash_raises_invalid_key() -> None:
     """Inside a mapping value a slash is refused, with the full path."""
     with pytest.raises(InvalidKey, match=r"'/a/text/html'.*nest a mapping"):
-        writable_name("/a", "text/html")
+        name_path("/a", "text/html")
 
 
 @pytest.mark.parametrize("key", [*IMPOSSIBLE, *HIDDEN, *CONTROL])
 def test_writable_name_impossible_name_raises_invalid_key(key: str) -> None:
     """What can't be a key can't be a name."""
     with pytest.raises(InvalidKey):
-        writable_name("/a", key)
+        name_path("/a", key)
 
 
 # --- limits -----------------------------------------------------------------
@@ -219,7 +220,7 @@ def test_writable_name_impossible_name_raises_invalid_key(key: str) -> None:
 
 def deep(levels: int) -> str:
     """Make a key of so many levels."""
-    return "/".join("a" * levels)
+    return "/".join(["ab"] * levels)
 
 
 def test_limits_depth_at_the_limit_is_fine() -> None:
@@ -395,3 +396,70 @@ def test_quote_path_long_path_is_spelt_alike() -> None:
 def test_name_of_gives_the_last_segment(path: str, name: str) -> None:
     """The name of a node is the end of its path."""
     assert name_of(path) == name
+
+
+# --- keys that are one segment, whatever is in them --------------------------
+
+ANY_TEXT = [
+    *POSSIBLE,
+    *("", "/", "//", "/a", "a/", ".", "..", "...", "./a", "_", "_a", "a_", "__"),
+    *("%", "%%", "%2F", "%25", "%5F", "a%", "text/html", "\0", "\n", "\x7f", "\x85"),
+    *("\ufffd", "a\ufffdb", "é/_é", "%2E", "%2E%2E", "_%", "/_"),
+]
+
+
+@pytest.mark.parametrize("key", ANY_TEXT, ids=ascii)
+def test_escaped_any_key_is_one_segment_and_comes_back(key: str) -> None:
+    """Every text has a name of its own, below the directory, and is read back."""
+    path = ESCAPED.writable("/app", key)
+    assert path.startswith("/app/")
+    name = path.removeprefix("/app/")
+    assert why_not_new(name) is None
+    assert "/" not in name
+    assert ESCAPED.key(name) == key
+    assert ESCAPED.readable("/app", key) == path
+    assert ESCAPED.name_path("/app", key) == path
+
+
+def test_escaped_different_keys_have_different_names() -> None:
+    """No two keys meet in one node."""
+    keys = set(ANY_TEXT)
+    assert len({ESCAPED.writable("", key) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("key", ["a", "a b", "é", "...", "a_b", "x.y-z~"], ids=ascii)
+def test_escaped_ordinary_key_is_stored_as_it_is(key: str) -> None:
+    """What needs no escape is not changed."""
+    assert ESCAPED.writable("/app", key) == f"/app/{key}"
+
+
+@pytest.mark.parametrize("name", ["50%", "%2f", "%zz", "%41", "a%2", "%ff"])
+def test_escaped_name_that_others_stored_has_no_key(name: str) -> None:
+    """A name that is no key's spelling can't be addressed: it has no key."""
+    assert ESCAPED.key(name) is None
+
+
+@pytest.mark.parametrize("key", ["\ud800", "a\udcff"], ids=ascii)
+def test_escaped_surrogate_stays_impossible(key: str) -> None:
+    """UTF-8 can't express it, escaped or not."""
+    assert ESCAPED.readable("/app", key) is None
+    with pytest.raises(InvalidKey):
+        ESCAPED.writable("/app", key)
+
+
+@pytest.mark.parametrize("key", NO_STR)
+def test_escaped_no_str_is_refused_as_ever(key: Any) -> None:
+    """Escaping does not make a key of anything else."""
+    assert ESCAPED.readable("/app", key) is None
+    with pytest.raises(TypeError):
+        ESCAPED.writable("/app", key)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("a", "a"), ("%2F", "%2F"), ("a\ufffd", None), ("_x", "_x")]
+)
+def test_plain_name_is_the_key_unless_it_is_unreadable(
+    name: str, key: str | None
+) -> None:
+    """Names of bytes that are not UTF-8 lead nowhere."""
+    assert PLAIN.key(name) == key

@@ -25,12 +25,14 @@ from etcdmap.transport import (
     wait_any,
 )
 from etcdmap.transport import wire as wire_module
+from etcdmap.transport.http1 import Reader
 from etcdmap.transport.pool import MAX_IDLE
 
 from support.certificates import make_certificate
 from support.fault_server import (
     CLOSE,
     READ,
+    RECEIVE,
     RESET,
     STALL,
     WORKING,
@@ -428,6 +430,40 @@ def test_large_request_that_is_refused_early_gives_the_answer(
     assert watch.seconds < 5
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_large_request_that_is_cut_off_may_have_been_received(
+    transport: WireTransport, warm: bool
+) -> None:
+    """The member went away while it was sent."""
+    before: list[Any] = [READ, response("{}")] if warm else []
+    with FaultServer([*before, RECEIVE, RESET]) as server:
+        if warm:
+            transport.exchange(server.url, get(), 5)
+        error = failure(transport.exchange, server.url, put(BIG), 10)
+    assert (error.sent, error.timed_out) == (True, False)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_interrupt_closes_the_connection(
+    transport: WireTransport, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    """Ctrl-C may come anywhere; what is half read is not used again."""
+
+    def interrupt(reader: Reader, data: bytes) -> bool:
+        raise KeyboardInterrupt
+
+    with FaultServer() as server:
+        if warm:
+            transport.exchange(server.url, get(), 5)
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "feed", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                transport.exchange(server.url, get(), 5)
+        server.wait_for(lambda server: 0 in server.ended)
+        transport.exchange(server.url, get(), 5)
+    assert server.connections == 2
+
+
 # --- start, wait, give up
 
 
@@ -486,6 +522,40 @@ def either(request: pytest.FixtureRequest) -> Iterator[Any]:
     transport = WireTransport() if request.param == "wire" else RequestsTransport()
     yield transport
     transport.close()
+
+
+def test_begin_gives_an_answer_that_comes_at_once(transport: WireTransport) -> None:
+    """On a connection that is there; a new one takes a second step."""
+    with FaultServer() as server:
+        for _ in range(3):
+            begun = transport.begin(server.url, get(), 5)
+            # A busy machine may take longer than "at once".
+            answer = begun if isinstance(begun, Answer) else begun.result()
+            assert answer.status == 200
+    assert server.connections == 1
+
+
+def test_begin_of_a_slow_answer_gives_the_exchange(transport: WireTransport) -> None:
+    """Whoever asked can go on waiting, or ask another one as well."""
+    hold = threading.Event()
+    script = [READ, response("{}"), READ, Until(hold), response("1")]
+    with FaultServer(script) as server:
+        transport.exchange(server.url, get(), 5)
+        with Stopwatch() as watch:
+            exchange = transport.begin(server.url, get(), 5)
+        assert not isinstance(exchange, Answer)
+        assert watch.seconds < 1
+        assert exchange.sent
+        hold.set()
+        assert wait_any([exchange], 5) is exchange
+        assert exchange.result().body == b"1"
+    assert server.connections == 1
+
+
+def test_begin_without_time_fails(transport: WireTransport) -> None:
+    """Nothing is sent when the deadline is over."""
+    error = failure(transport.begin, "http://127.0.0.1:1", put(), 0)
+    assert (error.sent, error.timed_out) == (False, True)
 
 
 def test_wait_any_gives_the_first_that_ends(either: Any) -> None:
@@ -700,6 +770,21 @@ def test_tls_large_both_ways(trusting: WireTransport, certificate: Path) -> None
     assert server.connections == 1
 
 
+def test_tls_begin_of_a_slow_answer_gives_the_exchange(
+    trusting: WireTransport, certificate: Path
+) -> None:
+    """The same as without TLS."""
+    hold = threading.Event()
+    script = [READ, response("{}"), READ, Until(hold), response("1")]
+    with FaultServer(script, certificate=certificate) as server:
+        trusting.exchange(server.url, get(), 5)
+        exchange = trusting.begin(server.url, get(), 5)
+        assert not isinstance(exchange, Answer)
+        hold.set()
+        assert exchange.result().body == b"1"
+    assert server.connections == 1
+
+
 @pytest.mark.parametrize("start", [b"", response("{}", length=9)])
 def test_tls_exchange_that_gets_no_answer_ends_in_time(
     trusting: WireTransport, certificate: Path, start: bytes
@@ -837,6 +922,14 @@ def test_adapter_leaves_proxies_and_streams_to_requests(
         session.put(server.url, data=iter([]), timeout=5)
     assert server.lines[:2] == ["GET http://etcd.invalid/x", "PUT /"]
     assert server.requests[1].headers["transfer-encoding"] == "chunked"
+
+
+def test_adapter_keeps_few_sets_of_connections(session: requests.Session) -> None:
+    """A timeout that is another one each time does not pile up sockets."""
+    with FaultServer() as server:
+        for number in range(20):
+            session.get(server.url, timeout=(5 + number, 5))
+        server.wait_for(lambda server: len(server.ended) == 4)
 
 
 def test_adapter_without_a_timeout_waits(session: requests.Session) -> None:

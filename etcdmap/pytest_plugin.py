@@ -1,0 +1,37 @@
+"""Fixtures for the tests of programs that use etcdmap, on a real etcd.
+
+In a ``conftest.py``::
+
+    pytest_plugins = ["etcdmap.pytest_plugin"]
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from etcdmap.local import LocalCluster
+from etcdmap.mapping import EtcdMapping
+
+
+@pytest.fixture(scope="session")
+def etcd_cluster() -> Iterator[LocalCluster]:
+    """Give a cluster of one member, shared by the tests; it ends with them."""
+    with LocalCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def etcd_url(etcd_cluster: LocalCluster) -> str:
+    """Give the URL of an empty directory, as ``ETCDMAP_URL`` takes it."""
+    address = etcd_cluster.endpoints[0].removeprefix("http://")
+    return f"etcd://{address}/test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def etcd_mapping(etcd_url: str) -> Iterator[EtcdMapping]:
+    """Give an empty mapping on the directory of `etcd_url`."""
+    with EtcdMapping.from_url(etcd_url) as mapping:
+        yield mapping

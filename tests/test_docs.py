@@ -1,0 +1,114 @@
+"""The README and the docs: their examples run, and their links lead somewhere.
+
+The Python fences of a page run one after the other, as one program, on a cluster that
+``ETCDMAP_URL`` names.  Fences with prompts are doctests.
+"""
+
+from __future__ import annotations
+
+import doctest
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcdmap import EtcdMapping, connect
+from etcdmap.local import LocalCluster
+
+from support.servers import binaries
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted(ROOT.glob("docs/*/*.md"))]
+
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
+
+
+def name_of(page: Path) -> str:
+    """Give the path of a page, as the id of its tests."""
+    return str(page.relative_to(ROOT))
+
+
+def fences_of(page: Path) -> list[tuple[int, str]]:
+    """Give the Python fences of a page, each with the number of its first line."""
+    text = page.read_text()
+    return [
+        (text.count("\n", 0, match.start(1)), match[1])
+        for match in FENCE.finditer(text)
+    ]
+
+
+@pytest.fixture(scope="module")
+def docs_etcd(etcd_version: str) -> Iterator[LocalCluster]:
+    """Give a cluster that examples may use as if it were theirs alone."""
+    with LocalCluster(binary=binaries()[etcd_version]) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def environment(
+    docs_etcd: LocalCluster,
+    etcd_version: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[None]:
+    """Let examples find the cluster and the etcd; leave no keys to the next page."""
+    address = docs_etcd.endpoints[0].removeprefix("http://")
+    monkeypatch.setenv("ETCDMAP_URL", f"etcd://{address}")
+    monkeypatch.setenv("ETCDMAP_ETCD", str(binaries()[etcd_version]))
+    monkeypatch.chdir(tmp_path)
+    yield
+    with connect(docs_etcd.endpoints) as client:
+        EtcdMapping(client=client, prefix="/").clear()
+
+
+@pytest.mark.parametrize("page", list(filter(fences_of, PAGES)), ids=name_of)
+def test_page_examples_run(page: Path, environment: None) -> None:
+    """What a page shows does what the page says."""
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    for line, source in fences_of(page):
+        if ">>> " in source:
+            run_doctest(page, line, source, namespace)
+        else:
+            # Empty lines before it give tracebacks the lines of the page.
+            code = compile("\n" * line + source, str(page), "exec")
+            exec(code, namespace)  # noqa: S102
+    for value in namespace.values():
+        if isinstance(value, EtcdMapping):
+            value.close()
+
+
+def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> None:
+    """Run a fence with prompts; fail with the report of doctest."""
+    parser = doctest.DocTestParser()
+    test = parser.get_doctest(source, names, page.name, str(page), line)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
+    report: list[str] = []
+    runner.run(test, out=report.append, clear_globs=False)
+    names.update(test.globs)
+    assert not report, "".join(report)
+
+
+def test_readme_has_one_example() -> None:
+    """One is read, three are not."""
+    assert len(fences_of(README)) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_page_links_lead_to_files(page: Path) -> None:
+    """On a code host, where nothing else checks them."""
+    for target, _ in LINK.findall(page.read_text()):
+        if target and "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=name_of)
+def test_page_has_one_title(page: Path) -> None:
+    """The sidebar shows it."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^# .*$", text, re.M)
+    assert len(titles) == 1
+    assert text.startswith(titles[0])
