@@ -19,6 +19,7 @@ at the same time at worst pin one after the other.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -30,8 +31,10 @@ from etcdmap import forking
 from etcdmap.cache import ReadCache
 from etcdmap.call import Call
 from etcdmap.endpoints import clean_endpoints, positive_seconds
+from etcdmap.errors import EtcdMapError, InvalidResponse
 from etcdmap.fences import Fences
 from etcdmap.health import Health, Policy
+from etcdmap.members import machines_request, members_request, with_learnt
 from etcdmap.models import Request
 from etcdmap.session import Session
 from etcdmap.transport import Transport
@@ -63,6 +66,8 @@ class Client:
         policy: when to try again, and when to ask another endpoint.
         fence: whether writes of files name the state that they replace, when
             there are several endpoints; see `etcdmap.settling`.
+        auto_sync: learn the members anew every so many seconds, see `sync`; None
+            for never.
         cache: kept for the layers above, which share it; None for none.
         clock: gives the time in seconds; for tests.
         sleep: waits for some seconds; for tests.
@@ -83,6 +88,7 @@ class Client:
         max_stale: float = DEFAULT_MAX_STALE,
         policy: Policy | None = None,
         fence: bool = True,
+        auto_sync: float | None = None,
         cache: ReadCache | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -95,6 +101,11 @@ class Client:
         if shuffle:
             known = tuple(self.rng.sample(known, len(known)))
         self.state = State(known, known[0])
+        self._given = known
+        self._auto_sync = auto_sync
+        if auto_sync is not None:
+            self._auto_sync = positive_seconds("auto_sync", auto_sync)
+        self._next_sync = clock()
         self.policy = policy or Policy()
         self.health = Health(self.policy, clock)
         self.cache = cache
@@ -146,7 +157,44 @@ class Client:
         else:
             timeout = positive_seconds("timeout", timeout)
         result: T = Call(self, request, timeout).run()
+        if self._auto_sync is not None and self.clock() >= self._next_sync:
+            self._sync_in_passing()
         return result
+
+    def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
+        """Learn the endpoints of the cluster's members from the cluster.
+
+        The endpoints first given stay, and with https ones no other is taken in.
+        Not for clusters behind a proxy or an address translation: members tell
+        the addresses that they know themselves by.
+
+        Returns:
+            The endpoints from now on.
+
+        Raises: as `send`.
+
+        Cost: 1 request; 2 if the server does not know /v2/members.
+        """
+        try:
+            learnt = self.send(members_request(), timeout=timeout)
+        except InvalidResponse:
+            learnt = self.send(machines_request(), timeout=timeout)
+        with self._lock:
+            known, pinned = self.state
+            endpoints = with_learnt(self._given, learnt, known)
+            if pinned not in endpoints:
+                pinned = endpoints[0]
+            self.state = State(endpoints, pinned)
+        return endpoints
+
+    def _sync_in_passing(self) -> None:
+        """Sync after a call that went well; what goes wrong is left for the next."""
+        with self._lock:
+            if self._auto_sync is None or self.clock() < self._next_sync:
+                return  # another thread does it
+            self._next_sync = self.clock() + self._auto_sync
+        with contextlib.suppress(EtcdMapError):
+            self.sync()
 
     def close(self) -> None:
         """Close the connections; using the client afterwards is an error."""

@@ -41,6 +41,7 @@ class _Settings:
     max_stale: float
     policy: Policy | None
     fence: bool
+    auto_sync: float | None
     authenticated: bool = False
 
 
@@ -61,6 +62,7 @@ def connect(
     max_stale: float = DEFAULT_MAX_STALE,
     policy: Policy | None = None,
     fence: bool = True,
+    auto_sync: float | None = None,
 ) -> Client:
     """Make a client for a cluster; nothing is sent yet.
 
@@ -84,6 +86,7 @@ def connect(
         policy: when to try again, and when to ask another endpoint as well.
         fence: whether writes of values name the state that they replace, so that
             they can be sent to another member when one is silent.
+        auto_sync: learn the members anew every so many seconds; see `Client.sync`.
     """
     return _make(
         _Settings(
@@ -102,6 +105,7 @@ def connect(
             max_stale,
             policy,
             fence,
+            auto_sync,
             authenticated=username is not None,
         )
     )
@@ -128,6 +132,7 @@ def _make(settings: _Settings) -> Client:
         max_stale=settings.max_stale,
         policy=settings.policy,
         fence=settings.fence,
+        auto_sync=settings.auto_sync,
         cache=cache,
         recipe=_recipe(settings),
     )
@@ -211,6 +216,7 @@ def _flag_or_path(text: str) -> bool | str:
 
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
+    "auto_sync": float,
     "cache_size": int,
     "cache_ttl": float,
     "cert": str,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import doctest
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from etcdmap import EtcdMapping, connect
+from etcdmap import Client, EtcdMapping, connect
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
@@ -60,9 +61,26 @@ def environment(
     monkeypatch.setenv("ETCDMAP_URL", f"etcd://{address}")
     monkeypatch.setenv("ETCDMAP_ETCD", str(binaries()[etcd_version]))
     monkeypatch.chdir(tmp_path)
+    clients = note_clients(monkeypatch)
     yield
+    for client in clients:
+        client.close()
     with connect(docs_etcd.endpoints) as client:
         EtcdMapping(client=client, prefix="/").clear()
+
+
+def note_clients(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
+    """Collect the clients that are made from now on; examples seldom close theirs."""
+    module = sys.modules["etcdmap.connect"]  # the name leads to the function
+    make = vars(module)["_make"]
+    clients: list[Client] = []
+
+    def noting(settings: Any) -> Client:
+        clients.append(make(settings))
+        return clients[-1]
+
+    monkeypatch.setattr(module, "_make", noting)
+    return clients
 
 
 @pytest.mark.parametrize("page", list(filter(fences_of, PAGES)), ids=name_of)
@@ -74,11 +92,9 @@ def test_page_examples_run(page: Path, environment: None) -> None:
             run_doctest(page, line, source, namespace)
         else:
             # Empty lines before it give tracebacks the lines of the page.
-            code = compile("\n" * line + source, str(page), "exec")
+            text = "\n" * line + source
+            code = compile(text, str(page), "exec", dont_inherit=True)
             exec(code, namespace)  # noqa: S102
-    for value in namespace.values():
-        if isinstance(value, EtcdMapping):
-            value.close()
 
 
 def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> None:

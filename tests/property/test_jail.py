@@ -505,7 +505,7 @@ def test_jail_redirect_is_an_error_and_not_followed(
     status: int,
     to: str,
 ) -> None:
-    """A redirect is an error for every method; nothing goes where it leads."""
+    """A redirect to elsewhere is an error; no method goes where it leads."""
     url, handler = server
     target = url if to == "itself" else etcd.endpoints[0]
     handler.status = status

@@ -39,7 +39,7 @@ from etcdmap.codecs import TextCodec
 from etcdmap.local import LocalCluster
 from etcdmap.nodes import File
 from etcdmap.transport import RequestsTransport
-from support.transports import CountingTransport
+
 from support.tree_model import DirNode, FileNode, ModelTree, ModelView, Path
 from support.tree_model import ModelMapping as Model
 from support.values import same_value
@@ -511,7 +511,9 @@ class MappingMachine(RuleBasedStateMachine):
         """Reads of one path."""
         self.read(place, lambda m: getitem(m.flat, key))
         self.read(place, lambda m: m.flat.get(key, default))
-        self.read(place, lambda m: (contains(m.flat, key), key in m.flat.keys()))
+        self.read(
+            place, lambda m: (contains(m.flat, key), contains(m.flat.keys(), key))
+        )
 
     @rule(place=places, key=keys, value=mostly_good)
     def flat_setitem(self, place: Any, key: Any, value: Any) -> None:

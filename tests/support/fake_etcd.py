@@ -1,7 +1,7 @@
 """One directory of files in memory that answers like etcd: a transport for load.
 
-GET, PUT and DELETE of files, and the listing of their directory; a node's value is
-checked by its readers, so it keeps the history of each.
+GET, PUT and DELETE of files, and the listing of their directory.  It remembers when
+each text was replaced, so that readers can tell how old is what they got.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ _JSON = {"content-type": "application/json"}
 
 
 class Version(NamedTuple):
-    """A text that a file held, and since when."""
+    """What a file holds; None for a file that is absent."""
 
     text: str | None
     index: int
-    since: float
 
 
 class FakeEtcd:
@@ -46,7 +45,9 @@ class FakeEtcd:
         self._pause = latency / 2
         self._clock = clock
         self._index = 1
-        self._files: dict[str, list[Version]] = {}
+        self._files: dict[str, Version] = {}
+        #: When a text was replaced by another, by path and text.
+        self._ended: dict[tuple[str, str | None], float] = {}
         self._lock = threading.Lock()
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
@@ -73,8 +74,7 @@ class FakeEtcd:
     ) -> tuple[int, dict[str, Any]]:
         if path.endswith("/"):
             return 200, {"action": "get", "node": self._directory(path)}
-        versions = self._files.setdefault(path, [Version(None, 0, 0.0)])
-        now = versions[-1]
+        now = self._files.setdefault(path, Version(None, 0))
         if request.method in ("GET", "HEAD"):
             if now.text is None:
                 return self._error(404, 100, "Key not found")
@@ -89,14 +89,15 @@ class FakeEtcd:
         elif now.text is None:
             return self._error(404, 100, "Key not found")
         self._index += 1
-        versions.append(Version(new, self._index, self._clock()))
+        self._files[path] = Version(new, self._index)
+        self._ended[path, now.text] = self._clock()
         return 200, {"action": "set" if request.method == "PUT" else "delete"}
 
     def _directory(self, path: str) -> dict[str, Any]:
         nodes = [
-            _file(name, versions[-1])
-            for name, versions in self._files.items()
-            if name.startswith(path) and versions[-1].text is not None
+            _file(name, version)
+            for name, version in self._files.items()
+            if name.startswith(path) and version.text is not None
         ]
         return {"key": path.rstrip("/"), "dir": True, "nodes": nodes}
 
@@ -129,12 +130,7 @@ class FakeEtcd:
 
     def ended(self, path: str, text: str) -> float:
         """Tell when a text was replaced; a time to come if it was not."""
-        with self._lock:
-            versions = self._files[path]
-            for version, following in zip(versions, versions[1:], strict=False):
-                if version.text == text:
-                    return following.since
-        return float("inf")
+        return self._ended.get((path, text), float("inf"))
 
     def reads(self, path: str) -> int:
         """Count the reads of a path."""

@@ -24,6 +24,7 @@ from etcdmap import (
 from etcdmap.cache import ReadCache
 from etcdmap.local import LocalCluster
 from etcdmap.transport import RequestsTransport
+
 from support.gates import GatedTransport, Timer, WatchedCache, started
 
 Call: TypeAlias = "Callable[[EtcdMapping], Any]"
@@ -729,7 +730,7 @@ def test_cache_of_a_size_holds_no_more(
         assert info.currsize == info.maxsize == 3
 
 
-# --- fork ------------------------------------------------------------------------------
+# --- fork
 
 
 def forked(work: Callable[[], bool]) -> bool:

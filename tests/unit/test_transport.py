@@ -1047,6 +1047,16 @@ def test_tls_exchange_broken_off_may_have_been_received(
     assert may_be_applied(error)
 
 
+def test_tls_end_that_was_not_announced_is_no_end_of_a_body(certificate: Path) -> None:
+    """Without a length, only TLS can tell a whole body from one that was cut."""
+    transport = make_transport(verify=str(certificate))
+    script = [READ, head() + b"abc", CLOSE]  # without a word of TLS
+    with FaultServer(script, certificate=certificate) as server:
+        error = failure(transport, server.url, put())
+        transport.close()
+    assert may_be_applied(error)
+
+
 # --- close and fork ---------------------------------------------------------
 
 
