@@ -44,6 +44,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"etcdmap\.(\w+\.)+[A-Z]"),
     (r"py:class", r"etcdmap\.views\.Etcd(Keys|Values|Items)View"),
     (r"py:class", r"etcdmap\.models\.(Answer|Request|Resend)"),
+    (r"py:class", r"etcdmap\.(cache\.ReadCache|transport\.protocol\.Transport)"),
+    (r"py:class", r"etcdmap\.local\.guardian\.Guardian"),
 ]
 
 

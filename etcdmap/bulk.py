@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap import plan, sending
+from etcdmap.conditions import Conditional
 from etcdmap.errors import InvalidKey, NotADirectory, PrefixRequired
 from etcdmap.handle import NOT_A_DIRECTORY, check_ttl
 from etcdmap.nodes import Directory, File
 from etcdmap.plan import Delete, MakeDirectory, Plan, Put
 from etcdmap.sending import Progress
 from etcdmap.views import plain_mapping
-from etcdmap.writing import Writing
 
 B = TypeVar("B", bound="BulkWriting")
 
@@ -31,7 +31,7 @@ class Change(NamedTuple):
     key: str
 
 
-class BulkWriting(Writing):
+class BulkWriting(Conditional):
     """Writes of many keys: checked whole, planned from one listing, then sent."""
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:

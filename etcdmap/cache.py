@@ -9,9 +9,11 @@ nothing that other processes do: their writes are seen once an entry has
 expired.  Writes over the same client call `invalidate` after their answer came,
 or failed to come; from then on nobody gets what was there before.
 
-*Slow reads.*  A read that began before a write ended may bring the old value
-after it.  So every read is known from `begin` to `end`; `invalidate` marks those
-under way that overlap as *spoilt*, and what a spoilt read brings is not stored.
+*Slow reads.*  Of two answers the one with the higher index of the store shows the
+newer state, whichever came last: it stays.  A read that began before a write of
+ours ended may bring the old value after it, with nothing stored to compare with.
+So every read is known from `begin` to `end`; `invalidate` marks those under way
+that overlap as *spoilt*, and what a spoilt read brings is not stored.
 
 *Concurrent misses.*  The first thread that misses a path makes the request; the
 others wait for it (`load`).  A spoilt read takes no more followers: a thread that
@@ -70,15 +72,17 @@ class Entry:
     Attributes:
         node: what was read.
         expires: on the clock of the cache's timer.
+        index: the index of the store when it was read.
         decoded: a codec and the value that it made, for values that nobody can
             change; None where none is kept.
     """
 
-    __slots__ = ("decoded", "expires", "node")
+    __slots__ = ("decoded", "expires", "index", "node")
 
-    def __init__(self, node: Any, expires: float) -> None:
+    def __init__(self, node: Any, expires: float, index: int) -> None:
         self.node = node
         self.expires = expires
+        self.index = index
         self.decoded: tuple[Any, Any] | None = None
 
 
@@ -157,15 +161,25 @@ class ReadCache:
             entry.decoded = (codec, value)
 
     def load(
-        self, path: str, fetch: Callable[[], Any], ttl_of: Callable[[Any], int | None]
+        self,
+        path: str,
+        fetch: Callable[[], tuple[Any, int]],
+        ttl_of: Callable[[Any], int | None],
     ) -> Any:
         """Fetch a node that was missed, or wait for the thread that does.
 
-        What the fetch raises is raised to all that waited for it.
+        `fetch` gives the node and the index of the store.  What it raises is raised
+        to all that waited for it.
         """
         self._misses += 1
         while True:
             flight, mine = self._join(path)
+            if flight is None:
+                # It came while this thread was on its way here.
+                node = self.get(path)
+                if node is not None:
+                    return node
+                continue
             if mine:
                 return self._fly(flight, fetch, ttl_of)
             flight.done.wait()  # bounded by the deadline of the call that it is in
@@ -175,9 +189,12 @@ class ReadCache:
                 return flight.value
             # Its thread was interrupted; one of those waiting takes over.
 
-    def _join(self, path: str) -> tuple[_Flight, bool]:
-        """Give the flight to wait for, or a new one and True."""
+    def _join(self, path: str) -> tuple[_Flight | None, bool]:
+        """Give the flight to wait for, or a new one and True; None for no need."""
         with self._lock:
+            entry = self.hot.get(path)
+            if entry is not None and entry.expires > self.timer():
+                return None, False
             flight = self._flights.get(path)
             if flight is not None:
                 return flight, False
@@ -187,13 +204,14 @@ class ReadCache:
     def _fly(
         self,
         flight: _Flight,
-        fetch: Callable[[], Any],
+        fetch: Callable[[], tuple[Any, int]],
         ttl_of: Callable[[Any], int | None],
     ) -> Any:
         read = flight.read
+        index = 0
         entries: list[tuple[str, Any, int | None]] = []
         try:
-            node = fetch()
+            node, index = fetch()
             entries.append((read.path, node, ttl_of(node)))
             flight.value = node
         except Exception as error:
@@ -203,7 +221,7 @@ class ReadCache:
             with self._lock:
                 if self._flights.get(read.path) is flight:
                     del self._flights[read.path]
-            self.end(read, entries)
+            self.end(read, entries, index)
             flight.done.set()
         return node
 
@@ -217,10 +235,17 @@ class ReadCache:
         self._reads.add(read)
         return read
 
-    def end(self, read: Read, entries: Iterable[tuple[str, Any, int | None]]) -> None:
-        """Store what a read brought: path, node and ttl; unless it was spoilt.
+    def end(
+        self, read: Read, entries: Iterable[tuple[str, Any, int | None]], index: int
+    ) -> None:
+        """Store what a read brought, unless it was spoilt.
 
         Must be called for every `begin`, with no entries if the read failed.
+
+        Args:
+            read: what `begin` gave.
+            entries: path, node and the node's own ttl.
+            index: the index of the store in the answer.
         """
         with self._lock:
             self._reads.discard(read)
@@ -228,8 +253,9 @@ class ReadCache:
                 return
             for path, node, node_ttl in entries:
                 ttl = self.ttl if node_ttl is None else min(self.ttl, node_ttl - 1)
-                if ttl > 0:
-                    self._store[path] = Entry(node, read.began + ttl)
+                there = self.hot.get(path)
+                if ttl > 0 and (there is None or there.index <= index):
+                    self._store[path] = Entry(node, read.began + ttl, index)
 
     # --- writes
 

@@ -41,7 +41,7 @@ from etcdmap.errors import (
     ServerError,
 )
 from etcdmap.models import Answer, Request, Resend
-from etcdmap.session import StaleAnswer
+from etcdmap.session import Need, StaleAnswer
 from etcdmap.transport import Exchange, wait_any
 
 if TYPE_CHECKING:
@@ -59,6 +59,24 @@ _FORM_ERRORS = 200
 _PENDING: Any = object()
 
 
+class _Copy:
+    """A copy of the request under way to one endpoint."""
+
+    __slots__ = ("began", "endpoint", "exchange", "quorum")
+
+    def __init__(self, exchange: Exchange, began: float, quorum: bool) -> None:
+        self.exchange = exchange
+        self.endpoint = exchange.endpoint
+        self.began = began
+        self.quorum = quorum
+
+    def as_attempt(self) -> Attempt:
+        """Give it as an attempt that nothing came of."""
+        sent = self.exchange.sent
+        error = ExchangeFailed("no answer in time", sent=sent, timed_out=True)
+        return Attempt(self.endpoint, error, sent)
+
+
 class Call:
     """One call of `Client.send`."""
 
@@ -73,6 +91,8 @@ class Call:
         "_hedged",
         "_launches",
         "_patience",
+        "_plain",
+        "_plain_will_do",
         "_queue",
         "_quorum",
         "_redirects",
@@ -88,8 +108,7 @@ class Call:
         self._timeout = timeout
         self._deadline = client.clock() + timeout
         self._attempts: list[Attempt] = []
-        #: Exchanges under way, with their start.
-        self._running: list[tuple[Exchange, float]] = []
+        self._running: list[_Copy] = []
         self._endpoints, self._first = client.state
         #: Whether it may be under way to two endpoints at the same time.
         self._hedged = (
@@ -97,7 +116,10 @@ class Call:
             and request.resend is not Resend.IF_NOT_SENT
             and not request.patient
         )
+        self._plain = request
         self._quorum = request.consistency == "linearizable"
+        #: Whether a plain read may take over if the quorum read is slow.
+        self._plain_will_do = False
         self._floor = 0
         self._queue: deque[str] = deque()
         self._launches = 0
@@ -106,8 +128,11 @@ class Call:
         if request.consistency != "any":
             session = client.session
             self._floor = session.index
-            if request.consistency == "session" and session.needs_proof(self._first):
-                self._ask_quorum()
+            if request.consistency == "session":
+                need = session.needs_proof()
+                if need is not Need.NO:
+                    self._ask_quorum()
+                self._plain_will_do = need is Need.BETTER
 
     def run(self) -> Any:
         """Give what the request's `read` makes of the first usable answer."""
@@ -116,8 +141,8 @@ class Call:
             result = self._launch(self._first)
             return self._go_on() if result is _PENDING else result
         finally:
-            for exchange, _ in self._running:
-                exchange.give_up()
+            for copy in self._running:
+                copy.exchange.give_up()
 
     def _go_on(self) -> Any:
         pause = self._client.policy.first_pause
@@ -199,19 +224,18 @@ class Call:
             self._note(endpoint, error)
             return _PENDING
         if isinstance(begun, Answer):
-            return self._read(begun, now)
+            return self._read(begun, now, self._quorum)
         self._drop_oldest(endpoint)
-        self._running.append((begun, now))
+        self._running.append(_Copy(begun, now, self._quorum))
         return _PENDING
 
     def _drop_oldest(self, endpoint: str) -> None:
         """Keep at most two copies of a request at one endpoint waiting."""
-        here = [pair for pair in self._running if pair[0].endpoint == endpoint]
+        here = [copy for copy in self._running if copy.endpoint == endpoint]
         if len(here) > 1:
-            oldest = here[0]
-            self._running.remove(oldest)
-            oldest[0].give_up()
-            self._attempts.append(self._silent(oldest[0]))
+            self._running.remove(here[0])
+            here[0].exchange.give_up()
+            self._attempts.append(here[0].as_attempt())
 
     def _listen(self) -> Any:
         """Wait for what is under way, until another endpoint should be asked."""
@@ -219,18 +243,28 @@ class Call:
             return _PENDING
         policy = self._client.policy
         delay = self._health.delay(self._request.kind)
-        if self._launches > 1:
-            asked = {exchange.endpoint for exchange, _ in self._running}
+        if self._launches == 1:
+            delay -= self._client.clock() - self._running[0].began
+        elif len({copy.endpoint for copy in self._running}) == len(self._endpoints):
             # All of them are silent: more copies won't hurry them.
-            if len(asked) == len(self._endpoints):
-                delay = max(delay, policy.again)
-            return self._wait(delay)
-        # The first extra copy comes out of a budget; without one, wait longer.
-        waited = self._client.clock() - self._running[0][1]
-        result = self._wait(delay - waited)
-        if result is not _PENDING or not self._running or self._health.may_hedge():
+            delay = max(delay, policy.again)
+        result = self._wait(delay)
+        if result is not _PENDING or not self._running or self._attempts:
             return result
-        return self._wait(policy.first_delay)
+        if self._plain_will_do:
+            self._go_on_plainly()
+            return _PENDING
+        # While nothing has failed, extra copies come out of a budget.
+        if self._health.may_hedge(self._request.kind):
+            return _PENDING
+        return self._wait(max(4 * delay, policy.first_delay))
+
+    def _go_on_plainly(self) -> None:
+        """Read without a quorum, at the same endpoint first."""
+        self._plain_will_do = False
+        self._quorum = False
+        self._request = self._plain
+        self._queue.appendleft(self._first)
 
     def _wait(self, seconds: float) -> Any:
         """Wait some seconds for one of the exchanges under way to be of use."""
@@ -238,7 +272,7 @@ class Call:
         until = min(clock() + seconds, self._deadline)
         while self._running:
             left = max(until - clock(), 0.0)
-            ended = wait_any([exchange for exchange, _ in self._running], left)
+            ended = wait_any([copy.exchange for copy in self._running], left)
             if ended is None:
                 return _PENDING
             result = self._take(ended)
@@ -249,23 +283,23 @@ class Call:
         return _PENDING
 
     def _take(self, ended: Exchange) -> Any:
-        began = next(start for exchange, start in self._running if exchange is ended)
-        self._running = [pair for pair in self._running if pair[0] is not ended]
+        copy = next(copy for copy in self._running if copy.exchange is ended)
+        self._running.remove(copy)
         try:
             answer = ended.result()
         except (ExchangeFailed, InvalidResponse) as error:
             self._note(ended.endpoint, error)
             return _PENDING
-        return self._read(answer, began)
+        return self._read(answer, copy.began, copy.quorum)
 
-    def _read(self, answer: Answer, began: float) -> Any:
+    def _read(self, answer: Answer, began: float, quorum: bool) -> Any:
         """Make the result of an answer, if it can be used."""
         client = self._client
         endpoint = answer.endpoint
         try:
             if answer.status == 307:
                 return self._redirect(answer)
-            client.session.check(answer, self._floor, self._quorum)
+            client.session.check(answer, self._floor, quorum)
             result = self._request.read(answer)
         except (ExchangeFailed, InvalidResponse) as error:
             self._note(endpoint, error)
@@ -274,19 +308,20 @@ class Call:
             if error.transient:
                 self._note(endpoint, error)
                 return _PENDING
-            self._succeed(endpoint, began, proof=error.code < _FORM_ERRORS)
+            # A form that etcd refuses is not even proposed to the others.
+            self._succeed(endpoint, began, quorum and error.code < _FORM_ERRORS)
             error.unanswered = self._has_unanswered()
             raise
-        self._succeed(endpoint, began)
+        self._succeed(endpoint, began, quorum or self._request.kind == "write")
         return result
 
-    def _succeed(self, endpoint: str, began: float, *, proof: bool = True) -> None:
+    def _succeed(self, endpoint: str, began: float, proof: bool) -> None:
         client = self._client
-        request = self._request
-        self._health.answered(endpoint, request.kind, client.clock() - began)
-        # A member that is cut off from the others can do neither.
-        if proof and (self._quorum or request.kind == "write"):
-            client.session.proved(endpoint, began)
+        kind = self._request.kind
+        self._health.answered(endpoint, kind, client.clock() - began)
+        # A member that is cut off from the others can't prove anything.
+        if proof:
+            client.session.proved(began)
         if self._launches > 1:
             self._leave_the_slow(endpoint)
 
@@ -296,7 +331,7 @@ class Call:
         slow = self._first
         if winner == slow or client.pinned != slow:
             return
-        silent = any(exchange.endpoint == slow for exchange, _ in self._running)
+        silent = any(copy.endpoint == slow for copy in self._running)
         # A failed attempt and a quorum read that is not answered say enough; one
         # slow answer may be chance.
         if not silent or self._quorum or self._health.overtaken(slow):
@@ -346,7 +381,7 @@ class Call:
         """Tell whether a copy may have been, or may yet be, carried out."""
         if any(attempt.sent for attempt in self._attempts):
             return True
-        return any(exchange.sent for exchange, _ in self._running)
+        return any(copy.exchange.sent for copy in self._running)
 
     def _give_up_if_hopeless(self) -> None:
         """End early if every endpoint answers in a way that will not change."""
@@ -366,7 +401,7 @@ class Call:
     def _check_time(self) -> None:
         if self._client.clock() < self._deadline:
             return
-        self._attempts += [self._silent(exchange) for exchange, _ in self._running]
+        self._attempts += [copy.as_attempt() for copy in self._running]
         if self._is_write() and self._has_unanswered():
             raise self._unknown()
         last = self._attempts[-1].error if self._attempts else None
@@ -378,10 +413,6 @@ class Call:
             f"no endpoint could be used for {self._timeout:g} s; check that etcd runs "
             f"and that the endpoints are right{self._advice()}",
         )
-
-    def _silent(self, exchange: Exchange) -> Attempt:
-        error = ExchangeFailed("no answer in time", sent=exchange.sent, timed_out=True)
-        return Attempt(exchange.endpoint, error, exchange.sent)
 
     def _advice(self) -> str:
         if self._quorum and self._request.consistency == "session":

@@ -11,10 +11,12 @@ from etcdmap.client import Client
 from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.endpoints import positive_seconds
 from etcdmap.errors import KeyNotFound, NotADirectory, ReadOnly
-from etcdmap.keys import KeysAPI, check_text, whole_seconds
+from etcdmap.keys import KeysAPI
 from etcdmap.nodes import Directory, File, decode_node
+from etcdmap.parameters import check_text, whole_seconds
 from etcdmap.paths import ESCAPED, PLAIN, Naming, clean_prefix
-from etcdmap.tree import Tree, V2Tree
+from etcdmap.tree import Tree
+from etcdmap.v2tree import V2Tree
 
 H = TypeVar("H", bound="Handle")
 

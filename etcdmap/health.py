@@ -23,6 +23,8 @@ class Policy:
         write_floor: the least one for writes.
         hedge_share: at most this share of requests goes to a second endpoint
             while nothing fails.
+        quiet: when no request of a kind was answered for so long, extra requests
+            are not counted against the share.
         patience: how long a request that can't be hedged waits for one endpoint
             while others could be asked; doubles with each pass over them.
         again: how long to wait, while all endpoints are silent, until one of them
@@ -42,6 +44,7 @@ class Policy:
     read_floor: float = 0.02
     write_floor: float = 0.1
     hedge_share: float = 0.05
+    quiet: float = 0.5
     patience: float = 1.0
     again: float = 0.3
     first_pause: float = 0.05
@@ -69,6 +72,7 @@ class Health:
         self._latencies: dict[str, _Latency] = {}
         self._rests: dict[str, tuple[float, float]] = {}  # length, end
         self._overtaken: dict[str, int] = {}
+        self._answered: dict[str, float] = {}
         self._hedges_left = _BURST
 
     # --- what happened
@@ -79,6 +83,7 @@ class Health:
         if latency is None:
             latency = self._latencies[kind] = _Latency()
         latency.add(seconds)
+        self._answered[kind] = self._clock()
         if self._rests or self._overtaken:
             self._rests.pop(endpoint, None)
             self._overtaken.pop(endpoint, None)
@@ -123,8 +128,14 @@ class Health:
         floor = policy.write_floor if kind == "write" else policy.read_floor
         return max(floor, latency.long())
 
-    def may_hedge(self) -> bool:
-        """Take one of the extra requests, if there are any left."""
+    def may_hedge(self, kind: str) -> bool:
+        """Take one of the extra requests, if there are any left.
+
+        When nothing of a kind has been answered for a while, something fails, and
+        the budget does not count.  A cluster that is just busy goes on answering.
+        """
+        if self._clock() - self._answered.get(kind, 0.0) > self._policy.quiet:
+            return True
         if self._hedges_left < 1.0:
             return False
         self._hedges_left -= 1.0

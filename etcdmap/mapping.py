@@ -1,7 +1,8 @@
 """`EtcdMapping`: a nested dict whose data lives in etcd.
 
 What it can do is in the modules it is put together from: `handle` (what it
-stands on), `reading`, `writing` (one key), `bulk` (many keys), `flat`.
+stands on), `reading`, `writing` (one key, as a dict), `conditions` (one key, more
+than a dict), `bulk` (many keys), `flat`.
 """
 
 from __future__ import annotations

@@ -116,6 +116,11 @@ def node_of(key: str, answer: Answer) -> File | Directory:
     return _file(raw)
 
 
+def node_and_index_of(key: str, answer: Answer) -> tuple[File | Directory, int]:
+    """Read one node, and the index of the store."""
+    return node_of(key, answer), index_of(answer)
+
+
 def listing_of(key: str, answer: Answer) -> File | Directory:
     """Read a file, or a directory with what is listed below it."""
     raw = payload_of(key, answer)["node"]

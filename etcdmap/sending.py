@@ -19,6 +19,7 @@ from etcdmap.plan import Delete, MakeDirectory, Plan, Put, Step
 from etcdmap.tree import Tree
 
 Progress: TypeAlias = "Callable[[int, int], object]"
+Outcome: TypeAlias = "tuple[Step, Exception | None]"
 
 #: Connections at a time.  etcd writes what comes together to its disk together,
 #: so that more connections mean fewer of the slow writes; above 16 little is
@@ -54,18 +55,13 @@ def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
         return
     written: list[str] = []
     failed: dict[str, Exception] = {}
-    tried = 0
-    for phase in plan.phases:
-        for step, error in _send_all(tree, phase):
-            tried += 1
-            if error is None:
-                written.append(step.path)
-            else:
-                failed[step.path] = error
-            if progress is not None:
-                progress(tried, len(steps))
-        if any(_is_outage(error) for error in failed.values()):
-            break
+    for tried, (step, error) in enumerate(_send_phases(tree, plan), start=1):
+        if error is None:
+            written.append(step.path)
+        else:
+            failed[step.path] = error
+        if progress is not None:
+            progress(tried, len(steps))
     if failed:
         done = {*written, *failed}
         pending = [step.path for step in steps if step.path not in done]
@@ -73,7 +69,15 @@ def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
         raise partial from next(iter(failed.values()))
 
 
-Outcome: TypeAlias = "tuple[Step, Exception | None]"
+def _send_phases(tree: Tree, plan: Plan) -> Iterator[Outcome]:
+    """Send one phase after the other, until no member answers."""
+    for phase in plan.phases:
+        outage = False
+        for step, error in _send_all(tree, phase):
+            outage = outage or _is_outage(error)
+            yield step, error
+        if outage:
+            return
 
 
 def _send_all(tree: Tree, steps: list[Step]) -> Iterator[Outcome]:

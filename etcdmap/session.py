@@ -11,7 +11,9 @@ An index that stands still proves nothing: a member that is cut off from the
 others goes on answering, and neither term nor index nor its own statistics show
 it.  So once per `max_stale` a read goes out with ``quorum=true``, which a member
 can answer only in touch with the others.  A write that was acknowledged proves
-the same.
+the same.  A proof holds for all members: what shows an index that was proved at
+some moment is no older than that moment, whoever answers.  So after a failover
+reads go on at once, and an election need not be waited for.
 
 A quorum answer is the truth.  If it is below the remembered index, the cluster
 was restored or built anew (it can have the same cluster id): the client then
@@ -20,6 +22,7 @@ forgets what it knew, drops its cache and warns.
 
 from __future__ import annotations
 
+import enum
 import threading
 import warnings
 from collections.abc import Callable
@@ -31,6 +34,15 @@ from etcdmap.models import Answer
 #: Part of `max_stale` after which one thread renews the proof while the others
 #: go on with plain reads.
 _RENEW_AFTER = 0.75
+
+
+class Need(enum.Enum):
+    """Whether a session read must be a quorum read."""
+
+    NO = "no"
+    #: The last proof still counts: a plain read will do if this one is slow.
+    BETTER = "better"
+    YES = "yes"
 
 
 class ClusterRebuilt(UserWarning):
@@ -61,7 +73,7 @@ class Session:
         self._drop = drop
         self.index = 0
         self.cluster_id: str | None = None
-        self._proofs: dict[str, float] = {}
+        self._proved = float("-inf")
         self._renewing = 0.0
         self.after_fork()
         forking.register(self)
@@ -72,14 +84,14 @@ class Session:
 
     # --- before a read
 
-    def needs_proof(self, endpoint: str) -> bool:
-        """Tell whether a session read of an endpoint must be a quorum read now."""
-        age = self._clock() - self._proofs.get(endpoint, float("-inf"))
+    def needs_proof(self) -> Need:
+        """Tell whether a session read must be a quorum read now."""
+        age = self._clock() - self._proved
         if age <= self._max_stale * _RENEW_AFTER:
-            return False
+            return Need.NO
         if age > self._max_stale:
-            return True
-        return self._take_renewal()
+            return Need.YES
+        return Need.BETTER if self._take_renewal() else Need.NO
 
     def _take_renewal(self) -> bool:
         """Let one thread renew a proof that still counts."""
@@ -121,9 +133,10 @@ class Session:
                 )
             self._start_anew(index)
 
-    def proved(self, endpoint: str, since: float) -> None:
-        """Note that an endpoint was in touch with the others at a time."""
-        self._proofs[endpoint] = since
+    def proved(self, since: float) -> None:
+        """Note that what is known now was the newest state at a time."""
+        if since > self._proved:
+            self._proved = since
 
     def _check_cluster(self, cluster_id: str, answer: Answer) -> None:
         with self._lock:
@@ -156,7 +169,7 @@ class Session:
         with self._lock:
             self.index = 0
             self.cluster_id = None
-            self._proofs.clear()
+            self._proved = float("-inf")
         self._drop()
 
 

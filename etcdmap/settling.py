@@ -50,9 +50,10 @@ from etcdmap.errors import (
     ServerError,
     WatchExpired,
 )
-from etcdmap.keys import KeysAPI, spell_form
+from etcdmap.keys import KeysAPI
 from etcdmap.models import Resend, Result
 from etcdmap.nodes import Directory, Fence, File, index_of_write, node_of
+from etcdmap.parameters import spell_form
 
 #: How long the history may take to answer, seconds.  What is in it comes at
 #: once; a member that lags behind needs a few milliseconds.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, TypeVar
 
 from etcdmap import plan, sending
@@ -94,8 +94,8 @@ class Writing(Reading, MutableMapping[str, Any]):
             node, since = self._survey(path)
             if isinstance(node, Directory):
                 return self._put(path, text)
-            expect = _unchanged(node, since)
-            ttl = None if node is None else _ttl_left(node)
+            expect = unchanged(node, since)
+            ttl = None if node is None else ttl_left(node)
             try:
                 return self._tree.put(path, text, ttl=ttl, expect=expect)
             except (KeyExists, CompareFailed, KeyNotFound):
@@ -139,13 +139,20 @@ class Writing(Reading, MutableMapping[str, Any]):
         check_ttl(ttl)
         try:
             if not isinstance(wanted, str):
-                self._tree.get(path)
+                self._present(key, path)
                 self._set_directory(path, wanted, ttl)
             else:
                 self._replace_by_text(path, wanted, ttl)
         except KeyNotFound as error:
             error.args = (key,)
             raise
+
+    def _present(self, key: str, path: str) -> File | Directory:
+        """Read a node that must be there; a file on the way is no absence."""
+        node = self._find(path)
+        if node is None:
+            raise absent(key, "Key not found")
+        return node
 
     def _replace_by_text(self, path: str, text: str, ttl: float | None) -> None:
         try:
@@ -273,161 +280,15 @@ class Writing(Reading, MutableMapping[str, Any]):
         plan.merge(todo, path, wanted, Directory({}, None))
         sending.carry_out(self._tree, todo)
 
-    # --- more than a dict has: conditions, order, time to live
 
-    def compare_and_swap(
-        self, key: str, expected: Any, new: Any, *, ttl: float | None = None
-    ) -> int:
-        """Store a value if another one is there now; give the new index.
-
-        The two are compared as text, as the codec writes it: with ``"auto"``
-        ``1``, ``1.0`` and ``True`` differ.
-
-        Raises:
-            CompareFailed: another value is there.
-            KeyNotFound: a KeyError; the key is absent.
-            NotAFile: a directory is there.
-
-        Cost: 1 request; 2 if the expected text is empty, which etcd can't
-        compare with.  Atomic: yes.
-        """
-        path = self._writable(key)
-        wanted = self._encode_text(new)
-        check_ttl(ttl)
-        try:
-            expect = self._expectation(path, self._encode_text(expected))
-            return self._tree.put(path, wanted, ttl=ttl, expect=expect)
-        except KeyNotFound as error:
-            error.args = (key,)
-            raise
-
-    def compare_and_delete(self, key: str, expected: Any) -> None:
-        """Delete a key if this value is there now.
-
-        Raises: as `compare_and_swap`.
-
-        Cost: 2 requests, since a delete could only name the value in its URL, and
-        URLs end up in logs.  Atomic: yes.
-        """
-        path = self._writable(key)
-        text = self._encode_text(expected)
-        try:
-            self._tree.delete(path, expect=self._state_with(path, text))
-        except KeyNotFound as error:
-            error.args = (key,)
-            raise
-
-    def _expectation(self, path: str, text: str) -> Expect:
-        return Expect(text=text) if text else self._state_with(path, text)
-
-    def _state_with(self, path: str, text: str) -> Expect:
-        """Name the state of a file by its index, if it holds this text."""
-        node = self._tree.get(path)
-        if not isinstance(node, File):
-            raise NotAFile("a directory is there", code=102, key=path)
-        if node.text != text:
-            raise CompareFailed("Compare failed", code=101, key=path)
-        return Expect(modified_index=node.modified_index)
-
-    def transform(
-        self, key: str, func: Callable[[Any], Any], *, default: Any = MISSING
-    ) -> Any:
-        """Replace a value by ``func(value)``; give the new one.
-
-        No update is lost: if another writer comes between, the function is
-        called again with their value, so it should have no effects of its own.
-        What is left of a ttl is kept.
-
-        Args:
-            key: where.
-            func: gets the value, gives the new one.
-            default: what the function gets if the key is absent.
-
-        Raises:
-            KeyNotFound: the key is absent and no default was given.
-            NotAFile: a directory is there.
-
-        Cost: 2 requests; 2 more each time that another writer comes between.
-        """
-        path = self._writable(key)
-        while True:
-            node, since = self._survey(path)
-            value, ttl = self._before(key, path, node, default)
-            new = func(value)
-            text, expect = self._encode_text(new), _unchanged(node, since)
-            try:
-                self._tree.put(path, text, ttl=ttl, expect=expect)
-            except (KeyExists, CompareFailed, KeyNotFound):
-                continue  # another writer was quicker: look again
-            return new
-
-    def _before(
-        self, key: str, path: str, node: File | Directory | None, default: Any
-    ) -> tuple[Any, int | None]:
-        if isinstance(node, Directory):
-            raise NotAFile("transform() is for values", code=102, key=path)
-        if node is None:
-            if default is MISSING:
-                raise absent(key, "Key not found")
-            return default, None
-        return decode_node(path, node.text, self._codec.decode), _ttl_left(node)
-
-    def append(self, value: Any, *, ttl: float | None = None) -> str:
-        """Store a value under a new key that sorts after all appended before.
-
-        Returns:
-            The key: etcd's index in 20 digits.
-
-        Cost: 1 request.  Atomic: yes.
-        """
-        self._check_writable()
-        text = self._encode_text(value)
-        return self._tree.append(f"{self._root}/", text, ttl=ttl)
-
-    def refresh(self, key: str, ttl: float) -> None:
-        """Renew the ttl of a value; watchers are not told.
-
-        Args:
-            key: where.
-            ttl: seconds from now, rounded up to whole ones.
-
-        Raises:
-            KeyNotFound: a KeyError; the key is absent.
-
-        Cost: 1 request.  Atomic: yes.
-        """
-        path = self._writable(key)
-        try:
-            self._tree.refresh(path, ttl)
-        except KeyNotFound as error:
-            error.args = (key,)
-            raise
-
-    def mkdir(self: W, key: str, *, ttl: float | None = None) -> W:
-        """Make an empty directory; give the mapping on it.
-
-        Args:
-            key: where.
-            ttl: seconds until it expires with all in it; etcd can't change it
-                later.
-
-        Raises:
-            KeyExists: something is there.
-
-        Cost: 1 request.  Atomic: yes.
-        """
-        path = self._writable(key)
-        self._tree.make_directory(path, ttl=ttl)
-        return self._sub(path)
-
-
-def _unchanged(node: File | Directory | None, since: int) -> Expect:
+def unchanged(node: File | Directory | None, since: int) -> Expect:
     """Give the condition that a key is as it was found."""
     if isinstance(node, File):
         return Expect(modified_index=node.modified_index)
     return Expect(present=False, since=since)
 
 
-def _ttl_left(node: File) -> int | None:
+def ttl_left(node: File) -> int | None:
+    """Give what is left of a ttl, as a ttl to write."""
     # An expired node may be seen for half a second, with a ttl below 1.
     return None if node.ttl is None else max(node.ttl, 1)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from etcdmap import Client, EtcdMapping
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
+
 from support.servers import binaries
 from support.transports import CountingTransport
 

@@ -66,11 +66,14 @@ class Wire:
         if self._closed:
             raise ClientClosed("this client was closed; make a new mapping or client")
         pool = self._pools.get(endpoint)
-        if pool is None:
-            new = Pool(endpoint, self._connect_timeout, self._tls)
-            pool = self._pools.setdefault(endpoint, new)
-            if self._closed:  # since the look at it above
-                pool.close()
+        return self._add_pool(endpoint) if pool is None else pool
+
+    def _add_pool(self, endpoint: str) -> Pool:
+        new = Pool(endpoint, self._connect_timeout, self._tls)
+        pool = self._pools.setdefault(endpoint, new)
+        # close() may have run since; then nobody else would close this one.
+        if self._closed:
+            pool.close()
         return pool
 
     def exchange(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from etcdmap import Client, EtcdMapping
+
 from support.mapping_kit import EtcdKit
 
 Cost = Callable[[Callable[[], object]], list[str]]

@@ -10,6 +10,7 @@ import pytest
 
 from etcdmap import Client, EtcdMapping, InvalidKey, LimitExceeded
 from etcdmap.local import LocalCluster
+
 from support.mapping_kit import read_tree
 from support.values import same_value
 

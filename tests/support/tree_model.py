@@ -7,7 +7,14 @@ What a ttl counts to is left out: a node has one or has none.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+)
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -182,6 +189,30 @@ class ModelView(MutableMapping[str, Any]):
     def __ior__(self, other: Any) -> Any:
         self.update(other)
         return self
+
+    def keys(self) -> ModelKeys:
+        """Give the keys."""
+        return ModelKeys(self)
+
+
+class ModelKeys(KeysView[str]):
+    """Keys whose set operations look at all of them, as those of a dict do."""
+
+    def __and__(self, other: Any) -> Any:
+        return set(self) & other
+
+    def __or__(self, other: Any) -> Any:
+        return set(self) | other
+
+    def __sub__(self, other: Any) -> Any:
+        return set(self) - other
+
+    def __xor__(self, other: Any) -> Any:
+        return set(self) ^ other
+
+    def isdisjoint(self, other: Any) -> bool:
+        """Tell whether nothing is in both."""
+        return set(self).isdisjoint(other)
 
 
 class ModelMapping(ModelView):

@@ -22,6 +22,7 @@ from etcdmap import (
     OutcomeUnknown,
 )
 from etcdmap.cache import ReadCache
+from etcdmap.health import Policy
 from etcdmap.local import LocalCluster
 from etcdmap.transport import RequestsTransport
 
@@ -30,6 +31,8 @@ from support.gates import GatedTransport, Timer, WatchedCache, started
 Call: TypeAlias = "Callable[[EtcdMapping], Any]"
 
 CACHE_TTL = 60.0
+#: No second copies of requests, however long one is held.
+CALM = Policy(first_delay=60.0, read_floor=60.0, write_floor=60.0, patience=60.0)
 ABSENT: Any = "absent"
 CONTENT: dict[str, Any] = {"d": {"k": 1, "l": [1, 2], "e": {"f": {"g": "x"}}}, "z": 0}
 
@@ -66,7 +69,7 @@ def m(
     endpoints: list[str], gates: GatedTransport, cache: WatchedCache, prefix: str
 ) -> Iterator[EtcdMapping]:
     """Give a mapping with content; its cache is empty."""
-    with Client(endpoints, gates, cache=cache, max_stale=1000.0) as client:
+    with Client(endpoints, gates, cache=cache, max_stale=1000.0, policy=CALM) as client:
         mapping = EtcdMapping(client=client, prefix=prefix)
         mapping.assign(CONTENT)
         mapping.cache_clear()

@@ -17,6 +17,7 @@ import pytest
 
 from etcdmap import EtcdMapping
 from etcdmap.local import LocalCluster
+
 from support import racing
 from support.racing import PATIENCE, ROUNDS, race_threads
 

@@ -25,7 +25,8 @@ from etcdmap.errors import (
 )
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer
-from etcdmap.tree import Directory, File, V2Tree
+from etcdmap.nodes import Directory, File
+from etcdmap.v2tree import V2Tree
 
 from support.transports import ScriptedTransport, answer
 

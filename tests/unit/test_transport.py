@@ -146,7 +146,15 @@ def failure(
         transport.exchange(url, request or get(), timeout)
     error = caught.value
     assert isinstance(error, (ExchangeFailed, InvalidResponse))
+    forget_frames(error)
     return error
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of an error hold: sockets, for one."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def may_be_applied(error: ExchangeFailed | InvalidResponse) -> bool:
