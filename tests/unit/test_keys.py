@@ -17,11 +17,12 @@ from etcdmap.errors import (
     OutcomeUnknown,
     WatchExpired,
 )
-from etcdmap.keys import MAX_TTL, KeysAPI, spell_form, spell_query, whole_seconds
+from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer, Request, Resend
 from etcdmap.nodes import ABSENT, PRESENT, Expect
+from etcdmap.parameters import MAX_TTL, spell_form, spell_query, whole_seconds
 from etcdmap.paths import MAX_BODY
-from etcdmap.tree import V2Tree
+from etcdmap.v2tree import V2Tree
 
 from support.transports import ScriptedTransport, answer
 
