@@ -7,6 +7,7 @@ The Python fences of a page run one after the other, as one program, on a cluste
 from __future__ import annotations
 
 import doctest
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,16 @@ from typing import Any
 
 import pytest
 
+import etcdmap
 from etcdmap import Client, EtcdMapping, connect
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -31,6 +38,11 @@ LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 def name_of(page: Path) -> str:
     """Give the path of a page, as the id of its tests."""
     return str(page.relative_to(ROOT))
+
+
+def load_toml(name: str) -> dict[str, Any]:
+    """Read a settings file."""
+    return tomllib.loads((ROOT / name).read_text())
 
 
 def fences_of(page: Path) -> list[tuple[int, str]]:
@@ -111,6 +123,55 @@ def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> No
 def test_readme_has_one_example() -> None:
     """One is read, three are not."""
     assert len(fences_of(README)) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {
+            *inspect.signature(connect).parameters,
+            *inspect.signature(EtcdMapping).parameters,
+        }
+        - {"options"}
+    ),
+)
+def test_every_option_has_a_row_with_its_default(name: str) -> None:
+    """The page knows each argument of `connect` and of `EtcdMapping`."""
+    page = ROOT / "docs" / "reference" / "options.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    cells = [re.split(r"(?<!\\) \| ", row[2:]) for row in rows]
+    found = [default for names, default, *_ in cells if f"`{name}`" in names]
+    assert found, f"{name} is not in {page.name}"
+    parameter = inspect.signature(connect).parameters.get(name)
+    if parameter is not None:
+        shown = found[0].strip("`").replace(",", "")
+        if is_number(parameter.default):
+            assert float(shown) == parameter.default
+        else:
+            assert shown == repr(parameter.default)
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a default is a number, and not a truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def test_picture_of_the_layers_agrees_with_the_check() -> None:
+    """The design page shows what the linter of imports goes by, line by line."""
+    page = (ROOT / "docs" / "explanation" / "design.md").read_text()
+    picture = page.partition("```text\n")[2].partition("```")[0]
+    # Names begin after one space and end before a wide gap; then comes the text.
+    fronts = re.findall(r"^ (\S.*?)(?: {3,}.*)?$", picture, re.M)
+    shown = [front.split() for front in fronts]
+    contracts = load_toml("pyproject.toml")["tool"]["importlinter"]["contracts"]
+    (layers,) = (c["layers"] for c in contracts if c["id"] == "layers")
+    package = Path(etcdmap.__file__).parent
+    wanted = []
+    for layer in layers:
+        names = [name.strip(" ()") for name in layer.replace(":", "|").split("|")]
+        there = [name for name in names if list(package.glob(f"{name}*"))]
+        wanted.append([name for name in there if name != "__main__"])
+    assert [line for line in shown if line != ["local"]] == [w for w in wanted if w]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -6,8 +6,17 @@ import base64
 import re
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
 from etcdmap.errors import ExchangeFailed
+from etcdmap.models import Request, Resend
+
+#: Fields in one head.  http.client takes 100.
+MAX_FIELDS = 200
+
+# What is longer is read without the caches, so that they stay small.
+_CACHED_HEAD = 2048
+_CACHED_LINE = 256
 
 _match_status = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: .*)?").fullmatch
 # A token (RFC 9110 section 5.6.2): methods and names of fields.
@@ -33,6 +42,14 @@ def standing_fields(username: str | None, password: str | None) -> dict[str, str
     return fields
 
 
+#: Longer targets must not be the first on a connection: etcd looks at its first
+#: 4,096 bytes to tell HTTP/1 from HTTP/2, and closes it if no line ends there.
+LONGEST_FIRST_TARGET = 4000
+
+#: What such a connection is opened with instead: it costs etcd nothing.
+OPENING = Request("HEAD", "/version", lambda answer: None, resend=Resend.ALWAYS)
+
+
 def spell_start(method: str, target: str) -> str:
     """Spell the request line (RFC 9112 section 3).
 
@@ -50,21 +67,75 @@ def spell_start(method: str, target: str) -> str:
     return f"{method} {target} HTTP/1.1\r\n"
 
 
-@lru_cache(maxsize=64)
-def status_of(line: str) -> tuple[int, int]:
-    """Read a status line (RFC 9112 section 4): the minor version, the status.
+class Head(NamedTuple):
+    """What the head of an answer says.
+
+    Attributes:
+        status: the status.
+        fields: the values by name in lower case; those of a field that was given
+            more than once are joined by commas.  Shared: not to be changed.
+        reusable: whether the connection persists.
+        length: bytes of the body, or `CHUNKED`, or `UNTIL_END`.
+    """
+
+    status: int
+    fields: dict[str, str]
+    reusable: bool
+    length: int
+
+
+#: In place of a length: the body says itself where it ends.
+CHUNKED = -1
+#: In place of a length: the body ends with the connection.
+UNTIL_END = -2
+
+
+def read_head(head: bytes) -> Head:
+    """Read status line and fields, without the empty line that ends them.
 
     Raises:
         ValueError: says what is wrong.
     """
-    match = _match_status(line)
+    # Latin-1 keeps every byte; RFC 9110 section 5.5 has them opaque.
+    lines = head.decode("latin-1").split("\r\n")
+    ends = len(lines) - 1
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+        raise ValueError("a head with a bare CR, LF or NUL")
+    if ends > MAX_FIELDS:
+        raise ValueError(f"a head of more than {MAX_FIELDS} fields")
+    match = _match_status(lines.pop(0))
     if match is None:
         raise ValueError("something that is not HTTP/1.1")
-    return int(match[1]), int(match[2])
+    minor, status = int(match[1]), int(match[2])
+    fields = _fields_of(lines)
+    reusable = _stays_open(minor, fields.get("connection", ""))
+    # RFC 9112 section 6.3 has the order of what follows.
+    if status < 200 or status in (204, 304):
+        return Head(status, fields, reusable, 0)
+    if "transfer-encoding" in fields:
+        _check_coding(minor, fields)
+        return Head(status, fields, reusable, CHUNKED)
+    if "content-length" in fields:
+        return Head(status, fields, reusable, _length_of(fields["content-length"]))
+    return Head(status, fields, reusable, UNTIL_END)
 
 
-def _field_of(line: str) -> tuple[str, str]:
-    """Read a field line (RFC 9112 section 5): its name in lower case, its value."""
+# A member that is read from sends the same head again and again: for a second,
+# as it has a date.
+_read_head_cached = lru_cache(maxsize=64)(read_head)
+
+
+def read_head_again(head: bytes) -> Head:
+    """Like `read_head`, and remember short ones."""
+    return _read_head_cached(head) if len(head) <= _CACHED_HEAD else read_head(head)
+
+
+def field_of(line: str) -> tuple[str, str]:
+    """Read a field line (RFC 9112 section 5): its name in lower case, its value.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
     # A fold starts with a space (section 5.2), which no name does; a space
     # before the colon (section 5.1) has let requests be smuggled.
     name, colon, value = line.partition(":")
@@ -73,24 +144,52 @@ def _field_of(line: str) -> tuple[str, str]:
     return name.lower(), value.strip(" \t")
 
 
-# Nearly all lines are the same from one answer to the next.
-_field_of_cached = lru_cache(maxsize=512)(_field_of)
+# Of the lines nearly all are the same from one answer to the next.
+_field_of_cached = lru_cache(maxsize=512)(field_of)
 
 
-def fields_of(lines: list[str], *, cached: bool) -> dict[str, str]:
-    """Read field lines: values by name in lower case.
+def _field_of_again(line: str) -> tuple[str, str]:
+    return _field_of_cached(line) if len(line) <= _CACHED_LINE else field_of(line)
 
-    Raises:
-        ValueError: says what is wrong.
-    """
-    fields = dict(map(_field_of_cached if cached else _field_of, lines))
+
+def _fields_of(lines: list[str]) -> dict[str, str]:
+    fields = dict(map(_field_of_again, lines))
     if len(fields) == len(lines):
         return fields
     # RFC 9110 section 5.3: a field given twice is a list of both values.
     fields = {}
-    for name, value in map(_field_of, lines):
+    for name, value in map(field_of, lines):
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
+
+
+def _stays_open(minor: int, connection: str) -> bool:
+    """Tell whether the connection persists (RFC 9112 section 9.3)."""
+    if not connection:
+        return minor > 0
+    options = {option.strip(" \t").lower() for option in connection.split(",")}
+    return "close" not in options and (minor > 0 or "keep-alive" in options)
+
+
+def _check_coding(minor: int, fields: dict[str, str]) -> None:
+    # RFC 9112 section 6.1: with HTTP/1.0 the framing is faulty by definition;
+    # beside a length it "ought to be handled as an error".
+    if fields["transfer-encoding"].lower() != "chunked" or minor == 0:
+        raise ValueError("a transfer coding that was not asked for")
+    if "content-length" in fields:
+        raise ValueError("both a Content-Length and chunks")
+
+
+def _length_of(text: str) -> int:
+    # RFC 9112 section 6.3, 5: a list of equal numbers is one number, anything
+    # else is an error that can't be recovered from.
+    values = {value.strip(" \t") for value in text.split(",")}
+    value = values.pop()
+    if values or not (value.isdigit() and value.isascii()):
+        raise ValueError("a Content-Length that is not one number")
+    # int() refuses thousands of digits with an error of its own; 18 are more
+    # than any limit.
+    return int(value.lstrip("0")[:18] or "0")
 
 
 def field_lines(head: bytes) -> list[tuple[str, str]]:
@@ -100,14 +199,6 @@ def field_lines(head: bytes) -> list[tuple[str, str]]:
         name, _, value = line.partition(":")
         pairs.append((name, value.strip(" \t")))
     return pairs
-
-
-def stays_open(minor: int, connection: str) -> bool:
-    """Tell whether the connection persists (RFC 9112 section 9.3)."""
-    if not connection:
-        return minor > 0
-    options = {option.strip(" \t").lower() for option in connection.split(",")}
-    return "close" not in options and (minor > 0 or "keep-alive" in options)
 
 
 def reason_of(head: bytes) -> str:

@@ -13,17 +13,17 @@ no plain number, two lengths that differ, a length beside chunks, any coding but
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from etcdmap.errors import InvalidResponse
 from etcdmap.transport import failures
-from etcdmap.transport.head import fields_of, status_of, stays_open
+from etcdmap.transport.head import CHUNKED, field_of
+from etcdmap.transport.head import read_head_again as read_head
 
 #: Bytes of status line and fields.  Go's client takes 10 MiB, curl 300 KiB, h11
 #: 16 KiB; etcd sends 500 bytes.
 MAX_HEAD = 64 * 1024
-#: Fields in one head.  http.client takes 100.
-MAX_FIELDS = 200
 #: Bytes of a chunk's line, its extensions included, as in Go's ``net/http``.
 MAX_LINE = 4096
 #: Interim answers (1xx) before the real one, as in Go's ``net/http``.
@@ -34,10 +34,6 @@ _match_size = re.compile(rb"0*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?").fullma
 # Pieces of a body below this size are put together: a list of chunks of a few
 # bytes each would need many times the memory of the body.
 _SMALL = 4096
-# Digits of a length that int() takes at once, and that no limit comes near to.
-_PLAIN_LENGTH = 18
-# Heads above this size are read without the cache, so that it stays small.
-_CACHED_HEAD = 4096
 
 
 class Reader:
@@ -57,34 +53,23 @@ class Reader:
             when the answer is whole.
     """
 
-    __slots__ = (
-        "_endpoint",
-        "_expect_line",
-        "_held",
-        "_interim",
-        "_left",
-        "_limit",
-        "_method",
-        "_parts",
-        "_size",
-        "_step",
-        "head",
-        "headers",
-        "reusable",
-        "status",
-    )
+    # On the class, so that making one costs little.
+    status = 0
+    headers: Mapping[str, str] = MappingProxyType({})
+    head = b""
+    reusable = False
+    _held = b""  # what came of a line or head that is not whole yet
+    _size = 0  # of the body so far
+    _left = 0  # bytes to come of the body, or of a chunk
+    _interim = 0
+    _step: Callable[[Reader, bytes], bool] | None = None  # a head is expected
+    _expect_line: Callable[[Reader, bytes], bool]
 
     def __init__(self, endpoint: str, method: str, limit: int) -> None:
         self._endpoint = endpoint
         self._method = method
         self._limit = limit
-        self._held = b""  # what came of a line or head that is not whole yet
         self._parts: list[bytes | bytearray] = []
-        self._size = 0  # of the body so far
-        self._interim = 0
-        self._step: Callable[[Reader, bytes], bool] = Reader._read_head
-        self.status = 0
-        self.reusable = False
 
     def feed(self, data: bytes) -> bool:
         """Take what arrived, ``b""`` for the end of the connection.
@@ -98,7 +83,8 @@ class Reader:
         """
         if not data:
             return self._end()
-        return self._step(self, data)
+        step = self._step
+        return self._read_head(data) if step is None else step(self, data)
 
     def body(self) -> bytes:
         """Give the body of an answer that is whole."""
@@ -128,42 +114,27 @@ class Reader:
         if end < 0:
             self._hold_head(data, searched)
             return False
-        self._held = data
-        self._take_head(data[:end])
+        if end > MAX_HEAD:
+            raise self._refused(f"a head of more than {MAX_HEAD} bytes", data)
+        self.head = data[:end]
+        try:
+            self.status, self.headers, self.reusable, length = read_head(self.head)
+        except ValueError as error:
+            raise self._refused(str(error), data) from None
         self._held = b""
         if self.status < 200:
             return self._skip_interim(data[end + 4 :])
-        return self._step(self, data[end + 4 :])
+        return self._begin_body(length, data[end + 4 :])
 
     def _hold_head(self, data: bytes, searched: int) -> None:
         # What can't become a head is refused now: its end might never come.
-        self._held = data
         if not data.startswith(b"HTTP/1."[: len(data)]):
-            raise self._refused("something that is not HTTP/1.1")
+            raise self._refused("something that is not HTTP/1.1", data)
         if data.count(b"\n", searched) != data.count(b"\r\n", max(0, searched - 1)):
-            raise self._refused("a line that ends in a bare LF")
+            raise self._refused("a line that ends in a bare LF", data)
         if len(data) > MAX_HEAD + 3:
-            raise self._refused(f"a head of more than {MAX_HEAD} bytes")
-
-    def _take_head(self, head: bytes) -> None:
-        if len(head) > MAX_HEAD:
-            raise self._refused(f"a head of more than {MAX_HEAD} bytes")
-        # Latin-1 keeps every byte; RFC 9110 section 5.5 has them opaque.
-        lines = head.decode("latin-1").split("\r\n")
-        ends = len(lines) - 1
-        if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
-            raise self._refused("a head with a bare CR, LF or NUL")
-        if ends > MAX_FIELDS:
-            raise self._refused(f"a head of more than {MAX_FIELDS} fields")
-        line = lines.pop(0)
-        try:
-            minor, status = status_of(line)
-            self.headers = fields_of(lines, cached=len(head) <= _CACHED_HEAD)
-        except ValueError as error:
-            raise self._refused(str(error)) from None
-        self.status = status
-        self.head = head
-        self._step = self._framing(minor)
+            raise self._refused(f"a head of more than {MAX_HEAD} bytes", data)
+        self._held = data
 
     def _skip_interim(self, rest: bytes) -> bool:
         # RFC 9110 section 15.2: any number of them may come unasked, but 101,
@@ -172,51 +143,26 @@ class Reader:
         if self.status == 101 or self._interim > MAX_INTERIM:
             raise self._refused("interim answers without end, or status 101")
         self.status = 0
-        self._step = Reader._read_head
         return self._read_head(rest)
 
-    def _framing(self, minor: int) -> Callable[[Reader, bytes], bool]:
-        """Tell how the body ends (RFC 9112 section 6.3, in its order)."""
-        fields = self.headers
-        self.reusable = stays_open(minor, fields.get("connection", ""))
-        self._left = 0
-        if self._method == "HEAD" or self.status in (204, 304) or self.status < 200:
-            return Reader._read_counted
-        if "transfer-encoding" in fields:
-            self._check_coding(minor)
+    def _begin_body(self, length: int, data: bytes) -> bool:
+        if self._method == "HEAD":
+            length = 0
+        if length >= 0:
+            self._check_size(length)
+            if len(data) == length:  # nearly always
+                self._parts.append(data)
+                return True
+            self._left = length
+            self._step = Reader._read_counted
+            return self._read_counted(data)
+        if length == CHUNKED:
+            self._step = Reader._read_chunks
             self._expect_line = Reader._take_size
-            return Reader._read_chunks
-        if "content-length" in fields:
-            self._left = self._length_of(fields["content-length"])
-            return Reader._read_counted
+            return self._read_chunks(data)
         self.reusable = False
-        return Reader._read_until_end
-
-    def _check_coding(self, minor: int) -> None:
-        # Section 6.1: with HTTP/1.0 the framing is faulty by definition; beside
-        # a length it "ought to be handled as an error".
-        coding = self.headers["transfer-encoding"]
-        if coding.lower() != "chunked" or minor == 0:
-            raise self._refused("a transfer coding that was not asked for")
-        if "content-length" in self.headers:
-            raise self._refused("both a Content-Length and chunks")
-
-    def _length_of(self, text: str) -> int:
-        if not (text.isdigit() and text.isascii() and len(text) < _PLAIN_LENGTH):
-            text = self._single_length(text)
-        length = int(text)
-        self._check_size(length)
-        return length
-
-    def _single_length(self, text: str) -> str:
-        # Section 6.3, 5: a list of equal numbers is one number, anything else
-        # is an error that can't be recovered from.
-        values = {value.strip(" \t") for value in text.split(",")}
-        value = values.pop()
-        if values or not (value.isdigit() and value.isascii()):
-            raise self._refused("a Content-Length that is not one number")
-        # int() refuses thousands of digits with an error of its own.
-        return value.lstrip("0")[:_PLAIN_LENGTH] or "0"
+        self._step = Reader._read_until_end
+        return self._read_until_end(data)
 
     # --- the body
 
@@ -292,7 +238,7 @@ class Reader:
         if not line:
             return True
         try:
-            fields_of([line.decode("latin-1")], cached=False)
+            field_of(line.decode("latin-1"))
         except ValueError as error:
             raise self._refused(str(error)) from None
         self._check_size(len(line))
@@ -324,11 +270,11 @@ class Reader:
                 status=self.status,
             )
 
-    def _refused(self, what: str) -> InvalidResponse:
+    def _refused(self, what: str, excerpt: bytes = b"") -> InvalidResponse:
         return InvalidResponse(
             f"{self._endpoint} answered with {what}; is it an etcd, and is there a "
             "proxy in between?",
             endpoint=self._endpoint,
             status=self.status,
-            excerpt=self._held,
+            excerpt=excerpt,
         )

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import requests
 from requests.structures import CaseInsensitiveDict
 
+from etcdmap import forking
 from etcdmap.errors import (
     ClientClosed,
     EtcdMapError,
@@ -26,8 +27,7 @@ from etcdmap.errors import (
 )
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
-from etcdmap.transport.fork import forget_after_fork
-from etcdmap.transport.head import standing_fields
+from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, standing_fields
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
 from etcdmap.transport.threaded import ThreadExchange
 
@@ -69,10 +69,19 @@ class RequestsTransport:
         self._headers = standing_fields(username, password)
         self._idle: deque[requests.Session] = deque()
         self._closed = False
-        forget_after_fork(self)
+        forking.register(self)
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
-        """See `Transport.exchange`."""
+        """See `Transport.exchange`.
+
+        In a thread of its own: http.client's timeouts are per packet, so a server
+        that sends a byte now and then within a head would never meet the deadline.
+        """
+        return self.start(endpoint, request, timeout).result()
+
+    def _exchange(
+        self, endpoint: str, request: Request[Any], timeout: float
+    ) -> Answer:
         if self._closed:
             raise ClientClosed("this client was closed; make a new mapping or client")
         if timeout <= 0:  # urllib3 would call it a wrong argument
@@ -81,6 +90,8 @@ class RequestsTransport:
         session = self._borrow()
         answered = False
         try:
+            if len(request.target) > LONGEST_FIRST_TARGET:
+                self._send(session, endpoint, OPENING, timeout).close()
             response = self._send(session, endpoint, request, timeout)
             answered = True
             with response:
@@ -98,7 +109,7 @@ class RequestsTransport:
         self, endpoint: str, request: Request[Any], timeout: float
     ) -> ThreadExchange:
         """See `Transport.start`; requests can't do without a thread for it."""
-        return ThreadExchange(self.exchange, endpoint, request, timeout)
+        return ThreadExchange(self._exchange, endpoint, request, timeout)
 
     def close(self) -> None:
         """Close the idle sessions now, and those in use when they come back."""
@@ -135,7 +146,7 @@ class RequestsTransport:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a transport holds connections and credentials: not to pickle")
 
-    def forget_sockets(self) -> None:
+    def after_fork(self) -> None:
         """Start anew in a forked child: the parent goes on with the old ones."""
         self._idle = deque()
         if self._theirs is not None:

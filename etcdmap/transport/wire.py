@@ -18,12 +18,17 @@ import threading
 import time
 from typing import Any
 
-from etcdmap.errors import ClientClosed
+from etcdmap import forking
+from etcdmap.errors import ClientClosed, ExchangeFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import WireExchange, answer_of
-from etcdmap.transport.fork import forget_after_fork
-from etcdmap.transport.head import spell_start, standing_fields
+from etcdmap.transport.head import (
+    LONGEST_FIRST_TARGET,
+    OPENING,
+    spell_start,
+    standing_fields,
+)
 from etcdmap.transport.http1 import Reader
 from etcdmap.transport.pool import Pool
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
@@ -54,7 +59,7 @@ class Wire:
         self._context_lock = threading.Lock()
         self._pools: dict[str, Pool] = {}
         self._closed = False
-        forget_after_fork(self)
+        forking.register(self)
 
     def pool(self, endpoint: str) -> Pool:
         """Give the connections to an endpoint.
@@ -129,7 +134,7 @@ class Wire:
         for pool in list(self._pools.values()):
             pool.close()
 
-    def forget_sockets(self) -> None:
+    def after_fork(self) -> None:
         """Start anew in a forked child: the parent goes on with the old ones."""
         self._context_lock = threading.Lock()  # another thread may have held it
         for pool in self._pools.values():
@@ -206,6 +211,8 @@ class WireTransport:
         """See `Transport.exchange`."""
         wire = self._wire
         pool = wire.pool(endpoint)
+        if len(request.target) > LONGEST_FIRST_TARGET:
+            self._open(pool, timeout)
         payload = self._spell(pool.authority, request)
         reader = wire.exchange(pool, request.method, payload, timeout)
         return answer_of(reader, endpoint)
@@ -222,6 +229,8 @@ class WireTransport:
         """
         wire = self._wire
         pool = wire.pool(endpoint)
+        if len(request.target) > LONGEST_FIRST_TARGET:
+            self._open(pool, timeout)
         payload = self._spell(pool.authority, request)
         begun = wire.begin(pool, request.method, payload, timeout)
         if isinstance(begun, Reader):
@@ -233,8 +242,25 @@ class WireTransport:
     ) -> WireExchange:
         """See `Transport.start`."""
         pool = self._wire.pool(endpoint)
+        if len(request.target) > LONGEST_FIRST_TARGET:
+            self._open(pool, timeout)
         payload = self._spell(pool.authority, request)
         return self._wire.start(pool, request.method, payload, timeout)
+
+    def _open(self, pool: Pool, timeout: float) -> None:
+        """Have a connection at hand that has carried a request."""
+        connection = pool.borrow()
+        if connection is not None:
+            pool.give_back(connection)
+            return
+        payload = self._spell(pool.authority, OPENING)
+        try:
+            self._wire.exchange(pool, OPENING.method, payload, timeout)
+        except ExchangeFailed as error:
+            # What was to be sent has not left.
+            raise ExchangeFailed(
+                str(error), sent=False, timed_out=error.timed_out, lasting=error.lasting
+            ) from error
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -11,9 +11,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from etcdmap.errors import ExchangeFailed, InvalidResponse
-from etcdmap.transport.head import spell_start
+from etcdmap.transport.head import MAX_FIELDS, spell_start
 from etcdmap.transport.http1 import (
-    MAX_FIELDS,
     MAX_HEAD,
     MAX_INTERIM,
     MAX_LINE,
@@ -321,6 +320,10 @@ def test_reader_takes_a_length_given_twice(lines: list[str]) -> None:
     "body",
     [
         pytest.param(b"5\nhello\r\n0\r\n\r\n", id="bare LF"),
+        pytest.param(b"5\r\nhello\n0\r\n\r\n", id="bare LF behind a chunk"),
+        pytest.param(b"5;\nhello\r\n0\r\n\r\n", id="bare LF behind an extension"),
+        pytest.param(b"5\r\nhello\r\n0\r\n\n", id="bare LF at the end"),
+        pytest.param(b"0;" + b"x" * MAX_LINE + b"\r\n\r\n", id="long extension"),
         pytest.param(b"5\r\nhelloo\r\n0\r\n\r\n", id="longer than said"),
         pytest.param(b"-1\r\n\r\n0\r\n\r\n", id="negative"),
         pytest.param(b"+5\r\nhello\r\n0\r\n\r\n", id="plus"),
@@ -446,6 +449,7 @@ def test_reader_takes_no_body_for_head() -> None:
     """The length is that of the body that GET would get."""
     assert read([answer("Content-Length: 5")], method="HEAD").reusable
     assert read([answer("Transfer-Encoding: chunked")], method="HEAD").reusable
+    assert read([answer("X: y")], method="HEAD").reusable
     assert not read([counted(b"hello")], method="HEAD").reusable
 
 

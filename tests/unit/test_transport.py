@@ -1013,6 +1013,7 @@ def test_tls_missing_file_is_named_and_nothing_sent(
     assert "/nowhere/" in str(error)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # urllib3's own
 @pytest.mark.parametrize(
     "script",
     [
