@@ -61,9 +61,8 @@ def _json(answer: Answer) -> Any:
     try:
         return json.loads(answer.body.decode("utf-8"))
     except ValueError:
-        what = "an empty body" if not answer.body else "something that is not JSON"
-        # Not "from" the error: it shows the body, with its values.
-        raise _strange(answer, what) from None
+        pass  # raised below: the error shows the body, with its values
+    raise _strange(answer, "something that is not JSON" if answer.body else "no body")
 
 
 def result_of(key: str, answer: Answer) -> Result:

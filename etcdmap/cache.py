@@ -218,10 +218,10 @@ class ReadCache:
             flight.error = error
             raise
         finally:
-            with self._lock:
+            with self._lock:  # one hold: nobody may find neither flight nor entry
                 if self._flights.get(read.path) is flight:
                     del self._flights[read.path]
-            self.end(read, entries, index)
+                self._end(read, entries, index)
             flight.done.set()
         return node
 
@@ -248,14 +248,19 @@ class ReadCache:
             index: the index of the store in the answer.
         """
         with self._lock:
-            self._reads.discard(read)
-            if read.spoilt:
-                return
-            for path, node, node_ttl in entries:
-                ttl = self.ttl if node_ttl is None else min(self.ttl, node_ttl - 1)
-                there = self.hot.get(path)
-                if ttl > 0 and (there is None or there.index <= index):
-                    self._store[path] = Entry(node, read.began + ttl, index)
+            self._end(read, entries, index)
+
+    def _end(
+        self, read: Read, entries: Iterable[tuple[str, Any, int | None]], index: int
+    ) -> None:
+        self._reads.discard(read)
+        if read.spoilt:
+            return
+        for path, node, node_ttl in entries:
+            ttl = self.ttl if node_ttl is None else min(self.ttl, node_ttl - 1)
+            there = self.hot.get(path)
+            if ttl > 0 and (there is None or there.index <= index):
+                self._store[path] = Entry(node, read.began + ttl, index)
 
     # --- writes
 

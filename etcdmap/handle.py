@@ -101,11 +101,13 @@ class Handle:
         """Give the same mapping with other options.
 
         Args:
-            consistency: ``"session"`` (the default of a mapping): reads are
-                answered by the member in use, or from the cache.
-                ``"linearizable"``: the cluster agrees on each read, which costs
-                a round of raft and passes the cache by.  ``"any"``: whatever
-                the member in use says.
+            consistency: what reads promise.  ``"session"``, the default: they never
+                go back in time, always see this client's own writes, and show
+                nothing older than ``max_stale`` seconds; if no member can prove
+                that, they fail.  With the cache: own writes at once, others'
+                within ``cache_ttl``.  ``"linearizable"``: the cluster agrees on
+                each read, which costs a round of raft and passes the cache by.
+                ``"any"``: whatever the member in use says.
             timeout: deadline of each request, seconds.
             codec: as for `EtcdMapping`.
 

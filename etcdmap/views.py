@@ -16,7 +16,9 @@ from collections.abc import (
     Set,
     ValuesView,
 )
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", covariant=True)
 
 
 class ListedMapping(Mapping[str, Any]):
@@ -87,7 +89,7 @@ def plain_mapping(value: Any) -> Any:
     return value.to_dict() if isinstance(value, ListedMapping) else value
 
 
-class _OneListing(Set[Any]):
+class _OneListing(Set[E]):
     """Set operations on one listing; the inherited ones ask for each element."""
 
     @abstractmethod
@@ -133,7 +135,7 @@ class _OneListing(Set[Any]):
         return bool(self._listed().isdisjoint(other))
 
 
-class EtcdKeysView(_OneListing, KeysView[str]):
+class EtcdKeysView(_OneListing[str], KeysView[str]):
     """Keys, sorted.  A loop costs 1 request; ``k in view`` 1; ``len`` 1."""
 
     _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
@@ -167,7 +169,7 @@ class EtcdValuesView(ValuesView[Any]):
         return f"{self._mapping!r}.values()"
 
 
-class EtcdItemsView(_OneListing, ItemsView[str, Any]):
+class EtcdItemsView(_OneListing[tuple[str, Any]], ItemsView[str, Any]):
     """Pairs in the order of the keys.  A loop costs 1 request; ``in`` 1."""
 
     _mapping: ListedMapping  # typed as a plain Mapping by collections.abc

@@ -16,10 +16,20 @@ import urllib3.exceptions
 
 from etcdmap.errors import ExchangeFailed
 
+_CLOSED = "the connection was closed before an answer came (or expects https?)"
+
+
+def no_tls() -> ExchangeFailed:
+    """Give the failure of a TLS handshake that the other side ended."""
+    return ExchangeFailed(
+        "the TLS handshake was cut off: is there TLS on this port, or is it http://?",
+        sent=False,
+    )
+
 
 def closed() -> ExchangeFailed:
     """Give the failure of a connection that ended without a byte of an answer."""
-    return ExchangeFailed("the connection was closed before an answer came", sent=True)
+    return ExchangeFailed(_CLOSED, sent=True)
 
 
 def cut_off() -> ExchangeFailed:
@@ -147,7 +157,7 @@ def _cause_of(error: BaseException) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused: nothing listens there"
     if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
-        return "the connection was closed before an answer came"
+        return _CLOSED
     if isinstance(error, socket.gaierror):
         return f"the name of the endpoint is not known: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:

@@ -17,6 +17,7 @@ from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.errors import ExchangeFailed
+from etcdmap.transport import failures
 from etcdmap.transport.polling import READ, WRITE, reader
 
 T = TypeVar("T")
@@ -214,6 +215,9 @@ def _shake_hands(
                 yield Waiting(wrapped.fileno(), WRITE, due)
             else:
                 return wrapped
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError) as error:
+        wrapped.close()
+        raise failures.no_tls() from error
     except BaseException:
         wrapped.close()
         raise

@@ -79,9 +79,7 @@ class RequestsTransport:
         """
         return self.start(endpoint, request, timeout).result()
 
-    def _exchange(
-        self, endpoint: str, request: Request[Any], timeout: float
-    ) -> Answer:
+    def _exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         if self._closed:
             raise ClientClosed("this client was closed; make a new mapping or client")
         if timeout <= 0:  # urllib3 would call it a wrong argument
