@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from etcdmap import CompareFailed, EtcdMapping, KeyNotFound, KeysAPI
+from etcdmap import CompareFailed, EtcdMapping, KeyNotFound, KeysAPI, RaftError
 from etcdmap.client import Client
+from etcdmap.local import LocalCluster
+from etcdmap.transport import make_transport
 
 from support.raw_http import Raw
+from support.transports import CountingTransport
 
 Cost = Callable[[Callable[[], object]], list[str]]
 
@@ -135,6 +138,43 @@ def test_children_of_a_directory_with_a_ttl_show_none(
     ttl = mapping.ttl("d")
     assert ttl is not None
     assert ttl > 90
+
+
+# --- a directory's ttl, later -------------------------------------------
+
+
+@pytest.mark.parametrize("refresh", [False, True], ids=["update", "refresh"])
+def test_ttl_of_a_directory_can_be_changed_in_3_4_only(
+    raw: Raw, etcd_version: str, refresh: bool
+) -> None:
+    """etcd 3.5 answers 500 to what its documentation names."""
+    raw("PUT", "/d?dir=true", "ttl=100")
+    form = "ttl=60&refresh=true" if refresh else "ttl=60"
+    answer = raw("PUT", "/d?dir=true&prevExist=true", form)
+    if etcd_version.startswith("3.4."):
+        assert answer.status == 200
+        assert 50 < raw.node("/d")["ttl"] <= 60
+    else:
+        assert answer.error == (500, 300)
+        assert "Not a file" in answer.json["cause"]
+
+
+def test_refusal_that_all_members_share_is_asked_once(
+    etcd3: LocalCluster, etcd_version: str, prefix: str
+) -> None:
+    """A 500 that is no trouble of one member is not tried at the others."""
+    transport = CountingTransport(make_transport())
+    with Client(etcd3.endpoints, transport) as client:
+        keys = KeysAPI(client)
+        keys.make_directory(f"{prefix}/d", ttl=100)
+        before = len(transport.requests)
+        if etcd_version.startswith("3.4."):
+            keys.refresh(f"{prefix}/d", 60)
+        else:
+            with pytest.raises(RaftError) as caught:
+                keys.refresh(f"{prefix}/d", 60)
+            assert caught.value.code == 300
+        assert len(transport.requests) == before + 1
 
 
 # --- refresh ------------------------------------------------------------------
