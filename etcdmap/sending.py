@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import TypeAlias
@@ -53,20 +54,41 @@ def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
         if progress is not None:
             progress(1, 1)
         return
-    written: list[str] = []
-    failed: dict[str, Exception] = {}
+    tally = _Tally(steps)
     for tried, (step, error) in enumerate(_send_phases(tree, plan), start=1):
-        if error is None:
-            written.append(step.path)
-        else:
-            failed[step.path] = error
+        tally.count(step, error)
         if progress is not None:
             progress(tried, len(steps))
-    if failed:
-        done = {*written, *failed}
-        pending = [step.path for step in steps if step.path not in done]
-        partial = PartialWrite(written=written, failed=failed, pending=pending)
-        raise partial from next(iter(failed.values()))
+    if tally.failed:
+        raise tally.partial_write() from next(iter(tally.failed.values()))
+
+
+class _Tally:
+    """What became of each path; one may take two steps, a delete and a write."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self._left = Counter(step.path for step in steps)
+        self._written: dict[str, None] = {}  # a set that keeps the order
+        self.failed: dict[str, Exception] = {}
+
+    def count(self, step: Step, error: Exception | None) -> None:
+        path = step.path
+        self._left[path] -= 1
+        if error is not None:
+            self.failed.setdefault(path, error)
+        elif not self._left[path]:
+            # Only the last step makes a path what it should be.  It did so even
+            # if one before it failed: then that one's outcome was not known.
+            self.failed.pop(path, None)
+            self._written[path] = None
+
+    def partial_write(self) -> PartialWrite:
+        pending = [
+            path
+            for path in self._left
+            if path not in self._written and path not in self.failed
+        ]
+        return PartialWrite(written=self._written, failed=self.failed, pending=pending)
 
 
 def _send_phases(tree: Tree, plan: Plan) -> Iterator[Outcome]:

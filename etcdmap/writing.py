@@ -15,6 +15,7 @@ from etcdmap.errors import (
 )
 from etcdmap.handle import absent, check_ttl
 from etcdmap.nodes import PRESENT, Directory, Expect, File, decode_node
+from etcdmap.paths import name_of
 from etcdmap.plan import Plan
 from etcdmap.reading import Reading
 
@@ -155,6 +156,11 @@ class Writing(Reading, MutableMapping[str, Any]):
         return node
 
     def _replace_by_text(self, path: str, text: str, ttl: float | None) -> None:
+        if not text and isinstance(self._present(name_of(path), path), Directory):
+            # An empty text is taken for an update of the directory: 3.4 says yes
+            # and changes nothing, 3.5 fails.
+            self._put(path, text, ttl)
+            return
         try:
             self._tree.put(path, text, ttl=ttl, expect=PRESENT)
         except NotAFile:

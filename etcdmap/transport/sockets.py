@@ -12,8 +12,10 @@ import os
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Generator
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.errors import ExchangeFailed
@@ -127,9 +129,6 @@ def dial(
 ) -> Steps[Connection]:
     """Connect, TLS handshake included, by a time.
 
-    Looking up a name waits as long as the system's resolver does; an address
-    needs no looking up.
-
     Raises:
         OSError: no address took the connection, or TLS failed.
         TimeoutError: it took too long.
@@ -146,7 +145,7 @@ def dial(
 
 
 def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
-    addresses = _look_up(host, port)
+    addresses = _look_up(host, port, due)
     failure: OSError = OSError(f"no address for {host}")
     for at, (family, kind, protocol, _, address) in enumerate(addresses):
         # A share of the time for each, as in Go's dialer: the first one of
@@ -167,12 +166,38 @@ def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
     raise failure
 
 
-def _look_up(host: str, port: int) -> list[Any]:
+def _look_up(host: str, port: int, due: float) -> list[Any]:
+    """Give the addresses of a host, by a time.
+
+    The system's resolver knows no deadline, so a name is looked up in a thread; one
+    that hangs ends when the resolver does.
+    """
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        flags = socket.AI_NUMERICHOST
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except socket.gaierror:
+        pass  # no address: a name
     except UnicodeError as error:  # a label that IDNA can't spell
         message = f"not a usable URL: {host!r} can't be a name"
         raise ExchangeFailed(message, sent=False, lasting=True) from error
+    found: SimpleQueue[list[Any] | Exception] = SimpleQueue()
+    threading.Thread(
+        target=_resolve, args=(host, port, found), name="etcdmap-resolve", daemon=True
+    ).start()
+    try:
+        outcome = found.get(timeout=max(due - time.monotonic(), 0.0))
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _resolve(host: str, port: int, found: SimpleQueue[list[Any] | Exception]) -> None:
+    try:
+        found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except Exception as error:
+        found.put(error)
 
 
 def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:

@@ -109,6 +109,12 @@ class RequestsTransport:
         """See `Transport.start`; requests can't do without a thread for it."""
         return ThreadExchange(self._exchange, endpoint, request, timeout)
 
+    def begin(
+        self, endpoint: str, request: Request[Any], timeout: float
+    ) -> ThreadExchange:
+        """Send a request, to be waited for beside others."""
+        return self.start(endpoint, request, timeout)
+
     def close(self) -> None:
         """Close the idle sessions now, and those in use when they come back."""
         self._closed = True

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from operator import setitem
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import pytest
@@ -348,17 +349,18 @@ def test_assign_keeps_the_directory_it_stands_on(mapping: EtcdMapping) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    "kind",
     [
-        pytest.param({"a": 1, "b": {"c": 2}}, id="dict"),
-        pytest.param([("a", 1), ("b", {"c": 2})], id="pairs"),
-        pytest.param(iter([("a", 1), ("b", {"c": 2})]), id="iterator"),
+        pytest.param(dict, id="dict"),
+        pytest.param(MappingProxyType, id="proxy"),
+        pytest.param(lambda content: list(content.items()), id="pairs"),
+        pytest.param(lambda content: iter(content.items()), id="iterator"),
     ],
 )
-def test_assign_takes_what_dict_takes(mapping: EtcdMapping, content: Any) -> None:
+def test_assign_takes_what_dict_takes(mapping: EtcdMapping, kind: Any) -> None:
     """A mapping, or pairs."""
     write_tree(mapping.keys_api, mapping.prefix, {"x": 1})
-    mapping.assign(list(content) if not isinstance(content, dict) else content)
+    mapping.assign(kind({"a": 1, "b": {"c": 2}}))
     assert mapping == {"a": 1, "b": {"c": 2}}
 
 

@@ -13,7 +13,7 @@ from etcdmap import CompareFailed, EtcdMapping
 from support.racing import PATIENCE
 
 #: Calls of each racer.
-TURNS = 10
+TURNS = 6
 
 
 def count_up(mapping: EtcdMapping, who: int) -> list[int]:

@@ -28,21 +28,23 @@ def cache(timer: Timer) -> WatchedCache:
     return WatchedCache(TTL, timer=timer)
 
 
-def store(cache: ReadCache, path: str, node: object, ttl: int | None = None) -> None:
+def store(
+    cache: ReadCache, path: str, node: object, ttl: int | None = None, index: int = 7
+) -> None:
     """Have a read bring a node."""
-    cache.end(cache.begin(path), [(path, node, ttl)])
+    cache.end(cache.begin(path), [(path, node, ttl)], index)
 
 
 def forever(node: object) -> None:
     """Give the ttl of a node that has none."""
 
 
-def fetching(node: object) -> Callable[[], object]:
+def fetching(node: object) -> Callable[[], tuple[object, int]]:
     """Give a fetch that brings a node."""
-    return lambda: node
+    return lambda: (node, 7)
 
 
-def never() -> object:
+def never() -> tuple[object, int]:
     """Fetch what must not be fetched."""
     raise AssertionError("fetched")
 
@@ -64,13 +66,13 @@ def test_get_gives_the_node_stored(cache: ReadCache) -> None:
 
 def test_end_stores_all_that_a_listing_brought(cache: ReadCache) -> None:
     """One read may bring many nodes."""
-    cache.end(cache.begin("/d"), [("/d/a", 1, None), ("/d/b", 2, None)])
+    cache.end(cache.begin("/d"), [("/d/a", 1, None), ("/d/b", 2, None)], 7)
     assert (cache.get("/d/a"), cache.get("/d/b"), cache.get("/d")) == (1, 2, None)
 
 
 def test_end_without_entries_stores_nothing(cache: ReadCache) -> None:
     """A read that failed leaves nothing."""
-    cache.end(cache.begin("/a"), [])
+    cache.end(cache.begin("/a"), [], 0)
     assert cache.info().currsize == 0
 
 
@@ -110,7 +112,7 @@ def test_entry_counts_from_the_beginning_of_its_read(
     """A slow read brings an entry that is old already."""
     read = cache.begin("/a")
     timer.now += TTL - 1
-    cache.end(read, [("/a", 1, None)])
+    cache.end(read, [("/a", 1, None)], 7)
     assert cache.get("/a") == 1
     timer.now += 1
     assert cache.get("/a") is None
@@ -123,6 +125,31 @@ def test_entry_stored_again_lives_anew(cache: ReadCache, timer: Timer) -> None:
     store(cache, "/a", 2)
     timer.now += TTL - 1
     assert cache.get("/a") == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        pytest.param(7, 8, "second", id="newer"),
+        pytest.param(7, 7, "second", id="as-new"),
+        pytest.param(8, 7, "first", id="older"),
+    ],
+)
+def test_entry_of_the_newer_answer_stays(
+    cache: ReadCache, first: int, second: int, kept: str
+) -> None:
+    """Whichever came last: reads do not go back in time."""
+    slow = cache.begin("/d/")
+    store(cache, "/d/a", "first", index=first)
+    cache.end(slow, [("/d/a", "second", None)], second)
+    assert cache.get("/d/a") == kept
+
+
+def test_entry_about_to_expire_takes_an_older_one_with_it(cache: ReadCache) -> None:
+    """A newer answer that can't be kept is newer all the same."""
+    store(cache, "/a", "old", index=7)
+    store(cache, "/a", "new", 1, index=8)
+    assert cache.get("/a") is None
 
 
 def test_store_holds_the_newest_of_a_size(timer: Timer) -> None:
@@ -226,7 +253,7 @@ def test_read_that_overlaps_a_write_is_not_stored(
     """What a read brings is kept only if no write touched what it covers."""
     read = cache.begin(reading)
     cache.invalidate(written)
-    cache.end(read, [("/d/a", "old", None)])
+    cache.end(read, [("/d/a", "old", None)], 7)
     assert cache.get("/d/a") == ("old" if stored else None)
 
 
@@ -241,7 +268,7 @@ def test_read_that_ended_is_forgotten(cache: ReadCache) -> None:
     """No read is kept after its end, be it spoilt or not."""
     spoilt = cache.begin("/a")
     cache.invalidate("/a")
-    cache.end(spoilt, [])
+    cache.end(spoilt, [], 0)
     store(cache, "/b", 1)
     assert not cache._reads
     assert not cache._flights
@@ -267,7 +294,7 @@ def test_load_that_fails_stores_nothing(cache: ReadCache) -> None:
     """The error is raised, and the next load fetches."""
     error = KeyNotFound("absent")
 
-    def fail() -> object:
+    def fail() -> tuple[object, int]:
         raise error
 
     with pytest.raises(KeyNotFound) as caught:
@@ -279,9 +306,9 @@ def test_load_that_fails_stores_nothing(cache: ReadCache) -> None:
 def test_load_spoilt_is_given_but_not_stored(cache: ReadCache) -> None:
     """Its caller began before the write, so it may have the old value."""
 
-    def fetch() -> object:
+    def fetch() -> tuple[object, int]:
         cache.invalidate("/a")
-        return "old"
+        return "old", 7
 
     assert cache.load("/a", fetch, forever) == "old"
     assert cache.get("/a") is None
@@ -291,10 +318,10 @@ def test_load_after_a_write_fetches_anew(cache: ReadCache) -> None:
     """A load that comes after a write does not wait for one from before it."""
     inner = []
 
-    def fetch() -> object:
+    def fetch() -> tuple[object, int]:
         cache.invalidate("/a")
         inner.append(cache.load("/a", fetching("new"), forever))
-        return "old"
+        return "old", 7
 
     assert cache.load("/a", fetch, forever) == "old"
     assert inner == ["new"]
@@ -309,13 +336,13 @@ class Held:
         self.let_go = threading.Event()
         self._outcome = outcome
 
-    def __call__(self) -> object:
+    def __call__(self) -> tuple[object, int]:
         """Wait, then give or raise what was set."""
         self.called.set()
         assert self.let_go.wait(20)
         if isinstance(self._outcome, BaseException):
             raise self._outcome
-        return self._outcome
+        return self._outcome, 7
 
 
 @pytest.fixture
@@ -395,10 +422,10 @@ def test_load_interrupted_is_taken_over_by_one_that_waits(
     fetch = held(KeyboardInterrupt())
     counted = threading.Semaphore(1)
 
-    def once() -> object:
+    def once() -> tuple[object, int]:
         assert counted.acquire(blocking=False), "fetched twice"
         cache.wait_for_misses(3)  # they look for a place again
-        return 5
+        return 5, 7
 
     first = started(cache.load, "/a", fetch, forever)
     assert fetch.called.wait(20)
@@ -437,7 +464,7 @@ def test_clear_forgets_entries_counts_and_reads_under_way(cache: ReadCache) -> N
     cache.get("/a")
     read = cache.begin("/b")
     cache.clear()
-    cache.end(read, [("/b", 2, None)])
+    cache.end(read, [("/b", 2, None)], 7)
     assert cache.info() == CacheInfo(0, 0, 0, 1000, TTL)
     assert cache.get("/b") is None
 

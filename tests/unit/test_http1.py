@@ -378,6 +378,7 @@ def test_reader_refuses_chunks_in_http_1_0() -> None:
     "start",
     [
         *("HTTP/2 200 OK", "HTTP/1.1  200 OK", "HTTP/1.1 99 X", "HTTP/1.1 2000"),
+        *("HTTP/1.1 099 X", "HTTP/1.1 000 X"),
         *("http/1.1 200", "ICY 200 OK", "HTTP/1.1 200\tOK", " HTTP/1.1 200 OK", ""),
         "HTTP/1.1 \u0662\u0660\u0660",
     ],
@@ -484,6 +485,23 @@ def test_reader_of_an_end_without_a_byte_says_so() -> None:
     with pytest.raises(ExchangeFailed, match="before an answer") as caught:
         Reader("http://a:1", "GET", LIMIT).feed(b"")
     assert caught.value.sent
+
+
+def test_reader_of_an_end_behind_an_interim_answer_says_so() -> None:
+    """1xx is no answer, whatever it says of a body."""
+    reader = Reader("http://a:1", "GET", LIMIT)
+    reader.feed(answer("Content-Length: x", status="HTTP/1.1 103 Early Hints"))
+    with pytest.raises(ExchangeFailed, match="before an answer"):
+        reader.feed(b"")
+
+
+@pytest.mark.parametrize("more", [b"x", b"\r\n", counted(b"ab")])
+def test_reader_of_chunks_with_more_behind_does_not_reuse(more: bytes) -> None:
+    """The bytes behind the last chunk were not asked for."""
+    data = in_chunks(b"2\r\nab\r\n0\r\n\r\n")
+    assert read([data]).reusable
+    outcome = read([data + more])
+    assert (outcome.body, outcome.reusable) == (b"ab", False)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5_000])
