@@ -76,10 +76,8 @@ class _Tally:
         self._left[path] -= 1
         if error is not None:
             self.failed.setdefault(path, error)
-        elif not self._left[path]:
-            # Only the last step makes a path what it should be.  It did so even
-            # if one before it failed: then that one's outcome was not known.
-            self.failed.pop(path, None)
+        elif not self._left[path] and path not in self.failed:
+            # Only the last step makes a path what it should be.
             self._written[path] = None
 
     def partial_write(self) -> PartialWrite:

@@ -18,9 +18,10 @@ What a refusal (101, 105, 100) means then:
 * No copy is unanswered: surely not written.  Look again, fence anew, send.
 * A copy is unanswered: it may be what the others met.  A quorum read tells
   whether the state moved on.  If not, the same write goes out again.  If it did,
-  the first event after the state named tells whose write it was, from etcd's
-  history of 1,000 events.  Ours: done.  Another's: every copy of ours is refused
-  for ever; fence anew.  History gone: `OutcomeUnknown`.
+  the events after the state named tell whose write it was, from etcd's history
+  of 1,000 events.  Ours: done.  Another's: every copy of ours is refused for
+  ever; fence anew.  History gone, or silent: `OutcomeUnknown`.  (Silent it is
+  also when somebody only renewed a ttl, which moves the index without an event.)
 
 Where the caller must know *who* did it (a compare-and-swap, a create, taking a
 value), an event that looks like ours may be an equal write of somebody else's:
@@ -38,6 +39,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from etcdmap.answers import result_of
 from etcdmap.errors import (
     ClusterUnavailable,
     CompareFailed,
@@ -51,16 +53,17 @@ from etcdmap.errors import (
     WatchExpired,
 )
 from etcdmap.keys import KeysAPI
-from etcdmap.models import Resend, Result
-from etcdmap.nodes import Directory, Fence, File, index_of_write, node_of
-from etcdmap.parameters import spell_form
+from etcdmap.models import Result
+from etcdmap.nodes import Directory, Fence, node_of
 
 #: How long the history may take to answer, seconds.  What is in it comes at
 #: once; a member that lags behind needs a few milliseconds.
 _HISTORY_PATIENCE = 0.5
 
 #: What etcd answers to a fenced write when the state is another one.
-_REFUSALS = (CompareFailed, KeyExists, KeyNotFound)
+_REFUSALS = (CompareFailed, KeyExists, KeyNotFound, NotAFile, NotADirectory)
+#: Those after which there is no state that could be named instead.
+_IN_THE_WAY = (NotAFile, NotADirectory)
 
 
 class _Verdict(NamedTuple):
@@ -72,64 +75,7 @@ class _Verdict(NamedTuple):
     ours: Result | None = None
 
 
-class FencedWrites:
-    """Fenced writes of files.
-
-    Args:
-        keys: reaches etcd.
-        timeout: deadline of one write, seconds, settling included.
-    """
-
-    def __init__(self, keys: KeysAPI, timeout: float | None) -> None:
-        self._keys = keys
-        self._timeout = keys.client.timeout if timeout is None else timeout
-
-    # --- writes that only have to be done
-
-    def put(
-        self, path: str, text: str, ttl: float | None, known: Fence | None = None
-    ) -> int:
-        """Write a file, whatever it held, and give its index.
-
-        Raises:
-            NotAFile: a directory stands there.
-
-        Cost: 1 request if the state is known, else 2; 2 more each time that
-        another writer came between.
-        """
-        return _Put(self._keys, path, self._timeout, text, ttl).do(known)
-
-    def delete(self, path: str, known: Fence | None = None) -> None:
-        """Delete a file.
-
-        Raises:
-            KeyNotFound: the key is absent.
-            NotAFile: a directory stands there.
-
-        Cost: as `put`.
-        """
-        _Delete(self._keys, path, self._timeout).do(known)
-
-    # --- writes whose caller must know who did it
-
-    def put_if(self, path: str, text: str, ttl: float | None, fence: Fence) -> int:
-        """Write a file that is in a state, and give its index.
-
-        Raises:
-            CompareFailed, KeyExists, KeyNotFound: it is in another state, and
-                this write was not carried out and never will be.
-            OutcomeUnknown: that could not be made certain.
-
-        Cost: 1 request.
-        """
-        return _Put(self._keys, path, self._timeout, text, ttl).do_if(fence)
-
-    def delete_if(self, path: str, fence: Fence) -> None:
-        """Delete a file that is in a state.  Raises, cost: as `put_if`."""
-        _Delete(self._keys, path, self._timeout).do_if(fence)
-
-
-class _Write:
+class FencedWrite:
     """One fenced write, with all its copies."""
 
     def __init__(self, keys: KeysAPI, path: str, timeout: float) -> None:
@@ -162,15 +108,20 @@ class _Write:
             try:
                 return self._in_time(fence)
             except _REFUSALS as refusal:
-                self._loose = self._loose or refusal.unanswered
-                if not self._loose:
-                    fence = None
-                    continue
-                verdict = self._settle(fence, refusal)
+                verdict = self._judge(fence, refusal)
             if verdict.ours is not None:
                 return self._done(verdict.ours)
             if not verdict.unmoved:
                 fence, self._loose = None, False
+
+    def _judge(self, fence: Fence, refusal: ServerError) -> _Verdict:
+        """Tell what a refusal means for a write that only has to be done."""
+        self._loose = self._loose or refusal.unanswered
+        if self._loose:
+            return self._settle(fence, refusal)
+        if isinstance(refusal, _IN_THE_WAY):
+            raise refusal
+        return _Verdict(unmoved=False)
 
     def do_if(self, fence: Fence) -> int:
         """Do it if this is the state, and be certain of who did it."""
@@ -234,7 +185,7 @@ class _Write:
         try:
             return self._ask_history(fence)
         except (ClusterUnavailable, DeadlineExceeded, WatchExpired) as error:
-            why = "time ran out"
+            why = "etcd's history does not tell what became of it"
             if isinstance(error, WatchExpired):
                 why = "etcd's history of it is gone"
             raise self._unknown(why) from refusal
@@ -242,38 +193,56 @@ class _Write:
     def _ask_history(self, fence: Fence) -> _Verdict:
         try:
             now = self._look(quorum=True)
-        except (NotAFile, NotADirectory):
+        except _IN_THE_WAY:
             now = Fence(-1)  # something else is there: it moved on
         index = fence.modified_index
-        if index and now.modified_index == index:
-            return _Verdict(unmoved=True)
-        if not index and not fence.since:
-            if now.modified_index:
-                raise self._unknown("the key is there, by whom is not known")
-            return _Verdict(unmoved=True)
-        event = self._first_event(index or fence.since)
-        if event is None:
-            # Only a renewed ttl moves an index without an event; an absent key
-            # without an event is as absent as before.
-            return _Verdict(unmoved=not index)
-        ours = event if self._is_ours(event, fence) else None
-        return _Verdict(unmoved=False, ours=ours)
+        if index:
+            if now.modified_index == index:
+                return _Verdict(unmoved=True)
+            # The first event ended the state that we named.
+            event = self._next_event(index)
+            ours = event if self._is_ours(event, fence) else None
+            return _Verdict(unmoved=False, ours=ours)
+        if fence.since:
+            return _Verdict(unmoved=False, ours=self._find_create(fence, now))
+        if now.modified_index:
+            raise self._unknown("the key is there, by whom is not known")
+        return _Verdict(unmoved=True)
 
-    def _first_event(self, after: int) -> Result | None:
-        """Give the first event on the file after an index, or None."""
+    def _find_create(self, fence: Fence, now: Fence) -> Result | None:
+        """Find our create among all events since the key was absent.
+
+        It need not be the first one: others may have come and gone before it.
+        """
+        after = fence.since
+        while after != now.modified_index:
+            event = self._next_event(after)
+            if self._is_ours(event, fence):
+                return event
+            after = event_index(event)
+        return None
+
+    def _next_event(self, after: int) -> Result:
+        """Give the next event on the file after an index, out of history.
+
+        Raises:
+            DeadlineExceeded, ClusterUnavailable: history is silent.
+            WatchExpired: it is gone.
+        """
         while True:
-            timeout = min(_HISTORY_PATIENCE, self._left())
-            try:
-                event = self._keys.watch(self._path, after_index=after, timeout=timeout)
-            except (ClusterUnavailable, DeadlineExceeded):
-                return None
-            if event.node is None:
-                return None
+            # Not as a watch, which waits for one member: what is in history is
+            # answered at once, so a silent member is overtaken by the next.
+            event = self._keys.fetch(
+                self._path,
+                f"?wait=true&waitIndex={after + 1}",
+                result_of,
+                timeout=min(_HISTORY_PATIENCE, self._left()),
+            )
             # History also gives deletes of directories whose name only begins
             # like the path's.
-            if f"{self._path}/".startswith(f"{event.node.key}/"):
+            if event.node and f"{self._path}/".startswith(f"{event.node.key}/"):
                 return event
-            after = event.node.modified_index
+            after = event_index(event)
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return OutcomeUnknown(
@@ -282,80 +251,8 @@ class _Write:
         )
 
 
-class _Put(_Write):
-    """A fenced write of a text."""
-
-    def __init__(
-        self, keys: KeysAPI, path: str, timeout: float, text: str, ttl: float | None
-    ) -> None:
-        super().__init__(keys, path, timeout)
-        self._text = text
-        self._form = spell_form(text, ttl)
-
-    def _send(self, fence: Fence, timeout: float) -> int:
-        condition = "prevExist=false"
-        if fence.modified_index:
-            condition = f"prevIndex={fence.modified_index}"
-        index = self._keys.store(
-            "PUT",
-            self._path,
-            f"?noValueOnSuccess=true&{condition}",
-            self._form,
-            index_of_write,
-            resend=Resend.FENCED,
-            timeout=timeout,
-        )
-        self._client.fences.put(self._path, index)
-        return index
-
-    def _done(self, event: Result) -> int:
-        if event.node is None:
-            raise AssertionError("unreachable")
-        self._client.fences.put(self._path, event.node.modified_index)
-        return event.node.modified_index
-
-    def _is_ours(self, event: Result, fence: Fence) -> bool:
-        if event.node is None or event.node.value != self._text:
-            return False
-        if not fence.modified_index:
-            return event.action == "create"
-        return event.action == "compareAndSwap" and _replaced(event, fence)
-
-
-class _Delete(_Write):
-    """A fenced delete of a file."""
-
-    def _check_state(self, fence: Fence) -> None:
-        if not fence.modified_index:
-            raise KeyNotFound("Key not found", code=100, key=self._path)
-
-    def _send(self, fence: Fence, timeout: float) -> int:
-        index = self._keys.store(
-            "DELETE",
-            self._path,
-            f"?prevIndex={fence.modified_index}",
-            None,
-            index_of_write,
-            resend=Resend.FENCED,
-            timeout=timeout,
-        )
-        self._client.fences.drop(self._path)
-        return index
-
-    def _done(self, event: Result) -> int:
-        self._client.fences.drop(self._path)
-        return event.etcd_index
-
-    def _is_ours(self, event: Result, fence: Fence) -> bool:
-        return event.action == "compareAndDelete" and _replaced(event, fence)
-
-
-def _replaced(event: Result, fence: Fence) -> bool:
-    before = event.prev_node
-    return before is not None and before.modified_index == fence.modified_index
-
-
-def remember_read(keys: KeysAPI, path: str, node: File | Directory) -> None:
-    """Remember the state of a file that was just read."""
-    if isinstance(node, File):
-        keys.client.fences.put(path, node.modified_index)
+def event_index(event: Result) -> int:
+    """Give the index of an event."""
+    if event.node is None:
+        raise AssertionError("unreachable")
+    return event.node.modified_index

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 from etcdmap.answers import presence, presence_from_body
 from etcdmap.errors import KeyNotFound, NotADirectory, NotAFile
+from etcdmap.fenced import FencedWrites, remember_read
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer
 from etcdmap.nodes import (
     ANYTHING,
+    PRESENT,
     Directory,
     Expect,
     Fence,
@@ -26,7 +28,6 @@ from etcdmap.nodes import (
     snapshot_of,
 )
 from etcdmap.parameters import spell_form, spell_query
-from etcdmap.settling import FencedWrites, remember_read
 
 T = TypeVar("T")
 
@@ -185,6 +186,8 @@ class V2Tree:
         if self._fenced is not None:
             if expect is ANYTHING:
                 return self._fenced.put(path, text, ttl, known)
+            if expect == PRESENT:
+                return self._fenced.replace(path, text, ttl)
             fence = _fence_of(expect)
             if fence is not None:
                 return self._fenced.put_if(path, text, ttl, fence)

@@ -12,6 +12,7 @@ from etcdmap.errors import (
     KeyNotFound,
     NotADirectory,
     NotAFile,
+    OutcomeUnknown,
 )
 from etcdmap.handle import absent, check_ttl
 from etcdmap.nodes import PRESENT, Directory, Expect, File, decode_node
@@ -265,6 +266,11 @@ class Writing(Reading, MutableMapping[str, Any]):
                 self._create(path, wanted, since=since)
             except KeyExists:
                 continue  # another caller was quicker: take theirs
+            except OutcomeUnknown:
+                # Whose value it is does not matter here, if there is one.
+                if not isinstance(wanted, str) or self._find(path) is None:
+                    raise
+                continue
             if isinstance(wanted, str):
                 return decode_node(path, wanted, self._codec.decode)
             return self._sub(path)

@@ -1,0 +1,175 @@
+"""The fenced writes: of a text, and the delete of a file.
+
+What fencing is, and how a lost answer is settled: `etcdmap.settling`.
+"""
+
+from __future__ import annotations
+
+from etcdmap.errors import KeyNotFound
+from etcdmap.keys import KeysAPI
+from etcdmap.models import Resend, Result
+from etcdmap.nodes import Directory, Fence, File, index_of_write
+from etcdmap.parameters import spell_form
+from etcdmap.settling import FencedWrite, event_index
+
+
+class FencedWrites:
+    """Fenced writes of files.
+
+    Args:
+        keys: reaches etcd.
+        timeout: deadline of one write, seconds, settling included.
+    """
+
+    def __init__(self, keys: KeysAPI, timeout: float | None) -> None:
+        self._keys = keys
+        self._timeout = keys.client.timeout if timeout is None else timeout
+
+    # --- writes that only have to be done
+
+    def put(
+        self, path: str, text: str, ttl: float | None, known: Fence | None = None
+    ) -> int:
+        """Write a file, whatever it held, and give its index.
+
+        Raises:
+            NotAFile: a directory stands there.
+
+        Cost: 1 request if the state is known, else 2; 2 more each time that
+        another writer came between.
+        """
+        return _Put(self._keys, path, self._timeout, text, ttl).do(known)
+
+    def replace(self, path: str, text: str, ttl: float | None) -> int:
+        """Write a file that is there, whatever it holds, and give its index.
+
+        Raises:
+            KeyNotFound: the key is absent.
+            NotAFile: a directory stands there.
+
+        Cost: as `put`.
+        """
+        return _Put(self._keys, path, self._timeout, text, ttl, present=True).do(None)
+
+    def delete(self, path: str, known: Fence | None = None) -> None:
+        """Delete a file.
+
+        Raises:
+            KeyNotFound: the key is absent.
+            NotAFile: a directory stands there.
+
+        Cost: as `put`.
+        """
+        _Delete(self._keys, path, self._timeout).do(known)
+
+    # --- writes whose caller must know who did it
+
+    def put_if(self, path: str, text: str, ttl: float | None, fence: Fence) -> int:
+        """Write a file that is in a state, and give its index.
+
+        Raises:
+            CompareFailed, KeyExists, KeyNotFound: it is in another state, and
+                this write was not carried out and never will be.
+            OutcomeUnknown: that could not be made certain.
+
+        Cost: 1 request.
+        """
+        return _Put(self._keys, path, self._timeout, text, ttl).do_if(fence)
+
+    def delete_if(self, path: str, fence: Fence) -> None:
+        """Delete a file that is in a state.  Raises, cost: as `put_if`."""
+        _Delete(self._keys, path, self._timeout).do_if(fence)
+
+
+class _Put(FencedWrite):
+    """A fenced write of a text."""
+
+    def __init__(
+        self,
+        keys: KeysAPI,
+        path: str,
+        timeout: float,
+        text: str,
+        ttl: float | None,
+        *,
+        present: bool = False,
+    ) -> None:
+        super().__init__(keys, path, timeout)
+        self._text = text
+        self._expires = ttl is not None
+        self._present = present
+        self._form = spell_form(text, ttl)
+
+    def _check_state(self, fence: Fence) -> None:
+        if self._present and not fence.modified_index:
+            raise KeyNotFound("Key not found", code=100, key=self._path)
+
+    def _send(self, fence: Fence, timeout: float) -> int:
+        condition = "prevExist=false"
+        if fence.modified_index:
+            condition = f"prevIndex={fence.modified_index}"
+        index = self._keys.store(
+            "PUT",
+            self._path,
+            f"?noValueOnSuccess=true&{condition}",
+            self._form,
+            index_of_write,
+            resend=Resend.FENCED,
+            timeout=timeout,
+        )
+        self._client.fences.put(self._path, index)
+        return index
+
+    def _done(self, event: Result) -> int:
+        index = event_index(event)
+        self._client.fences.put(self._path, index)
+        return index
+
+    def _is_ours(self, event: Result, fence: Fence) -> bool:
+        node = event.node
+        if node is None or node.value != self._text:
+            return False
+        if (node.ttl is not None or node.expiration is not None) != self._expires:
+            return False
+        if not fence.modified_index:
+            return event.action == "create"
+        return event.action == "compareAndSwap" and _replaced(event, fence)
+
+
+class _Delete(FencedWrite):
+    """A fenced delete of a file."""
+
+    def _check_state(self, fence: Fence) -> None:
+        if not fence.modified_index:
+            raise KeyNotFound("Key not found", code=100, key=self._path)
+
+    def _send(self, fence: Fence, timeout: float) -> int:
+        index = self._keys.store(
+            "DELETE",
+            self._path,
+            f"?prevIndex={fence.modified_index}",
+            None,
+            index_of_write,
+            resend=Resend.FENCED,
+            timeout=timeout,
+        )
+        self._client.fences.drop(self._path)
+        return index
+
+    def _done(self, event: Result) -> int:
+        self._client.fences.drop(self._path)
+        return event.etcd_index
+
+    def _is_ours(self, event: Result, fence: Fence) -> bool:
+        return event.action == "compareAndDelete" and _replaced(event, fence)
+
+
+def _replaced(event: Result, fence: Fence) -> bool:
+    before = event.prev_node
+    return before is not None and before.modified_index == fence.modified_index
+
+
+def remember_read(keys: KeysAPI, path: str, node: File | Directory) -> None:
+    """Remember the state of a file that was just read."""
+    if isinstance(node, File):
+        keys.client.fences.put(path, node.modified_index)

@@ -1,0 +1,215 @@
+"""A transport whose exchanges end when the test says, in a time that does not pass.
+
+What an endpoint does with each exchange is a list of plans; the last one is for all
+further exchanges::
+
+    stage = Stage()
+    stage.plans[A] = [after(2.0, value("a")), never]
+    stage.plans[B] = [value("b")]                      # at once
+
+`Stage` is the transport, `stage.client` a client on it.  The time moves only when the
+client waits, so there is nothing to be late for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import pytest
+
+from etcdmap.client import Client
+from etcdmap.errors import EtcdMapError, ExchangeFailed
+from etcdmap.models import Answer, Request
+
+from support.scripted_cluster import A, B, C, FakeTime, Steady
+
+Outcome = Answer | EtcdMapError
+
+
+class Plan(NamedTuple):
+    """What comes of an exchange, and when."""
+
+    seconds: float
+    outcome: Outcome
+    #: Whether the request left before the outcome.
+    sent: bool = True
+
+
+def value(text: str, index: int = 7, **headers: str) -> Plan:
+    """Answer at once with a file of this text."""
+    node = {"key": "/k", "value": text, "modifiedIndex": 3}
+    return said(json.dumps({"action": "get", "node": node}), index=index, **headers)
+
+
+def said(body: str, status: int = 200, *, index: int = 7, **headers: str) -> Plan:
+    """Answer at once."""
+    fields = {"x-etcd-index": str(index), **headers}
+    return Plan(0.0, Answer(status, fields, body.encode(), ""))
+
+
+def refusal(code: int, status: int = 412, index: int = 7) -> Plan:
+    """Refuse at once, as etcd does."""
+    body = {"errorCode": code, "message": "no", "cause": "", "index": index}
+    return said(json.dumps(body), status, index=index)
+
+
+def redirect(location: str) -> Plan:
+    """Answer with 307."""
+    return said("", 307, location=location)
+
+
+def failed(*, sent: bool = True) -> Plan:
+    """Fail at once."""
+    return Plan(0.0, ExchangeFailed("it broke", sent=sent), sent)
+
+
+def after(seconds: float, plan: Plan) -> Plan:
+    """Do something later."""
+    return plan._replace(seconds=seconds)
+
+
+#: Silence.
+never = after(math.inf, value("never"))
+#: No connection, and no refusal either.
+unconnected = never._replace(sent=False)
+# etcd gives 0 for its index with this error.
+no_quorum = refusal(300, 500, index=0)
+html = said("<html>")
+
+
+class StagedExchange:
+    """An exchange that ends at a time; see `etcdmap.transport.Exchange`."""
+
+    def __init__(self, endpoint: str, plan: Plan, ends: float) -> None:
+        self.endpoint = endpoint
+        self.ends = ends
+        self.ended = False
+        self.sent = plan.sent
+        self.given_up = False
+        self._outcome = plan.outcome
+
+    def result(self) -> Answer:
+        """Give or raise the outcome."""
+        assert self.ended, "asked for a result that is not there"
+        if isinstance(self._outcome, Answer):
+            return self._outcome._replace(endpoint=self.endpoint)
+        raise self._outcome
+
+    def give_up(self) -> None:
+        """Remember it."""
+        self.given_up = not self.ended
+
+
+class Start(NamedTuple):
+    """An exchange that the client began."""
+
+    seconds: float
+    endpoint: str
+    request: Request[Any]
+
+
+class Stage:
+    """The transport.
+
+    Attributes:
+        plans: by endpoint.
+        starts: what was begun, and when, from the beginning of the stage.
+        exchanges: those that did not end at once.
+        on_start: called before each exchange begins.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        self.plans: dict[str, list[Plan]] = {
+            endpoint: [value(endpoint[7])] for endpoint in (A, B, C)
+        }
+        self.time = FakeTime()
+        self.starts: list[Start] = []
+        self.exchanges: list[StagedExchange] = []
+        self.on_start: Callable[[], object] = lambda: None
+        self._begin = self.time.now
+        settings: dict[str, Any] = {
+            "clock": self.time.clock,
+            "sleep": self.time.sleep,
+            "shuffle": False,
+            "rng": Steady(),
+            "endpoints": [A, B, C],
+            **options,
+        }
+        self.client = Client(settings.pop("endpoints"), self, **settings)
+        monkeypatch.setattr("etcdmap.call.wait_any", self._wait_any)
+
+    # --- the transport
+
+    def begin(
+        self, endpoint: str, request: Request[Any], timeout: float
+    ) -> Answer | StagedExchange:
+        """Begin an exchange, which may end at once."""
+        plan = self._plan(endpoint, request, timeout)
+        if plan.seconds > 0:
+            ends = min(self.time.now + plan.seconds, math.inf)
+            self.exchanges.append(StagedExchange(endpoint, plan, ends))
+            return self.exchanges[-1]
+        if isinstance(plan.outcome, Answer):
+            return plan.outcome._replace(endpoint=endpoint)
+        raise plan.outcome
+
+    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+        """Wait for its end here, and for nothing else."""
+        plan = self._plan(endpoint, request, timeout)
+        self.time.now += min(plan.seconds, timeout)
+        if plan.seconds > timeout:
+            raise ExchangeFailed("no answer in time", sent=plan.sent, timed_out=True)
+        if isinstance(plan.outcome, Answer):
+            return plan.outcome._replace(endpoint=endpoint)
+        raise plan.outcome
+
+    def close(self) -> None:
+        """Have nothing to close."""
+
+    def _plan(self, endpoint: str, request: Request[Any], timeout: float) -> Plan:
+        assert timeout > 0, "an exchange without any time"
+        self.on_start()
+        self.starts.append(Start(self.elapsed, endpoint, request))
+        plans = self.plans[endpoint]
+        return plans.pop(0) if len(plans) > 1 else plans[0]
+
+    def _wait_any(
+        self, exchanges: Iterable[StagedExchange], timeout: float
+    ) -> StagedExchange | None:
+        first = min(exchanges, key=lambda exchange: exchange.ends)
+        if first.ends > self.time.now + timeout:
+            self.time.now += timeout
+            return None
+        self.time.now = max(self.time.now, first.ends)
+        first.ended = True
+        return first
+
+    # --- what happened
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the stage was made, or since `restart`."""
+        return round(self.time.now - self._begin, 6)
+
+    @property
+    def asked(self) -> list[str]:
+        """Who was asked, in order."""
+        return [start.endpoint for start in self.starts]
+
+    @property
+    def asked_when(self) -> list[tuple[float, str]]:
+        """When who was asked."""
+        return [(start.seconds, start.endpoint) for start in self.starts]
+
+    def restart(self) -> None:
+        """Count from here on."""
+        self._begin = self.time.now
+        self.starts.clear()
+        self.exchanges.clear()
+
+    def running(self) -> list[StagedExchange]:
+        """Give the exchanges that the client still listens to."""
+        return [e for e in self.exchanges if not (e.ended or e.given_up)]
