@@ -2,8 +2,9 @@
 
     python -m benchmarks.cache_load [seconds]
 
-32 threads read 100 keys in random order while 4 threads write them, each its own,
-over one client with a cache, on a member in memory that takes a moment to answer.
+32 threads read 100 keys in random order through one cache, on a member in memory that
+takes a moment to answer.  4 threads write them, each its own: half of them over the
+same client, half of them over another one, as other processes do.
 Prints the figures, and fails where the cache broke a promise.
 """
 

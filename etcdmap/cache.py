@@ -165,6 +165,7 @@ class ReadCache:
         path: str,
         fetch: Callable[[], tuple[Any, int]],
         ttl_of: Callable[[Any], int | None],
+        patience: float | None = None,
     ) -> Any:
         """Fetch a node that was missed, or wait for the thread that does.
 
@@ -182,7 +183,9 @@ class ReadCache:
                 continue
             if mine:
                 return self._fly(flight, fetch, ttl_of)
-            flight.done.wait()  # bounded by the deadline of the call that it is in
+            if not flight.done.wait(patience):
+                self._forget_flight(flight)
+                return fetch()[0]
             if flight.error is not None:
                 raise copy.copy(flight.error)
             if flight.value is not None:
@@ -200,6 +203,12 @@ class ReadCache:
                 return flight, False
             flight = self._flights[path] = _Flight(self._begin(path))
             return flight, True
+
+    def _forget_flight(self, flight: _Flight) -> None:
+        """Have nobody else wait for a flight that takes too long, or never ends."""
+        with self._lock:
+            if self._flights.get(flight.read.path) is flight:
+                del self._flights[flight.read.path]
 
     def _fly(
         self,

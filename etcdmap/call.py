@@ -53,9 +53,6 @@ _CATCH_UP = 0.005
 #: As in Go's HTTP client.
 _MOST_REDIRECTS = 10
 
-#: etcd's codes from here on say that a request was not even proposed.
-_FORM_ERRORS = 200
-
 _PENDING: Any = object()
 
 
@@ -127,12 +124,13 @@ class Call:
         self._patience = client.policy.patience
         if request.consistency != "any":
             session = client.session
-            self._floor = session.index
             if request.consistency == "session":
                 need = session.needs_proof()
                 if need is not Need.NO:
                     self._ask_quorum()
                 self._plain_will_do = need is Need.BETTER
+            # After the look at the proof: the index that it proved is below it.
+            self._floor = session.index
 
     def run(self) -> Any:
         """Give what the request's `read` makes of the first usable answer."""
@@ -247,7 +245,7 @@ class Call:
             delay -= self._client.clock() - self._running[0].began
         elif len({copy.endpoint for copy in self._running}) == len(self._endpoints):
             # All of them are silent: more copies won't hurry them.
-            delay = max(delay, policy.again)
+            delay = max(2 * delay, policy.again)
         result = self._wait(delay)
         if result is not _PENDING or not self._running or self._attempts:
             return result
@@ -296,10 +294,11 @@ class Call:
         """Make the result of an answer, if it can be used."""
         client = self._client
         endpoint = answer.endpoint
+        index = 0
         try:
             if answer.status == 307:
                 return self._redirect(answer)
-            client.session.check(answer, self._floor, quorum)
+            index = client.session.check(answer, self._floor, quorum)
             result = self._request.read(answer)
         except (ExchangeFailed, InvalidResponse) as error:
             self._note(endpoint, error)
@@ -308,22 +307,24 @@ class Call:
             if error.transient:
                 self._note(endpoint, error)
                 return _PENDING
-            # A form that etcd refuses is not even proposed to the others.
-            self._succeed(endpoint, began, quorum and error.code < _FORM_ERRORS)
+            client.session.learn(index, self._floor)
+            self._succeed(answer, began, quorum)
             error.unanswered = self._has_unanswered()
             raise
-        self._succeed(endpoint, began, quorum or self._request.kind == "write")
+        client.session.learn(index, self._floor)
+        self._succeed(answer, began, quorum or self._request.kind == "write")
         return result
 
-    def _succeed(self, endpoint: str, began: float, proof: bool) -> None:
+    def _succeed(self, answer: Answer, began: float, proof: bool) -> None:
         client = self._client
         kind = self._request.kind
-        self._health.answered(endpoint, kind, client.clock() - began)
-        # A member that is cut off from the others can't prove anything.
-        if proof:
+        self._health.answered(answer.endpoint, kind, client.clock() - began)
+        # What was not even proposed to the others (a form that etcd refuses, a
+        # right that is missing) shows no index, and proves nothing.
+        if proof and answer.headers.get("x-etcd-index", "0") != "0":
             client.session.proved(began)
         if self._launches > 1:
-            self._leave_the_slow(endpoint)
+            self._leave_the_slow(answer.endpoint)
 
     def _leave_the_slow(self, winner: str) -> None:
         """Pin the endpoint that answered, if the pinned one should be left."""
@@ -387,7 +388,9 @@ class Call:
         """End early if every endpoint answers in a way that will not change."""
         last = self._attempts[-len(self._endpoints) :]
         errors = [attempt.error for attempt in last]
-        if self._running or not all(_is_lasting(error) for error in errors):
+        if self._running or len(errors) < len(self._endpoints):
+            return
+        if not all(map(_is_lasting, errors)):
             return
         if self._is_write() and any(attempt.sent for attempt in self._attempts):
             raise self._unknown()

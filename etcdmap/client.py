@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 #: A healthy cluster elects within 1 to 2 s; etcd gives up on a write after 7 s.
 DEFAULT_TIMEOUT = 5.0
+#: A sync in passing holds up a call that went well; seconds.
+_SYNC_TIMEOUT = 1.0
 #: How old a session read may be, seconds.
 DEFAULT_MAX_STALE = 2.0
 
@@ -191,10 +193,13 @@ class Client:
         """Sync after a call that went well; what goes wrong is left for the next."""
         with self._lock:
             if self._auto_sync is None or self.clock() < self._next_sync:
-                return  # another thread does it
+                return  # another thread does it, or this one: it sends requests
+            self._next_sync = float("inf")
+        try:
+            with contextlib.suppress(EtcdMapError):
+                self.sync(timeout=_SYNC_TIMEOUT)
+        finally:
             self._next_sync = self.clock() + self._auto_sync
-        with contextlib.suppress(EtcdMapError):
-            self.sync()
 
     def close(self) -> None:
         """Close the connections; using the client afterwards is an error."""

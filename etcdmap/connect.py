@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from etcdmap.cache import DEFAULT_SIZE, ReadCache
 from etcdmap.client import DEFAULT_MAX_STALE, DEFAULT_TIMEOUT, Client
@@ -177,11 +177,7 @@ def parse_url(url: str) -> dict[str, Any]:
     Raises:
         ValueError: it is none; the message does not show it, for the password.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("etcd", "etcds") or not parts.netloc:
-        raise ValueError(
-            "not an etcdmap URL: one looks like 'etcd://host:2379,host2:2379/prefix'"
-        )
+    parts = _split(url)
     scheme = "https" if parts.scheme == "etcds" else "http"
     credentials, at, hosts = parts.netloc.rpartition("@")
     options: dict[str, Any] = {
@@ -196,6 +192,26 @@ def parse_url(url: str) -> dict[str, Any]:
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         options[name] = _option(name, text)
     return options
+
+
+def _split(url: str) -> SplitResult:
+    # Whatever is wrong with it, no part is shown: it may be one of a password.
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    if (
+        parts is None
+        or parts.scheme not in ("etcd", "etcds")
+        or not parts.netloc
+        or parts.fragment
+        or "@" in parts.path + parts.query
+    ):
+        raise ValueError(
+            "not an etcdmap URL: one looks like 'etcd://host:2379,host2:2379/prefix'; "
+            "percent-encode '/', '@', '#' and '?' in user and password"
+        )
+    return parts
 
 
 def _with_port(host: str) -> str:

@@ -74,7 +74,11 @@ class FencedWrites:
 
         Cost: 1 request.
         """
-        return _Put(self._keys, path, self._timeout, text, ttl).do_if(fence)
+        write = _Put(self._keys, path, self._timeout, text, ttl)
+        if not fence.modified_index:
+            # A copy that comes late could bring back what was taken since.
+            write.resend = Resend.IF_NOT_SENT
+        return write.do_if(fence)
 
     def delete_if(self, path: str, fence: Fence) -> None:
         """Delete a file that is in a state.  Raises, cost: as `put_if`."""
@@ -83,6 +87,8 @@ class FencedWrites:
 
 class _Put(FencedWrite):
     """A fenced write of a text."""
+
+    resend = Resend.FENCED
 
     def __init__(
         self,
@@ -114,7 +120,7 @@ class _Put(FencedWrite):
             f"?noValueOnSuccess=true&{condition}",
             self._form,
             index_of_write,
-            resend=Resend.FENCED,
+            resend=self.resend,
             timeout=timeout,
         )
         self._client.fences.put(self._path, index)

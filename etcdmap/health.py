@@ -23,8 +23,9 @@ class Policy:
         write_floor: the least one for writes.
         hedge_share: at most this share of requests goes to a second endpoint
             while nothing fails.
-        quiet: when no request of a kind was answered for so long, extra requests
-            are not counted against the share.
+        quiet: when no request of a kind was answered for so long (or four times
+            as long as most answers take), extra requests are not counted against
+            the share.
         patience: how long a request that can't be hedged waits for one endpoint
             while others could be asked; doubles with each pass over them.
         again: how long to wait, while all endpoints are silent, until one of them
@@ -73,6 +74,7 @@ class Health:
         self._rests: dict[str, tuple[float, float]] = {}  # length, end
         self._overtaken: dict[str, int] = {}
         self._answered: dict[str, float] = {}
+        self._began = clock()
         self._hedges_left = _BURST
 
     # --- what happened
@@ -134,7 +136,8 @@ class Health:
         When nothing of a kind has been answered for a while, something fails, and
         the budget does not count.  A cluster that is just busy goes on answering.
         """
-        if self._clock() - self._answered.get(kind, 0.0) > self._policy.quiet:
+        silence = self._clock() - self._answered.get(kind, self._began)
+        if silence > max(self._policy.quiet, 4 * self.delay(kind)):
             return True
         if self._hedges_left < 1.0:
             return False

@@ -14,6 +14,7 @@ from etcdmap.errors import (
     EtcdMapError,
     KeyNotFound,
     NotAFile,
+    OutcomeUnknown,
     PartialWrite,
 )
 from etcdmap.plan import Delete, MakeDirectory, Plan, Put, Step
@@ -92,11 +93,15 @@ class _Tally:
 def _send_phases(tree: Tree, plan: Plan) -> Iterator[Outcome]:
     """Send one phase after the other, until no member answers."""
     for phase in plan.phases:
-        outage = False
+        # What makes room and may still be on its way would take what comes after
+        # it along: nothing may come after it.
+        makes_room = phase is plan.room or phase is plan.top
+        stop = False
         for step, error in _send_all(tree, phase):
-            outage = outage or _is_outage(error)
+            unknown = isinstance(error, OutcomeUnknown)
+            stop = stop or _is_outage(error) or (makes_room and unknown)
             yield step, error
-        if outage:
+        if stop:
             return
 
 

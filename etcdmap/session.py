@@ -104,8 +104,8 @@ class Session:
 
     # --- after an answer
 
-    def check(self, answer: Answer, floor: int, quorum: bool) -> None:
-        """Take in what an answer shows; refuse one that is too old to be used.
+    def check(self, answer: Answer, floor: int, quorum: bool) -> int:
+        """Refuse an answer that is too old, or another cluster's; give its index.
 
         Args:
             answer: of any kind, also a refusal.
@@ -121,16 +121,20 @@ class Session:
         if cluster_id != self.cluster_id and cluster_id is not None:
             self._check_cluster(cluster_id, answer)
         index = _index(headers.get("x-etcd-index"))
+        if 0 < index < floor and not quorum:
+            raise StaleAnswer(
+                f"an answer as of index {index}, older than {floor}, which this "
+                "client has seen",
+                sent=True,
+            )
+        return index
+
+    def learn(self, index: int, floor: int) -> None:
+        """Take in the index of an answer that made sense, and was not refused."""
         if index > self.index:
             with self._lock:
                 self.index = max(self.index, index)
         elif 0 < index < floor:
-            if not quorum:
-                raise StaleAnswer(
-                    f"an answer as of index {index}, older than {floor}, which this "
-                    "client has seen",
-                    sent=True,
-                )
             self._start_anew(index)
 
     def proved(self, since: float) -> None:

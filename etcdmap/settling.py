@@ -28,7 +28,8 @@ value), an event that looks like ours may be an equal write of somebody else's:
 then it is `OutcomeUnknown`.
 
 What v2 can't exclude: between "absent" and a late copy of our create, somebody
-else may create and delete the key; the copy then brings the value back.  Not
+else may create and delete the key; the copy then brings the value back.  So
+where the caller must know who did it, a create is never sent twice.  Not
 fenceable at all are directories and appends: v2 has no conditions for them, so
 they are never sent again.
 
@@ -41,9 +42,9 @@ from typing import NamedTuple
 
 from etcdmap.answers import result_of
 from etcdmap.errors import (
-    ClusterUnavailable,
     CompareFailed,
     DeadlineExceeded,
+    EtcdMapError,
     KeyExists,
     KeyNotFound,
     NotADirectory,
@@ -85,6 +86,8 @@ class FencedWrite:
         self._deadline = keys.client.clock() + timeout
         #: Whether a copy was sent that may still be carried out.
         self._loose = False
+        #: An index from before the first copy: no event of ours is older.
+        self._start = keys.client.session.index
 
     def _send(self, fence: Fence, timeout: float) -> int:
         """Send it; what is done then is done, so remember it."""
@@ -144,9 +147,11 @@ class FencedWrite:
     def _in_time(self, fence: Fence) -> int:
         try:
             return self._send(fence, self._left())
-        except (ClusterUnavailable, DeadlineExceeded) as error:
-            if self._loose:
-                raise self._unknown("time ran out") from error
+        except (*_REFUSALS, OutcomeUnknown):
+            raise
+        except EtcdMapError as error:
+            if self._loose or getattr(error, "unanswered", False):
+                raise self._unknown("nothing more could be found out") from error
             raise
 
     def _done(self, event: Result) -> int:
@@ -184,7 +189,9 @@ class FencedWrite:
         """Find out what became of the copies that were not answered."""
         try:
             return self._ask_history(fence)
-        except (ClusterUnavailable, DeadlineExceeded, WatchExpired) as error:
+        except OutcomeUnknown:
+            raise
+        except EtcdMapError as error:
             why = "etcd's history does not tell what became of it"
             if isinstance(error, WatchExpired):
                 why = "etcd's history of it is gone"
@@ -196,25 +203,24 @@ class FencedWrite:
         except _IN_THE_WAY:
             now = Fence(-1)  # something else is there: it moved on
         index = fence.modified_index
-        if index:
-            if now.modified_index == index:
-                return _Verdict(unmoved=True)
-            # The first event ended the state that we named.
-            event = self._next_event(index)
-            ours = event if self._is_ours(event, fence) else None
-            return _Verdict(unmoved=False, ours=ours)
-        if fence.since:
+        if index and now.modified_index == index:
+            return _Verdict(unmoved=True)
+        if 0 < now.modified_index <= self._start:
+            # It was changed before any copy of ours was sent, and not since.
+            return _Verdict(unmoved=False)
+        if not index:
             return _Verdict(unmoved=False, ours=self._find_create(fence, now))
-        if now.modified_index:
-            raise self._unknown("the key is there, by whom is not known")
-        return _Verdict(unmoved=True)
+        # If the state that we named was there, the first event ended it.
+        event = self._next_event(max(index, self._start))
+        ours = event if self._is_ours(event, fence) else None
+        return _Verdict(unmoved=False, ours=ours)
 
     def _find_create(self, fence: Fence, now: Fence) -> Result | None:
         """Find our create among all events since the key was absent.
 
         It need not be the first one: others may have come and gone before it.
         """
-        after = fence.since
+        after = max(fence.since, self._start)
         while after != now.modified_index:
             event = self._next_event(after)
             if self._is_ours(event, fence):

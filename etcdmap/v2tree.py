@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from etcdmap.answers import presence, presence_from_body
 from etcdmap.errors import KeyNotFound, NotADirectory, NotAFile
@@ -87,14 +87,19 @@ class V2Tree:
         if not cached or cache is None:
             return self._fetch(path)
         node: File | Directory | None = cache.get(path)
-        if node is None:
-            node = cache.load(path, partial(self._fetch_for_cache, path), _ttl_of)
-        return node
+        if node is not None:
+            return node
+        if self.consistency == "any":
+            # Not for others: what it brings may be older than they may see.
+            return self._fetch(path)
+        fetch = partial(self._fetch_for_cache, path)
+        timeout = self.timeout or self.keys.client.timeout
+        return cast("File | Directory", cache.load(path, fetch, _ttl_of, timeout))
 
     def list(self, path: str, *, recursive: bool = False) -> File | Directory:
         """See `Tree.list`."""
         query = self._recursive_query if recursive else self._query
-        if self.cache is None:
+        if self.cache is None or self.consistency == "any":
             return self._get(path, query, listing_of, kind="list")
         read = self.cache.begin(path)
         index = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import MutableMapping
 from typing import Any, TypeVar
 
@@ -88,7 +89,8 @@ class Writing(Reading, MutableMapping[str, Any]):
         try:
             return self._tree.put(path, text, ttl=ttl)
         except NotAFile:
-            self._tree.delete(path)
+            with contextlib.suppress(KeyNotFound):  # gone already
+                self._tree.delete(path)
             return self._tree.put(path, text, ttl=ttl)
 
     def _put_keeping_ttl(self, path: str, text: str) -> int:

@@ -709,10 +709,14 @@ def test_partial_write_goes_on_after_a_refusal(failing: Any, call: Call) -> None
 def test_partial_write_with_a_lost_answer_tells_it_as_failed(
     failing: Any, call: Call
 ) -> None:
-    """A key of which nobody knows is not among those written."""
+    """A key of which nobody knows is not among those written.
+
+    What makes room for others and may still be on its way ends the write: nothing is
+    sent after it that it could take along.
+    """
     for report, held, after in each_failure(failing, call, lost):
         assert len(report.failed) == 1
-        assert held == after
+        assert held == after or report.pending
         assert type(report.causes[0]).__name__ == "OutcomeUnknown"
 
 

@@ -29,6 +29,7 @@ class Load:
     Attributes:
         seconds: how long.
         cache_ttl: seconds for which an entry counts.
+        writers: every other one over a client of its own, as another process.
         pause: seconds between two writes of a writer.
         latency: seconds that etcd takes.
     """
@@ -97,6 +98,9 @@ class _Run:
         cache = ReadCache(load.cache_ttl)
         client = Client("http://fake:1", self.transport, cache=cache, max_stale=3600.0)
         self.mapping = EtcdMapping(client=client, prefix=PREFIX)
+        #: Another process, whose writes the cache is told nothing of.
+        others = Client("http://fake:1", self.transport, max_stale=3600.0)
+        self.others = EtcdMapping(client=others, prefix=PREFIX)
         self.keys = [f"k{n}" for n in range(load.keys)]
         self._lock = threading.Lock()
         self._start = threading.Barrier(load.readers + load.writers)
@@ -151,6 +155,9 @@ class _Run:
         while not self._end.wait(self.load.pause):
             key = rng.choice(mine)
             written[key] += 1
+            if who % 2:
+                self.others[key] = written[key]
+                continue
             self.mapping[key] = written[key]
             for one in (key, rng.choice(mine)):
                 value = self.mapping[one]

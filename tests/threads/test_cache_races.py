@@ -395,12 +395,16 @@ def test_cache_clear_spoils_what_is_under_way(
 def test_misses_of_one_key_at_a_time_make_one_request(
     m: EtcdMapping, gates: GatedTransport, cache: WatchedCache
 ) -> None:
-    """The first thread asks, the others wait for it, whichever way they came."""
+    """The first thread asks, the others wait for it, whichever way they came.
+
+    But for reads that take any answer: what those bring may be too old for others.
+    """
+    ways = [reader for name, reader in READERS.items() if name != "any"]
     with gates.holding(path_of(m)) as gate:
-        readers = [started(reader, m) for reader in READERS.values()]
+        readers = [started(reader, m) for reader in ways]
         cache.wait_for_misses(len(readers))
         gate.wait()
-    assert [reader.result() for reader in readers] == [1] * len(READERS)
+    assert [reader.result() for reader in readers] == [1] * len(ways)
     assert gates.reads_of(path_of(m)) == 1
 
 

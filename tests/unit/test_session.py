@@ -59,25 +59,30 @@ def at(index: int | str | None, cluster: str | None = "c1") -> Answer:
 # --- the index ----------------------------------------------------------------
 
 
+def take(session: Session, answer: Answer, floor: int, *, quorum: bool) -> None:
+    """Check an answer and learn from it, as a call does with one that makes sense."""
+    session.learn(session.check(answer, floor, quorum), floor)
+
+
 def test_check_higher_index_is_remembered(session: Session) -> None:
     """The highest index seen is what later calls begin with."""
-    session.check(at(7), 0, quorum=False)
-    session.check(at(9), 7, quorum=False)
+    take(session, at(7), 0, quorum=False)
+    take(session, at(9), 7, quorum=False)
     assert session.index == 9
 
 
 def test_check_equal_index_is_taken(session: Session) -> None:
     """A state that is as new as what was seen can be used."""
-    session.check(at(7), 0, quorum=False)
-    session.check(at(7), 7, quorum=False)
+    take(session, at(7), 0, quorum=False)
+    take(session, at(7), 7, quorum=False)
     assert session.index == 7
 
 
 def test_check_lower_index_is_refused_as_stale(session: Session) -> None:
     """An older state than this client has seen is not used."""
-    session.check(at(9), 0, quorum=False)
+    take(session, at(9), 0, quorum=False)
     with pytest.raises(StaleAnswer, match="index 8, older than 9") as caught:
-        session.check(at(8), 9, quorum=False)
+        take(session, at(8), 9, quorum=False)
     assert caught.value.sent
     assert isinstance(caught.value, ExchangeFailed)
     assert session.index == 9
@@ -85,15 +90,15 @@ def test_check_lower_index_is_refused_as_stale(session: Session) -> None:
 
 def test_check_floor_is_that_of_the_calls_beginning(session: Session) -> None:
     """What another thread has seen since does not make an answer stale."""
-    session.check(at(9), 0, quorum=False)
-    session.check(at(8), 7, quorum=False)
+    take(session, at(9), 0, quorum=False)
+    take(session, at(8), 7, quorum=False)
     assert session.index == 9
 
 
 def test_check_without_floor_takes_any_index(session: Session) -> None:
     """With consistency "any" there is nothing to be older than."""
-    session.check(at(9), 0, quorum=False)
-    session.check(at(3), 0, quorum=False)
+    take(session, at(9), 0, quorum=False)
+    take(session, at(3), 0, quorum=False)
     assert session.index == 9
 
 
@@ -113,8 +118,8 @@ def test_check_without_floor_takes_any_index(session: Session) -> None:
 )
 def test_check_strange_index_changes_nothing(session: Session, text: str) -> None:
     """An answer without a usable index is neither newer nor older."""
-    session.check(at(9), 0, quorum=False)
-    session.check(at(text), 9, quorum=False)
+    take(session, at(9), 0, quorum=False)
+    take(session, at(text), 9, quorum=False)
     assert session.index == 9
 
 
@@ -125,9 +130,9 @@ def test_check_quorum_answer_below_floor_starts_anew(
     session: Session, dropped: Dropped
 ) -> None:
     """What the cluster agrees on is the truth: the memory was of another time."""
-    session.check(at(900), 0, quorum=False)
+    take(session, at(900), 0, quorum=False)
     with pytest.warns(ClusterRebuilt, match="from 900 to 3"):
-        session.check(at(3), 900, quorum=True)
+        take(session, at(3), 900, quorum=True)
     assert session.index == 3
     assert dropped.times == 1
 
@@ -136,12 +141,12 @@ def test_check_rebuilt_cluster_is_warned_of_once(
     session: Session, dropped: Dropped
 ) -> None:
     """Calls that began before it was found out do not say it again."""
-    session.check(at(900), 0, quorum=False)
+    take(session, at(900), 0, quorum=False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        session.check(at(3), 900, quorum=True)
-        session.check(at(3), 900, quorum=True)
-        session.check(at(4), 900, quorum=True)
+        take(session, at(3), 900, quorum=True)
+        take(session, at(3), 900, quorum=True)
+        take(session, at(4), 900, quorum=True)
     assert [w.category for w in caught] == [ClusterRebuilt]
     assert dropped.times == 1
     assert session.index == 4
@@ -149,20 +154,20 @@ def test_check_rebuilt_cluster_is_warned_of_once(
 
 def test_check_rebuilt_twice_is_warned_of_twice(session: Session) -> None:
     """A second rebuild is news."""
-    session.check(at(900), 0, quorum=False)
+    take(session, at(900), 0, quorum=False)
     with pytest.warns(ClusterRebuilt):
-        session.check(at(50), 900, quorum=True)
+        take(session, at(50), 900, quorum=True)
     with pytest.warns(ClusterRebuilt, match="from 50 to 3"):
-        session.check(at(3), 50, quorum=True)
+        take(session, at(3), 50, quorum=True)
 
 
 def test_check_quorum_answer_at_or_above_floor_is_no_rebuild(
     session: Session, dropped: Dropped
 ) -> None:
     """The usual case says nothing."""
-    session.check(at(9), 0, quorum=False)
-    session.check(at(9), 9, quorum=True)
-    session.check(at(10), 9, quorum=True)
+    take(session, at(9), 0, quorum=False)
+    take(session, at(9), 9, quorum=True)
+    take(session, at(10), 9, quorum=True)
     assert dropped.times == 0
 
 
@@ -172,11 +177,11 @@ def test_check_memories_are_dropped_without_the_lock(time: FakeTime) -> None:
     session = Session(
         MAX_STALE,
         time.clock,
-        lambda: (session.check(at(5), 0, quorum=False), seen.append(session.index)),
+        lambda: (take(session, at(5), 0, quorum=False), seen.append(session.index)),
     )
-    session.check(at(9), 0, quorum=False)
+    take(session, at(9), 0, quorum=False)
     with pytest.warns(ClusterRebuilt):
-        session.check(at(3), 9, quorum=True)
+        take(session, at(3), 9, quorum=True)
     assert seen == [5]
 
 
@@ -185,9 +190,9 @@ def test_check_memories_are_dropped_without_the_lock(time: FakeTime) -> None:
 
 def test_check_other_cluster_id_is_refused(session: Session) -> None:
     """Another cluster's data is an error, not data; both ids are named."""
-    session.check(at(7, "c1"), 0, quorum=False)
+    take(session, at(7, "c1"), 0, quorum=False)
     with pytest.raises(WrongCluster, match="forget_cluster") as caught:
-        session.check(at(8, "c2"), 0, quorum=False)
+        take(session, at(8, "c2"), 0, quorum=False)
     assert "c1" in str(caught.value)
     assert "c2" in str(caught.value)
     assert "http://a:1" in str(caught.value)
@@ -196,45 +201,45 @@ def test_check_other_cluster_id_is_refused(session: Session) -> None:
 
 def test_check_other_cluster_is_refused_with_a_quorum_too(session: Session) -> None:
     """The other cluster agrees on its own data only."""
-    session.check(at(7, "c1"), 0, quorum=False)
+    take(session, at(7, "c1"), 0, quorum=False)
     with pytest.raises(WrongCluster):
-        session.check(at(3, "c2"), 7, quorum=True)
+        take(session, at(3, "c2"), 7, quorum=True)
 
 
 def test_check_other_clusters_index_is_not_taken(session: Session) -> None:
     """Else the right cluster's answers would be stale from then on."""
-    session.check(at(7, "c1"), 0, quorum=False)
+    take(session, at(7, "c1"), 0, quorum=False)
     with pytest.raises(WrongCluster):
-        session.check(at(900, "c2"), 0, quorum=False)
+        take(session, at(900, "c2"), 0, quorum=False)
     assert session.index == 7
 
 
 def test_check_other_cluster_stays_refused(session: Session) -> None:
     """Once is not enough to get used to it."""
-    session.check(at(7, "c1"), 0, quorum=False)
+    take(session, at(7, "c1"), 0, quorum=False)
     for _ in range(3):
         with pytest.raises(WrongCluster):
-            session.check(at(8, "c2"), 0, quorum=False)
-    session.check(at(8, "c1"), 0, quorum=False)
+            take(session, at(8, "c2"), 0, quorum=False)
+    take(session, at(8, "c1"), 0, quorum=False)
 
 
 def test_check_answer_without_cluster_id_is_taken(session: Session) -> None:
     """Some answers have none: errors of forms, old servers."""
-    session.check(at(7, "c1"), 0, quorum=False)
-    session.check(at(8, None), 7, quorum=False)
+    take(session, at(7, "c1"), 0, quorum=False)
+    take(session, at(8, None), 7, quorum=False)
     assert session.cluster_id == "c1"
     assert session.index == 8
 
 
 def test_forget_takes_the_next_cluster(session: Session, dropped: Dropped) -> None:
     """After it was replaced on purpose the next one to answer is the right one."""
-    session.check(at(900, "c1"), 0, quorum=False)
+    take(session, at(900, "c1"), 0, quorum=False)
     session.forget()
     assert dropped.times == 1
-    session.check(at(3, "c2"), session.index, quorum=False)
+    take(session, at(3, "c2"), session.index, quorum=False)
     assert session.index == 3
     with pytest.raises(WrongCluster):
-        session.check(at(901, "c1"), 3, quorum=False)
+        take(session, at(901, "c1"), 3, quorum=False)
 
 
 def test_forget_proves_nothing_any_more(session: Session, time: FakeTime) -> None:
@@ -353,5 +358,5 @@ def test_after_fork_a_held_lock_does_not_matter(session: Session) -> None:
     """Another thread of the parent may have held it at the fork."""
     session._lock.acquire()
     session.after_fork()
-    session.check(at(7), 0, quorum=False)
+    take(session, at(7), 0, quorum=False)
     assert session.index == 7
