@@ -41,7 +41,7 @@ from etcdmap.errors import (
     ServerError,
 )
 from etcdmap.models import Answer, Request, Resend
-from etcdmap.session import Need, StaleAnswer
+from etcdmap.session import Need, Session, StaleAnswer
 from etcdmap.transport import Exchange, wait_any
 
 if TYPE_CHECKING:
@@ -77,31 +77,17 @@ class _Copy:
 class Call:
     """One call of `Client.send`."""
 
-    __slots__ = (
-        "_attempts",
-        "_client",
-        "_deadline",
-        "_endpoints",
-        "_first",
-        "_floor",
-        "_health",
-        "_hedged",
-        "_launches",
-        "_patience",
-        "_plain",
-        "_plain_will_do",
-        "_queue",
-        "_quorum",
-        "_redirects",
-        "_request",
-        "_running",
-        "_timeout",
-    )
+    # On the class, so that a call that goes well does not set them.
+    _quorum = False
+    #: Whether a plain read may take over if the quorum read is slow.
+    _plain_will_do = False
+    _floor = 0
+    _launches = 0
+    _redirects = 0
 
     def __init__(self, client: Client, request: Request[Any], timeout: float) -> None:
         self._client = client
-        self._health = client.health
-        self._request = request
+        self._request = self._plain = request
         self._timeout = timeout
         self._deadline = client.clock() + timeout
         self._attempts: list[Attempt] = []
@@ -113,28 +99,26 @@ class Call:
             and request.resend is not Resend.IF_NOT_SENT
             and not request.patient
         )
-        self._plain = request
-        self._quorum = request.consistency == "linearizable"
-        #: Whether a plain read may take over if the quorum read is slow.
-        self._plain_will_do = False
-        self._floor = 0
         self._queue: deque[str] = deque()
-        self._launches = 0
-        self._redirects = 0
         self._patience = client.policy.patience
         if request.consistency != "any":
-            session = client.session
-            if request.consistency == "session":
-                need = session.needs_proof()
-                if need is not Need.NO:
-                    self._ask_quorum()
+            self._promise(client.session, request.consistency)
+
+    def _promise(self, session: Session, consistency: str) -> None:
+        """Ask so that the answer is what this kind of read promises."""
+        if consistency == "linearizable":
+            self._quorum = True
+        else:
+            need = session.needs_proof()
+            if need is not Need.NO:
+                self._ask_quorum()
                 self._plain_will_do = need is Need.BETTER
-            # After the look at the proof: the index that it proved is below it.
-            self._floor = session.index
+        # After the look at the proof: what it proved is not above this index.
+        self._floor = session.index
 
     def run(self) -> Any:
         """Give what the request's `read` makes of the first usable answer."""
-        self._health.count_request()
+        self._client.health.count_request()
         try:
             result = self._launch(self._first)
             return self._go_on() if result is _PENDING else result
@@ -240,7 +224,7 @@ class Call:
         if not self._running:
             return _PENDING
         policy = self._client.policy
-        delay = self._health.delay(self._request.kind)
+        delay = self._client.health.delay(self._request.kind)
         if self._launches == 1:
             delay -= self._client.clock() - self._running[0].began
         elif len({copy.endpoint for copy in self._running}) == len(self._endpoints):
@@ -253,7 +237,7 @@ class Call:
             self._go_on_plainly()
             return _PENDING
         # While nothing has failed, extra copies come out of a budget.
-        if self._health.may_hedge(self._request.kind):
+        if self._client.health.may_hedge(self._request.kind):
             return _PENDING
         return self._wait(max(4 * delay, policy.first_delay))
 
@@ -318,7 +302,7 @@ class Call:
     def _succeed(self, answer: Answer, began: float, proof: bool) -> None:
         client = self._client
         kind = self._request.kind
-        self._health.answered(answer.endpoint, kind, client.clock() - began)
+        client.health.answered(answer.endpoint, kind, client.clock() - began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
         if proof and answer.headers.get("x-etcd-index", "0") != "0":
@@ -335,9 +319,9 @@ class Call:
         silent = any(copy.endpoint == slow for copy in self._running)
         # A failed attempt and a quorum read that is not answered say enough; one
         # slow answer may be chance.
-        if not silent or self._quorum or self._health.overtaken(slow):
+        if not silent or self._quorum or self._client.health.overtaken(slow):
             if silent:
-                self._health.failed(slow)
+                self._client.health.failed(slow)
             client.pin(winner)
 
     def _redirect(self, answer: Answer) -> Any:
@@ -367,7 +351,7 @@ class Call:
         if isinstance(error, StaleAnswer):
             self._ask_once_more(endpoint)
         else:
-            self._health.failed(endpoint)
+            self._client.health.failed(endpoint)
 
     def _ask_once_more(self, endpoint: str) -> None:
         """Give a member that lags behind a moment to catch up."""

@@ -24,7 +24,7 @@ from etcdmap.parameters import (
     spell_form,
     spell_query,
 )
-from etcdmap.paths import MAX_TARGET, check_path, quote_path
+from etcdmap.paths import MAX_TARGET, url_path
 
 T = TypeVar("T")
 
@@ -304,15 +304,17 @@ class KeysAPI:
         finds wrong with the answer makes the client ask another endpoint.
         """
         return self.client.send(
+            # By position: names would cost as much again.
             Request(
                 method,
                 _target(key, query),
                 partial(guarded, read, key),
-                resend=Resend.ALWAYS,
-                kind=kind,
-                consistency=consistency,
-                patient=patient,
-                key=key,
+                None,
+                Resend.ALWAYS,
+                kind,
+                consistency,
+                patient,
+                key,
             ),
             timeout=timeout,
         )
@@ -351,8 +353,7 @@ class KeysAPI:
 
 
 def _target(key: str, query: str) -> str:
-    check_path(key)
-    target = f"/v2/keys{quote_path(key)}{query}"
+    target = url_path(key) + query
     if len(target) > MAX_TARGET + 1000:
         raise LimitExceeded(
             f"a request of {len(target)} bytes without its body; etcd takes about 1 MiB"

@@ -180,21 +180,29 @@ def _plain(
     key_of: Callable[[str], str | None] | None,
 ) -> dict[str, Any]:
     content: dict[str, Any] = {}
+    # Little but what must be: a listing has as many rounds of this as keys.
     for child in raw.get("nodes", ()):
         path = child["key"]
-        name = name_of(path)
-        key = name if key_of is None else key_of(name)
+        name = path.rpartition("/")[2]
         if UNREADABLE in name:
             _warn_unreadable(path)
             continue
+        key = name if key_of is None else key_of(name)
         if key is None:
             continue
         if "dir" in child:
             content[key] = _plain(child, decode, key_of)
-        else:
-            content[key] = decode_node(path, child["value"], decode)
-    # etcd lists in an order of chance; sorting here beats sorted=true there.
-    return dict(sorted(content.items()))
+            continue
+        text = child["value"]
+        if type(text) is not str:
+            raise InvalidResponse("a file whose value is no text")
+        try:
+            content[key] = decode(text)
+        except Exception as error:
+            raise _undecodable(path, error) from error
+    # etcd lists in an order of chance; sorting here beats sorted=true there, and
+    # sorting keys beats sorting pairs.
+    return {key: content[key] for key in sorted(content)}
 
 
 def _warn_unreadable(path: str) -> None:
@@ -220,9 +228,11 @@ def decode_node(path: str, text: str, decode: Callable[[str], T]) -> T:
         raise InvalidResponse("a file whose value is no text")
     try:
         return decode(text)
-    except DecodeError as error:
-        raise DecodeError(str(error.args[0]), key=path) from error
     except Exception as error:
-        raise DecodeError(
-            f"the codec failed with {type(error).__name__}", key=path
-        ) from error
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: str, error: Exception) -> DecodeError:
+    if isinstance(error, DecodeError):
+        return DecodeError(str(error.args[0]), key=path)
+    return DecodeError(f"the codec failed with {type(error).__name__}", key=path)

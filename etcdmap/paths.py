@@ -171,6 +171,26 @@ def quote_path(path: str) -> str:
 _quote_cached = lru_cache(maxsize=4096)(quote)
 
 
+def url_path(path: str) -> str:
+    """Check an absolute path, and give that of its URL.
+
+    Raises: as `check_path`.
+    """
+    # Only plain texts: a subclass may have an equality of its own.
+    if type(path) is str and len(path) <= _CACHED_LENGTH:
+        return _url_path_cached(path)
+    return _url_path(path)
+
+
+def _url_path(path: str) -> str:
+    check_path(path)
+    return f"/v2/keys{quote_path(path)}"
+
+
+# A path that is refused is not remembered, so it is refused each time.
+_url_path_cached = lru_cache(maxsize=4096)(_url_path)
+
+
 def name_of(path: str) -> str:
     """Give the last segment of a path."""
     return path.rpartition("/")[2]

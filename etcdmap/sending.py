@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
 from typing import TypeAlias
 
 from etcdmap.errors import (
@@ -29,6 +28,8 @@ Outcome: TypeAlias = "tuple[Step, Exception | None]"
 MOST_CONNECTIONS = 16
 #: Steps for each thread, at least: below, starting it costs more than it gains.
 _STEPS_PER_THREAD = 4
+#: Seconds between two looks at what the threads have done.
+_GLANCE = 0.05
 
 
 def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
@@ -131,14 +132,17 @@ def _is_outage(error: Exception | None) -> bool:
 
 
 class _Crew:
-    """Threads that send steps until there are no more, or no member answers."""
+    """Threads that send steps until there are no more, or no member answers.
+
+    They don't tell the caller's thread of each step: to be woken for it would take
+    the interpreter from them as often.  It looks every `_GLANCE` seconds.
+    """
 
     def __init__(self, tree: Tree, steps: list[Step], threads: int) -> None:
         self._tree = tree
-        self._steps = iter(steps)
-        self._lock = threading.Lock()  # an iterator is not for several threads
-        self._stop = threading.Event()
-        self._outcomes: SimpleQueue[Outcome | BaseException | None] = SimpleQueue()
+        self._steps = deque(steps)  # as the other: each operation is atomic
+        self._outcomes: deque[Outcome | BaseException] = deque()
+        self._stop = False
         self._threads = [
             threading.Thread(target=self._work, name="etcdmap-write", daemon=True)
             for _ in range(threads)
@@ -149,35 +153,37 @@ class _Crew:
         for thread in self._threads:
             thread.start()
         try:
-            left = len(self._threads)
-            while left:
-                outcome = self._outcomes.get()
-                if outcome is None:
-                    left -= 1
-                elif isinstance(outcome, BaseException):
-                    raise outcome
-                else:
-                    yield outcome
+            for thread in self._threads:
+                while thread.is_alive():
+                    thread.join(_GLANCE)
+                    yield from self._drain()
+            yield from self._drain()
         finally:
-            self._stop.set()
+            self._stop = True
             for thread in self._threads:
                 thread.join()  # each ends by the deadline of its request
 
+    def _drain(self) -> Iterator[Outcome]:
+        while self._outcomes:
+            outcome = self._outcomes.popleft()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
+
     def _work(self) -> None:
         try:
-            while not self._stop.is_set():
-                with self._lock:
-                    step = next(self._steps, None)
-                if step is None:
+            while self._steps and not self._stop:
+                try:
+                    step = self._steps.popleft()
+                except IndexError:  # another thread took the last one
                     break
                 error = _try(self._tree, step)
-                self._outcomes.put((step, error))
+                self._outcomes.append((step, error))
                 if _is_outage(error):
-                    self._stop.set()
+                    self._stop = True
         except BaseException as problem:  # a defect: not to be lost in a thread
-            self._outcomes.put(problem)
-        finally:
-            self._outcomes.put(None)
+            self._outcomes.append(problem)
+            self._stop = True
 
 
 def send(tree: Tree, step: Step) -> None:

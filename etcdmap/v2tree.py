@@ -144,7 +144,18 @@ class V2Tree:
         return node, index
 
     def _fetch(self, path: str) -> File | Directory:
-        node = self._get(path, self._query, node_of, kind="get")
+        # As `_get` and `_fetch_as`, spelt out: this is m[k].
+        try:
+            node = self.keys.fetch(
+                path,
+                self._query,
+                node_of,
+                kind="quorum" if self._quorum else "get",
+                consistency=self.consistency,
+                timeout=self.timeout,
+            )
+        except NotADirectory as error:
+            raise _absent_below_file(error) from error
         if self._fenced is not None:
             remember_read(self.keys, path, node)
         return node

@@ -339,7 +339,7 @@ def test_unclear_answer_connection_is_not_used_again(
 ) -> None:
     """What comes on it afterwards belongs to no request."""
     with FaultServer(then_smuggle(bad), [READ, file_answer("x"), CLOSE]) as server:
-        assert is_used_once(connect(server.url, consistency="any", timeout=5), server)
+        assert is_used_once(connect(server.url, consistency="any", timeout=1), server)
 
 
 @pytest.mark.parametrize("bad", TOO_MUCH)

@@ -259,8 +259,12 @@ def test_may_hedge_free_requests_leave_the_budget(
     assert hedges(health) == 10
 
 
-def test_may_hedge_nothing_ever_answered_is_free(health: Health) -> None:
-    """The very first request may be hedged."""
+def test_may_hedge_nothing_ever_answered_is_free_after_a_while(
+    health: Health, time: FakeTime
+) -> None:
+    """A cluster that never answers is not taken for one that is just busy."""
+    assert hedges(health, most=50) == 10
+    time.now += 4.1  # four times the delay of the first request
     assert hedges(health, most=50) == 50
 
 

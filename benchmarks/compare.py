@@ -1,0 +1,92 @@
+"""How fast etcdmap is, beside the other clients of v2 and the bare wire.
+
+    python -m benchmarks.compare --help
+
+from a checkout.  The first run makes an environment of its own with the other
+clients; ``--env`` keeps it for the next one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: The other clients, as their packages are called.
+PEERS = ("python-etcd", "k3etcd")
+
+#: Set where the environment was made, and its Python runs this again.
+_INSIDE = "ETCDMAP_BENCHMARK_INSIDE"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the environment and measure in it; `--quick` measures right here."""
+    given = _parse(arguments)
+    if given.quick or os.environ.get(_INSIDE):
+        # Only here: the environment may be what brings its dependencies.
+        from benchmarks.speed.run import run
+
+        return run(given)
+    with tempfile.TemporaryDirectory(prefix="etcdmap-benchmark-") as temporary:
+        python = make_environment(given.env or Path(temporary) / "env")
+        command = [python, "-m", "benchmarks.compare", *(arguments or sys.argv[1:])]
+        environment = {**os.environ, _INSIDE: "1"}
+        return subprocess.run(command, cwd=ROOT, env=environment).returncode
+
+
+def make_environment(directory: Path) -> str:
+    """Make a virtual environment with all clients, or take the one that is there."""
+    directory = directory.absolute()
+    python = directory / "bin" / "python"
+    if not python.exists():
+        print(f"making an environment in {directory}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
+    wanted = [*PEERS, "--editable", f"{ROOT}[server]"]
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, *wanted], check=True)
+    return str(python)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare",
+        description="Measure etcdmap, python-etcd, k3etcd and a bare socket on one "
+        "etcd on this machine.  In every round each of them does the same work, in "
+        "an order of chance; a ratio is the median of the rounds' ratios.",
+    )
+    parser.add_argument(
+        "--env",
+        type=Path,
+        help="directory of the environment, kept; default: a temporary one",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=12, help="rounds of each workload; %(default)s"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WORKLOAD",
+        help="only the workloads whose names begin so; may be given again",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few operations each, in this environment: only to see that it runs",
+    )
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--markdown", type=Path, help="write the tables to this file")
+    parser.add_argument("--plot", type=Path, help="write a plot (SVG) to this file")
+    parser.add_argument(
+        "--check", action="store_true", help="end with 1 if a limit is not met"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The workloads of `benchmarks.compare`, and how they are measured and shown."""

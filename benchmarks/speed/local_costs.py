@@ -1,0 +1,91 @@
+"""What costs no request: memory, the cache, the import."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import timeit
+import tracemalloc
+
+from benchmarks.speed.clients import OURS, PYTHON_ETCD, EtcdMap
+from benchmarks.speed.measure import Sample, median, ratio, run_rounds
+from benchmarks.speed.model import Check, Report, Work, World
+from benchmarks.speed.workloads import VALUE
+
+_TIME_IMPORT = (
+    "import time; start = time.perf_counter(); import {}; "
+    "print(time.perf_counter() - start)"
+)
+
+
+def memory(world: World, report: Report) -> None:
+    """A snapshot of a directory: what it holds, and what making it took at most."""
+    count = world.sizes.listing
+    clients = world.connect("/memory")
+    clients[OURS].update({f"key{n:06}": VALUE for n in range(count)})
+    figures = {}
+    for name in (OURS, PYTHON_ETCD):
+        if name not in clients:
+            continue
+        clients[name].tree()  # what is kept for ever is there already
+        gc.collect()
+        tracemalloc.start()
+        kept = clients[name].tree()
+        live, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        del kept
+        figures[name] = live / 2**20, peak / 2**20
+        report.about[f"memory, {name}"] = (
+            f"{figures[name][0]:.2f} MiB live, {figures[name][1]:.2f} MiB at most"
+        )
+    live, peak = figures[OURS]
+    name = f"memory of {count:,} keys"
+    report.checks += [
+        Check(f"{name}: live", live, 2.9, 2.3, unit=" MiB"),
+        Check(f"{name}: peak", peak, 6.0, 6.0, unit=" MiB"),
+    ]
+    for client in clients.values():
+        client.close()
+
+
+def cached(world: World, report: Report) -> None:
+    """A hit of the cache beside a lookup in a dict."""
+    plain = {f"k{n}": VALUE for n in range(100)}
+    number = 1000 * world.sizes.operations
+    ours = EtcdMap(world.endpoint, "/cached", cache_ttl=3600.0)
+    ours.update(plain)
+    ours.get("k50")
+
+    def timed(statement: str) -> Sample:
+        names = {"d": plain, "m": ours.mapping}
+        taken = timeit.timeit(statement, globals=names, number=number)
+        return {"mean": 1e6 * taken / number, "cpu": 1e6 * taken / number}
+
+    jobs = {"dict": lambda: timed("d['k50']"), OURS: lambda: timed("m['k50']")}
+    samples = run_rounds(jobs, world.rounds)
+    report.works.append(Work("cached m[k]", samples, "mean", "dict"))
+    measured = ratio(samples[OURS], samples["dict"], "mean")
+    report.checks.append(Check("cached m[k]: to a dict", measured, 25.0, 12.0))
+    ours.close()
+
+
+def imports(world: World, report: Report) -> None:
+    """Importing the package beside importing requests, each in a new process."""
+
+    def timed(module: str) -> Sample:
+        command = [sys.executable, "-c", _TIME_IMPORT.format(module)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True)
+        taken = 1e6 * float(output.stdout)
+        return {"mean": taken, "cpu": taken}
+
+    jobs = {name: lambda name=name: timed(name) for name in ("requests", "etcdmap")}  # type: ignore[misc]
+    samples = run_rounds(jobs, world.rounds)
+    work = Work("import", samples, "mean", "requests")
+    measured = ratio(samples["etcdmap"], samples["requests"], "mean")
+    work.checks.append(Check("import etcdmap: to requests", measured, 1.2))
+    report.about["import"] = (
+        f"etcdmap {median(samples['etcdmap'], 'mean') / 1000:.0f} ms, "
+        f"requests {median(samples['requests'], 'mean') / 1000:.0f} ms"
+    )
+    report.works.append(work)
