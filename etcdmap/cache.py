@@ -268,8 +268,12 @@ class ReadCache:
         for path, node, node_ttl in entries:
             ttl = self.ttl if node_ttl is None else min(self.ttl, node_ttl - 1)
             there = self.hot.get(path)
-            if ttl > 0 and (there is None or there.index <= index):
+            if there is not None and there.index > index:
+                continue
+            if ttl > 0:
                 self._store[path] = Entry(node, read.began + ttl, index)
+            elif there is not None:
+                self._store.drop(path)  # older, and the newer one can't be kept
 
     # --- writes
 

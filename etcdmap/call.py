@@ -192,6 +192,8 @@ class Call:
         request = self._request
         now = client.clock()
         left = self._deadline - now
+        if left <= 0:
+            return _PENDING  # whoever called looks at the time next
         self._launches += 1
         begun: Answer | Exchange
         try:

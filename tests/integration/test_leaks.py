@@ -197,7 +197,7 @@ def test_thousand_failovers_leave_nothing(connect: Connect, good: str) -> None:
             for number in range(1000):
                 mapping.client.pin((refused, resetting.url)[number % 2])
                 assert mapping["k"] == "v"
-                assert mapping.client.pinned == good
+                assert mapping.client.pinned == good, (number, mapping.client.endpoints, mapping.client.pinned)
             collect()
             # The socket that is held, the server's three, a few idle connections.
             assert open_files() <= before.files + 12
