@@ -15,7 +15,6 @@ from etcdmap.errors import (
     CODE_TO_ERROR,
     EtcdMapError,
     InvalidResponse,
-    LimitExceeded,
     ServerError,
     Unauthorized,
     V2NotEnabled,
@@ -34,7 +33,7 @@ def guarded(read: Callable[[str, Answer], T], key: str, answer: Answer) -> T:
             raise _strange(answer, str(error)) from error
         raise
     except RecursionError as error:
-        raise LimitExceeded("the subtree is nested too deeply to be read") from error
+        raise _strange(answer, "JSON nested too deeply to be read") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise _strange(answer, "JSON of another shape than etcd's") from error
 
@@ -113,7 +112,9 @@ def _header_number(answer: Answer, name: str) -> int | None:
 
 def presence(key: str, answer: Answer) -> bool | None:
     """Read a HEAD: True, False, or None for "ask with GET"."""
-    if "x-etcd-index" in answer.headers:
+    if answer.body:  # it was asked with GET after all
+        return presence_from_body(key, answer)
+    if _header_number(answer, "x-etcd-index"):
         if answer.status == 200:
             return True
         if answer.status == 404:
@@ -124,7 +125,9 @@ def presence(key: str, answer: Answer) -> bool | None:
 def presence_from_body(key: str, answer: Answer) -> bool:
     """Read a GET for whether there is a node; raise what says neither."""
     if answer.status == 200:
-        payload_of(key, answer)["node"]
+        if not isinstance(payload_of(key, answer)["node"], dict):
+            raise _strange(answer, "a node that is none")
+        index_of(answer)
         return True
     error = error_of(key, answer)
     # 104: a file stands on the way, so the key can't be there.

@@ -93,6 +93,7 @@ class RequestsTransport:
             response = self._send(session, endpoint, request, timeout)
             answered = True
             with response:
+                _check_length(response, endpoint)
                 body = self._body(response, endpoint, deadline)
         except (EtcdMapError, Warning):  # warnings may be made errors
             raise
@@ -250,6 +251,17 @@ class _Redirect:
         if self._location is not None:
             response.headers["Location"] = self._location
         return response
+
+
+def _check_length(response: requests.Response, endpoint: str) -> None:
+    """Refuse a length that is no number: http.client would read to the end."""
+    length = response.headers.get("Content-Length", "0")
+    if not (length.isascii() and length.isdigit() and len(length) < 20):
+        raise InvalidResponse(
+            f"{endpoint} answered with a Content-Length that is no number",
+            endpoint=endpoint,
+            status=response.status_code,
+        )
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

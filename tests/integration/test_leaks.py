@@ -191,16 +191,19 @@ def test_dropped_without_close_leaves_no_thread(good: str, prefix: str) -> None:
 def test_thousand_failovers_leave_nothing(connect: Connect, good: str) -> None:
     """Half of them from a member that refuses, half from one that resets."""
     before = Before()
-    with refusing() as refused, FaultServer([READ, RESET]) as resetting:
-        with connect(refused, resetting.url, good) as mapping:
-            mapping["k"] = "v"
-            for number in range(1000):
-                mapping.client.pin((refused, resetting.url)[number % 2])
-                assert mapping["k"] == "v"
-                assert mapping.client.pinned == good, (number, mapping.client.endpoints, mapping.client.pinned)
-            collect()
-            # The socket that is held, the server's three, a few idle connections.
-            assert open_files() <= before.files + 12
+    with (
+        refusing() as refused,
+        FaultServer([READ, RESET]) as resetting,
+        connect(refused, resetting.url, good) as mapping,
+    ):
+        mapping["k"] = "v"
+        for number in range(1000):
+            mapping.client.pin((refused, resetting.url)[number % 2])
+            assert mapping["k"] == "v"
+        assert resetting.connections >= 450
+        collect()
+        # The socket that is held, the server's three, a few idle connections.
+        assert open_files() <= before.files + 12
     before.check()
 
 
@@ -212,10 +215,10 @@ def test_hedged_calls_leave_nothing(connect: Connect, good: str) -> None:
         with connect(silent.url, good, policy=hasty, consistency="any") as mapping:
             mapping.client.pin(good)
             mapping["k"] = "v"
-            for _ in range(100):
+            for _ in range(40):
                 mapping.client.pin(silent.url)
                 assert mapping["k"] == "v"
-            assert silent.connections >= 50
+            assert silent.connections >= 20
         silent.wait_for(lambda s: len(s.ended) == s.connections)
     before.check()
 
@@ -223,15 +226,18 @@ def test_hedged_calls_leave_nothing(connect: Connect, good: str) -> None:
 def test_failed_calls_leave_nothing(connect: Connect) -> None:
     """Where nobody answers, nothing piles up either."""
     before = Before()
-    with refusing() as refused, FaultServer([READ, RESET]) as resetting:
-        with connect(refused, resetting.url, timeout=0.01) as mapping:
-            for _ in range(50):
-                with pytest.raises(EtcdMapError):
-                    mapping["k"]
-                with pytest.raises(EtcdMapError):
-                    mapping["k"] = "v"
-            collect()
-            assert open_files() <= before.files + 12
+    with (
+        refusing() as refused,
+        FaultServer([READ, RESET]) as resetting,
+        connect(refused, resetting.url, timeout=0.01) as mapping,
+    ):
+        for _ in range(50):
+            with pytest.raises(EtcdMapError):
+                mapping["k"]
+            with pytest.raises(EtcdMapError):
+                mapping["k"] = "v"
+        collect()
+        assert open_files() <= before.files + 12
     before.check()
 
 
@@ -257,22 +263,23 @@ class Child:
     """A forked child; it ends with the block.
 
     Args:
-        work: what it does; its end is to be without an error.
+        work: what it does; it is to end without an error.  It gets a function that
+            waits until the parent is at the end of the block.
     """
 
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._end, self._hold = os.pipe()
+    def __init__(self, work: Callable[[Callable[[], object]], object]) -> None:
+        end, self._hold = os.pipe()
         with warnings.catch_warnings():
             # Python warns of threads at a fork; that is what this is about.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()
         if self._pid:
-            os.close(self._end)
+            os.close(end)
             return
         code = 1
         try:
             os.close(self._hold)
-            work()
+            work(lambda: os.read(end, 1))
             code = 0
         finally:
             os._exit(code)
@@ -294,7 +301,7 @@ def test_fork_child_uses_it_and_exits_parent_goes_on(
     with connect(good) as mapping:
         mapping["k"] = "v"
 
-        def use() -> None:
+        def use(_: object) -> None:
             mapping["child"] = 1
             assert mapping["k"] == "v"
 
@@ -315,7 +322,7 @@ def test_fork_child_has_none_of_the_parents_connections(
         mapping["k"] = "v"
         in_threads(lambda: mapping["k"])
 
-        def use() -> None:
+        def use(_: object) -> None:
             assert mapping["k"] == "v"
             mapping.close()
             collect()
@@ -326,21 +333,10 @@ def test_fork_child_has_none_of_the_parents_connections(
         assert mapping["k"] == "v"
 
 
-def test_fork_living_child_keeps_no_connection_of_the_parent_open(
-    connect: Connect,
-) -> None:
+def test_fork_living_child_keeps_no_connection_of_the_parent_open(prefix: str) -> None:
     """When the parent closes, the member sees the end, though the child lives."""
-    done_out, done_in = os.pipe()
-    with FaultServer(WORKING) as server:
-        with connect(server.url) as mapping:
-            mapping["k"]
-
-            def wait_for_parent() -> None:
-                os.close(done_in)
-                os.read(done_out, 1)
-
-            with Child(wait_for_parent):
-                mapping.close()
-                server.wait_for(lambda s: len(s.ended) == s.connections)
-                os.close(done_in)
-    os.close(done_out)
+    with FaultServer(WORKING) as server, EtcdMapping(server.url, prefix) as mapping:
+        assert mapping["k"] == "v"
+        with Child(lambda until_the_end: until_the_end()):
+            mapping.close()
+            server.wait_for(lambda s: len(s.ended) == s.connections)
