@@ -200,8 +200,8 @@ def _plain(
             content[key] = decode(text)
         except Exception as error:
             raise _undecodable(path, error) from error
-    # etcd lists in an order of chance; sorting here beats sorted=true there, and
-    # sorting keys beats sorting pairs.
+    # Nearly nothing to do if etcd has sorted it.  Keys made of names come in another
+    # order than those.
     return {key: content[key] for key in sorted(content)}
 
 

@@ -134,9 +134,7 @@ class Raw:
         if ca is not None:
             context = ssl.create_default_context(cafile=ca)
             context.set_alpn_protocols(["http/1.1"])
-            self._sock = context.wrap_socket(
-                self._sock, server_hostname=parts.hostname
-            )
+            self._sock = context.wrap_socket(self._sock, server_hostname=parts.hostname)
         self._target = f"/v2/keys{prefix}/"
         self._head = f" HTTP/1.1\r\nHost: {parts.netloc}\r\n"
 

@@ -53,7 +53,9 @@ def directories(world: World, report: Report) -> None:
             "keys",
             {"m[k]": get, "to_dict": listing},
             [
-                Check(f"m[k]: {most:,} siblings to {least}", get[most] / get[least], 1.3),
+                Check(
+                    f"m[k]: {most:,} siblings to {least}", get[most] / get[least], 1.3
+                ),
                 Check(f"to_dict: per key, {most:,} to {from_size:,}", per_key, 1.5),
             ],
         )
@@ -144,7 +146,7 @@ def counts(world: World, report: Report) -> None:
 
 
 def endpoints(world: World, report: Report) -> None:
-    """One endpoint of a cluster, or all three: what failover costs while all is well."""
+    """One endpoint of a cluster, or all three: what failover costs in good times."""
     count = world.sizes.operations
     names, texts = names_for(count), [VALUE] * count
     with LocalCluster(members=3) as cluster, contextlib.ExitStack() as stack:

@@ -67,7 +67,9 @@ def _check_row(check: Check) -> Row:
         mark = "" if check.unit == "" else ">= " if check.higher else "<= "
         return f"{mark}{limit:g}{check.unit}"
 
-    measured = f"{check.measured:.2f}{check.unit}" if check.unit else f"{check.measured}"
+    measured = (
+        f"{check.measured:.2f}{check.unit}" if check.unit else f"{check.measured}"
+    )
     return check.what, measured, spell(check.must), spell(check.goal), check.verdict
 
 

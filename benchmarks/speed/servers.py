@@ -91,7 +91,9 @@ def _start(home: Path, ways: TwoWays, key: str) -> subprocess.Popen[bytes]:
 
 
 def _wait(process: subprocess.Popen[bytes], ways: TwoWays) -> None:
-    https = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ways.ca))
+    https = urllib.request.HTTPSHandler(
+        context=ssl.create_default_context(cafile=ways.ca)
+    )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
     until = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < until:

@@ -1,0 +1,48 @@
+"""The benchmarks run; what they measure here means nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.servers import binaries
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+ETCD = next(iter(binaries().values()), None)  # one is enough
+
+
+@pytest.mark.etcd
+@pytest.mark.skipif(ETCD is None, reason="no etcd found")
+@pytest.mark.skipif(
+    not (ROOT / "benchmarks").exists(), reason="benchmarks are in the repository only"
+)
+def test_compare_runs_every_workload_and_writes_what_it_found(tmp_path: Path) -> None:
+    """The quick form of the command ends well, with a table, a plot and JSON."""
+    figures, plot = tmp_path / "figures.json", tmp_path / "plot.svg"
+    command = [sys.executable, "-m", "benchmarks.compare", "--quick"]
+    result = subprocess.run(
+        [*command, "--json", str(figures), "--plot", str(plot)],
+        cwd=ROOT,
+        env={**os.environ, "ETCDMAP_ETCD": str(ETCD)},
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(figures.read_text())
+    assert {"m[k]", "m[k] = v", "missing key", "cached m[k]"} < set(found["workloads"])
+    assert "Directory size" in found["growth"]
+    assert all(
+        check["reached"] in ("goal", "must")
+        for check in found["checks"]
+        if check["what"].endswith(": requests")
+    )
+    assert "m[k] = v, us for each operation" in result.stdout
+    assert plot.read_text().startswith("<svg ")
