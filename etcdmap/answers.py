@@ -15,6 +15,7 @@ from etcdmap.errors import (
     CODE_TO_ERROR,
     EtcdMapError,
     InvalidResponse,
+    LimitExceeded,
     ServerError,
     Unauthorized,
     V2NotEnabled,
@@ -33,6 +34,11 @@ def guarded(read: Callable[[str, Answer], T], key: str, answer: Answer) -> T:
             raise _strange(answer, str(error)) from error
         raise
     except RecursionError as error:
+        if answer.body.startswith(b'{"action"'):
+            raise LimitExceeded(
+                f"{key} at {answer.endpoint} is nested too deeply to be read whole; "
+                "read a part of it"
+            ) from error
         raise _strange(answer, "JSON nested too deeply to be read") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise _strange(answer, "JSON of another shape than etcd's") from error

@@ -97,7 +97,7 @@ def test_keys_api_tells_a_redirect_from_an_answer(
     any_client: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A redirect that slipped through all checks is an error, never a success."""
-    monkeypatch.setattr("etcdmap.keys.check_path", lambda path: None)
+    monkeypatch.setattr("etcdmap.paths.check_path", lambda path: None)
     with pytest.raises(InvalidResponse, match="redirect"):
         KeysAPI(any_client).set(f"{raw.prefix}//b", "x")
 

@@ -15,6 +15,7 @@ from etcdmap.errors import (
     EtcdMapError,
     InvalidResponse,
     KeyNotFound,
+    LimitExceeded,
     NotADirectory,
     OutcomeUnknown,
     RaftError,
@@ -291,14 +292,14 @@ def nested(levels: int) -> str:
 @pytest.mark.parametrize("read", READERS)
 def test_reader_deep_tree_is_read_or_refused(read: Reader, levels: int) -> None:
     """Others can nest deeper than Python can go: an error of ours, no crash."""
-    with contextlib.suppress(InvalidResponse):
+    with contextlib.suppress(LimitExceeded):
         read(Store(answer(nested(levels))))
 
 
 @pytest.mark.parametrize("read", READERS)
 def test_reader_tree_beyond_python_is_refused(read: Reader) -> None:
     """The message says what is wrong with the answer."""
-    with pytest.raises(InvalidResponse, match="deep"):
+    with pytest.raises(LimitExceeded, match="deep"):
         read(Store(answer(nested(20_000))))
 
 
