@@ -10,7 +10,7 @@ from benchmarks.speed.clients import K3ETCD, OURS, PYTHON_ETCD, RAW
 from benchmarks.speed.model import Curve, Report, Work
 
 _COLOURS = {OURS: "#2563eb", PYTHON_ETCD: "#9ca3af", K3ETCD: "#d4d4d8", RAW: "#111827"}
-_LINES = ("#2563eb", "#dc2626", "#93a8d8", "#e0a5a5")
+_LINES = ("#2563eb", "#dc2626", "#e0a5a5", "#93a8d8")
 _WIDTH = 880
 _LEFT, _RIGHT = 230, 60
 _BAR, _GAP = 9, 16
@@ -167,6 +167,10 @@ def _marks(least: float, most: float) -> Iterator[float]:
 
 
 def _short(value: float) -> str:
+    if value >= 1024 and value % 1024 == 0:
+        return (
+            f"{value / 1024:g} Ki" if value < 1 << 20 else f"{value / (1 << 20):g} Mi"
+        )
     if value >= 1_000_000:
-        return f"{value / 1_000_000:g} M" if value % 1000 == 0 else "1 Mi"
+        return f"{value / 1_000_000:g} M"
     return f"{value / 1000:g} k" if value >= 10_000 else f"{value:g}"
