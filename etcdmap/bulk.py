@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from etcdmap import plan, sending
 from etcdmap.conditions import Conditional
-from etcdmap.errors import InvalidKey, NotADirectory, PrefixRequired
+from etcdmap.errors import InvalidKey, NotADirectory
 from etcdmap.handle import NOT_A_DIRECTORY, check_ttl
 from etcdmap.nodes import Directory, File
 from etcdmap.plan import Delete, MakeDirectory, Plan, Put
@@ -163,13 +163,6 @@ class BulkWriting(Conditional):
             path, node = f"{self._root}/{name}", listing.children[name]
             todo.leftovers.append(plan.delete(path, node))
         sending.carry_out(self._tree, todo)
-
-    def _check_prefix(self, what: str) -> None:
-        if self._whole_cluster:
-            raise PrefixRequired(
-                f"{what}; make the mapping with a prefix (prefix='/' if that is what "
-                "you want)"
-            )
 
     def _encode_all(self, values: Mapping[str, Any]) -> dict[str, plan.Encoded]:
         """Check and encode top-level keys, which may be paths, and their values."""

@@ -7,16 +7,14 @@ from typing import Any, TypeVar
 
 from etcdmap import sending
 from etcdmap.errors import (
-    CompareFailed,
     InvalidKey,
     KeyExists,
     KeyNotFound,
     NotADirectory,
     NotAFile,
-    PrefixRequired,
 )
 from etcdmap.handle import Handle, absent
-from etcdmap.nodes import ABSENT, Directory, Expect, File, decode_node
+from etcdmap.nodes import ABSENT, Directory, File, decode_node
 from etcdmap.plan import Plan, Put, delete, overlapping
 from etcdmap.views import ListedMapping, plain_mapping
 
@@ -130,8 +128,9 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
                 node = self._tree.get(path)
                 if not isinstance(node, File):
                     raise absent(key, "a directory is there")
-                if self._take(path, node):
-                    return decode_node(path, node.text, self._codec.decode)
+                value = decode_node(path, node.text, self._codec.decode)
+                if self._take(path, node):  # decoded first: then it is gone
+                    return value
         except KeyNotFound as error:
             if default is not _MISSING:
                 return default
@@ -146,23 +145,13 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
         self._check_writable()
         while files := self._files():
             for key, path, node in reversed(files):
+                value = decode_node(path, node.text, self._codec.decode)
                 try:
-                    if self._take(path, node):
-                        return key, decode_node(path, node.text, self._codec.decode)
+                    if self._take(path, node):  # decoded first: then it is gone
+                        return key, value
                 except KeyNotFound:
                     continue  # somebody else took it
         raise absent("popitem(): the mapping is empty", "the mapping is empty")
-
-    def _take(self, path: str, node: File) -> bool:
-        """Delete a file as it was read; False if it was changed since."""
-        try:
-            expect = Expect(modified_index=node.modified_index)
-            self._tree.delete(path, expect=expect)
-        except (CompareFailed, NotAFile):
-            return False
-        except NotADirectory as error:
-            raise absent(path, error.reason) from error
-        return True
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Give the value of a key, after storing `default` if it was absent.
@@ -223,11 +212,7 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
         Cost: 1 listing, and 1 request for each file.  Atomic: no.
         """
         self._check_writable()
-        if self._whole_cluster:
-            raise PrefixRequired(
-                "clear() would empty the whole cluster; make the mapping with a prefix "
-                "(prefix='/' if that is what you want)"
-            )
+        self._check_prefix("clear() would empty the whole cluster")
         todo = Plan()
         todo.leftovers += [delete(path, node) for _, path, node in self._files()]
         sending.carry_out(self._tree, todo)

@@ -10,9 +10,16 @@ from etcdmap.cache import CacheInfo
 from etcdmap.client import Client
 from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.endpoints import positive_seconds
-from etcdmap.errors import KeyNotFound, NotADirectory, ReadOnly
+from etcdmap.errors import (
+    CompareFailed,
+    KeyNotFound,
+    NotADirectory,
+    NotAFile,
+    PrefixRequired,
+    ReadOnly,
+)
 from etcdmap.keys import KeysAPI
-from etcdmap.nodes import Directory, File, decode_node
+from etcdmap.nodes import Directory, Expect, File, decode_node
 from etcdmap.parameters import check_text, whole_seconds
 from etcdmap.paths import ESCAPED, PLAIN, Naming, clean_prefix
 from etcdmap.tree import Tree
@@ -192,6 +199,27 @@ class Handle:
     def _check_writable(self) -> None:
         if self._readonly:
             raise ReadOnly("this mapping is read-only; nothing was sent")
+
+    def _check_prefix(self, what: str) -> None:
+        if self._whole_cluster:
+            raise PrefixRequired(
+                f"{what}; make the mapping with a prefix (prefix='/' if that is what "
+                "you want)"
+            )
+
+    def _take(self, path: str, node: File | Directory) -> bool:
+        """Delete a node as it was read; False if it was changed since."""
+        try:
+            if isinstance(node, File):
+                expect = Expect(modified_index=node.modified_index)
+                self._tree.delete(path, expect=expect)
+            else:
+                self._tree.delete(path)
+        except (CompareFailed, NotAFile):
+            return False
+        except NotADirectory as error:
+            raise absent(path, error.reason) from error
+        return True
 
     def _encode(self, path: str, value: Any) -> plan.Encoded:
         """Check and encode a value or a whole mapping, before any request."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import MutableMapping
-from typing import Any, TypeVar
+from typing import Any
 
 from etcdmap import plan, sending
 from etcdmap.errors import (
@@ -20,8 +20,6 @@ from etcdmap.nodes import PRESENT, Directory, Expect, File, decode_node
 from etcdmap.paths import name_of
 from etcdmap.plan import Plan
 from etcdmap.reading import Reading
-
-W = TypeVar("W", bound="Writing")
 
 MISSING: Any = object()
 
@@ -235,20 +233,6 @@ class Writing(Reading, MutableMapping[str, Any]):
                 except KeyNotFound:
                     continue  # somebody else took it
         raise absent("popitem(): the mapping is empty", "the mapping is empty")
-
-    def _take(self, path: str, node: File | Directory) -> bool:
-        """Delete a node as it was read; False if it was changed since."""
-        try:
-            if isinstance(node, File):
-                expect = Expect(modified_index=node.modified_index)
-                self._tree.delete(path, expect=expect)
-            else:
-                self._tree.delete(path)
-        except (CompareFailed, NotAFile):
-            return False
-        except NotADirectory as error:
-            raise absent(path, error.reason) from error
-        return True
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Give the value of a key, after storing `default` if it was absent.

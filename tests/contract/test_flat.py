@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from etcdmap import (
+    DecodeError,
     EtcdMapping,
     FlatView,
     KeyNotFound,
@@ -328,3 +329,16 @@ def test_flat_repr_shows_prefix_and_endpoints(flat: FlatView, cost: Cost) -> Non
     assert cost(lambda: repr(flat)) == []
     assert repr(flat).startswith("FlatView([")
     assert flat.prefix in repr(flat)
+
+
+@pytest.mark.parametrize("take", ["pop", "popitem"])
+def test_flat_take_of_what_cannot_be_read_leaves_it(
+    mapping: EtcdMapping, take: str
+) -> None:
+    """What the codec can't read is refused before it is gone."""
+    path = f"{mapping.prefix}/k"
+    mapping.keys_api.set(path, "no JSON")
+    flat = mapping.using(codec="json").flat
+    with pytest.raises(DecodeError):
+        flat.pop("k") if take == "pop" else flat.popitem()
+    assert mapping.keys_api.exists(path)
