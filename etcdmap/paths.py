@@ -202,9 +202,6 @@ class Naming:
     Plainly: a key is a path of names.  See `EscapedNaming` for the other way.
     """
 
-    #: Whether ``/`` in a key walks the tree.
-    paths = True
-
     def readable(self, directory: str, key: object) -> str | None:
         """Give the path of `key` below `directory`, or None if none can exist."""
         if type(key) is not str:
@@ -260,8 +257,6 @@ class EscapedNaming(Naming):
     Escaped are ``%`` itself, ``/``, a leading ``_``, control characters, the
     names ``.`` and ``..``, and U+FFFD; the empty key is stored as ``%``.
     """
-
-    paths = False
 
     def readable(self, directory: str, key: object) -> str | None:
         """See `Naming.readable`."""
