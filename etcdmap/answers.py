@@ -24,6 +24,14 @@ from etcdmap.models import Answer, Node, Result
 
 T = TypeVar("T")
 
+# A body above this is not kept beside what was read from it; of it, an error still
+# shows the start.
+_LARGE = 64 * 1024
+_EXCERPT = 200
+
+# What `json.loads` comes down to, without its two searches for white space.
+_decode = json.JSONDecoder().raw_decode
+
 
 def guarded(read: Callable[[str, Answer], T], key: str, answer: Answer) -> T:
     """Read an answer; whatever trips over its shape becomes InvalidResponse."""
@@ -44,11 +52,23 @@ def guarded(read: Callable[[str, Answer], T], key: str, answer: Answer) -> T:
         raise _strange(answer, "JSON of another shape than etcd's") from error
 
 
-def payload_of(key: str, answer: Answer) -> dict[str, Any]:
+def parse_json(text: str) -> Any:
+    """Read JSON; ValueError if it is none."""
+    # etcd starts with a brace and ends with a line feed.
+    if text.startswith("{"):
+        value, end = _decode(text)
+        if end == len(text) or text[end:] == "\n":
+            return value
+    return json.loads(text)
+
+
+def payload_of(
+    key: str, answer: Answer, parse: Callable[[str], Any] = parse_json
+) -> dict[str, Any]:
     """Give the JSON object of a success; raise what any other answer means."""
     if answer.status not in (200, 201):
         raise error_of(key, answer)
-    payload = _json(answer)
+    payload = _json(answer, parse)
     if not isinstance(payload, dict):
         raise _strange(answer, "JSON that is no object")
     return payload
@@ -62,27 +82,20 @@ def index_of(answer: Answer) -> int:
         raise _strange(answer, "no X-Etcd-Index header") from error
 
 
-def _json(answer: Answer) -> Any:
+def _json(answer: Answer, parse: Callable[[str], Any]) -> Any:
     try:
-        return _parse(answer.body)
+        return parse(_text_of(answer))
     except ValueError:
         pass  # raised below: the error shows the body, with its values
     raise _strange(answer, "something that is not JSON" if answer.body else "no body")
 
 
-# What `json.loads` comes down to, without its two searches for white space.
-_decode = json.JSONDecoder().raw_decode
-
-
-def _parse(body: bytes) -> Any:
-    """Read JSON; ValueError if it is none."""
-    text = body.decode("utf-8")
-    # etcd starts with a brace and ends with a line feed.
-    if text.startswith("{"):
-        value, end = _decode(text)
-        if end == len(text) or text[end:] == "\n":
-            return value
-    return json.loads(text)
+def _text_of(answer: Answer) -> str:
+    """Give the text of an answer, once: of a large one, only an excerpt is left."""
+    text = answer.body.decode("utf-8")
+    if len(text) > _LARGE:
+        answer.body = answer.body[:_EXCERPT]
+    return text
 
 
 def result_of(key: str, answer: Answer) -> Result:
@@ -145,7 +158,7 @@ def presence_from_body(key: str, answer: Answer) -> bool:
 def error_of(key: str, answer: Answer) -> EtcdMapError:
     """Give the exception that an answer other than a success stands for."""
     try:
-        payload = _parse(answer.body)
+        payload = parse_json(_text_of(answer))
     except (ValueError, RecursionError):
         payload = None
     if isinstance(payload, dict):

@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from etcdmap.errors import InvalidResponse
 
@@ -28,10 +28,12 @@ class Resend(enum.Enum):
     IF_NOT_SENT = "if not sent"
 
 
-class Answer(NamedTuple):
+@dataclass(slots=True, repr=False)
+class Answer:
     """One HTTP answer, read to its end.
 
-    Header names are in lower case.
+    Header names are in lower case.  Not frozen: who has read a large body lets go
+    of it, since the text, what is made of it and the body are large together.
     """
 
     status: int

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.answers import index_of, payload_of, presence_from_body
-from etcdmap.errors import DecodeError, InvalidResponse, NotADirectory
+from etcdmap.errors import DecodeError, InvalidResponse
 from etcdmap.models import Answer
 from etcdmap.paths import UNREADABLE, name_of
 
@@ -136,7 +136,7 @@ def _node(raw: dict[str, Any]) -> File | Directory:
     for child in raw.get("nodes", ()):
         name = name_of(child["key"])
         if UNREADABLE in name:
-            _warn_unreadable(child["key"])
+            warn_unreadable(child["key"])
         else:
             children[name] = _node(child)
     return Directory(children, _ttl(raw))
@@ -160,52 +160,8 @@ def _ttl(raw: dict[str, Any]) -> int | None:
     return ttl
 
 
-def snapshot_of(
-    decode: Callable[[str], Any],
-    key_of: Callable[[str], str | None] | None,
-    key: str,
-    answer: Answer,
-) -> Snapshot:
-    """Read a subtree as plain values, and the index of the store."""
-    raw = payload_of(key, answer)["node"]
-    index = index_of(answer)
-    if raw.get("dir") is not True:
-        raise NotADirectory("this mapping's directory is a file now", code=104, key=key)
-    return Snapshot(_plain(raw, decode, key_of), index)
-
-
-def _plain(
-    raw: dict[str, Any],
-    decode: Callable[[str], Any],
-    key_of: Callable[[str], str | None] | None,
-) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    # Little but what must be: a listing has as many rounds of this as keys.
-    for child in raw.get("nodes", ()):
-        path = child["key"]
-        name = path.rpartition("/")[2]
-        if UNREADABLE in name:
-            _warn_unreadable(path)
-            continue
-        key = name if key_of is None else key_of(name)
-        if key is None:
-            continue
-        if "dir" in child:
-            content[key] = _plain(child, decode, key_of)
-            continue
-        text = child["value"]
-        if type(text) is not str:
-            raise InvalidResponse("a file whose value is no text")
-        try:
-            content[key] = decode(text)
-        except Exception as error:
-            raise _undecodable(path, error) from error
-    # Nearly nothing to do if etcd has sorted it.  Keys made of names come in another
-    # order than those.
-    return {key: content[key] for key in sorted(content)}
-
-
-def _warn_unreadable(path: str) -> None:
+def warn_unreadable(path: str) -> None:
+    """Say that a node is left out of a listing; once."""
     if path in _warned:
         return
     if len(_warned) < 1000:  # then they are shown again, which is right by then

@@ -13,9 +13,9 @@ The only package that imports requests.  What it promises the client above:
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from etcdmap.transport.adapter import WireAdapter
 from etcdmap.transport.exchange import wait_any
 from etcdmap.transport.protocol import (
     DEFAULT_MAX_RESPONSE,
@@ -23,8 +23,11 @@ from etcdmap.transport.protocol import (
     StartingTransport,
     Transport,
 )
-from etcdmap.transport.stock import RequestsTransport
 from etcdmap.transport.wire import WireTransport
+
+if TYPE_CHECKING:
+    from etcdmap.transport.adapter import WireAdapter
+    from etcdmap.transport.stock import RequestsTransport
 
 __all__ = [
     "DEFAULT_MAX_RESPONSE",
@@ -39,6 +42,20 @@ __all__ = [
 ]
 
 
+# Loading requests takes longer than loading all of ours: only who uses it pays.
+_NEED_REQUESTS = {
+    "RequestsTransport": "etcdmap.transport.stock",
+    "WireAdapter": "etcdmap.transport.adapter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs requests when it is asked for (PEP 562)."""
+    if name in _NEED_REQUESTS:
+        return getattr(importlib.import_module(_NEED_REQUESTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def make_transport(*, session: Any = None, **settings: Any) -> StartingTransport:
     """Make the transport that serves some settings.
 
@@ -48,5 +65,7 @@ def make_transport(*, session: Any = None, **settings: Any) -> StartingTransport
         settings: see `WireTransport`.
     """
     if session is not None:
+        from etcdmap.transport.stock import RequestsTransport
+
         return RequestsTransport(session=session, **settings)
     return WireTransport(**settings)

@@ -40,13 +40,13 @@ class WireExchange:
         "_failure",
         "_payload",
         "_pool",
+        "_reader",
         "_sent_whole",
         "_steps",
         "_timeout",
         "_waiting",
         "_whole",
         "ended",
-        "reader",
         "sent",
     )
 
@@ -62,7 +62,7 @@ class WireExchange:
     ) -> None:
         self._pool = pool
         self._payload = payload
-        self.reader = reader
+        self._reader = reader
         self._timeout = timeout
         self._deadline = deadline
         self._connection = connection
@@ -105,13 +105,17 @@ class WireExchange:
 
     def result(self) -> Answer:
         """Wait for its end, and give the answer or raise the failure."""
+        if self._answer is None:
+            self._answer = answer_of(self.read(), self._pool.endpoint)
+        return self._answer
+
+    def read(self) -> Reader:
+        """Like `result`, but give the reader of the answer."""
         if not self.ended:
             self.wait(math.inf)
         if self._failure is not None:
             raise self._failure
-        if self._answer is None:
-            raise AssertionError("unreachable")
-        return self._answer
+        return self._reader
 
     def give_up(self) -> None:
         """Stop waiting; the connection is closed if there is no answer yet."""
@@ -188,7 +192,7 @@ class WireExchange:
             data = connection.receive()
         except BLOCKED:
             return False
-        self._whole = self.reader.feed(data)
+        self._whole = self._reader.feed(data)
         return True
 
     def _receive(self, connection: Connection) -> Steps[None]:
@@ -200,19 +204,17 @@ class WireExchange:
             except BLOCKED as blocked:
                 yield connection.waiting(blocked, READ, self._deadline)
                 continue
-            self._whole = self.reader.feed(data)
+            self._whole = self._reader.feed(data)
             # Whoever sends without a pause is never waited for.
             if time.monotonic() >= self._deadline and not self._whole:
                 raise TimeoutError
 
     def _finish(self) -> None:
-        reader = self.reader
-        self._answer = answer_of(reader, self._pool.endpoint)
         self.ended = True
         connection, self._connection = self._connection, None
         if connection is None:
             raise AssertionError("unreachable")
-        if reader.reusable and self._sent_whole:
+        if self._reader.reusable and self._sent_whole:
             self._pool.give_back(connection)
         else:
             connection.close()
@@ -228,7 +230,7 @@ class WireExchange:
 
 
 def answer_of(reader: Reader, endpoint: str) -> Answer:
-    """Give the answer that a reader has read to its end."""
+    """Give the answer that a reader has read to its end; once, as the body goes."""
     return Answer(reader.status, reader.headers, reader.body(), endpoint)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from etcdmap.errors import ExchangeFailed
@@ -23,10 +22,15 @@ _match_status = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: .*)?").fullmat
 _match_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 
-try:
-    _USER_AGENT = f"etcdmap/{version('etcdmap')}"
-except PackageNotFoundError:  # run from a checkout that is not installed
-    _USER_AGENT = "etcdmap"
+@cache
+def _user_agent() -> str:
+    # Half of the time that importing etcdmap would take, if it stood above.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"etcdmap/{version('etcdmap')}"
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "etcdmap"
 
 
 def standing_fields(username: str | None, password: str | None) -> dict[str, str]:
@@ -34,7 +38,7 @@ def standing_fields(username: str | None, password: str | None) -> dict[str, str
     fields = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",
-        "User-Agent": _USER_AGENT,
+        "User-Agent": _user_agent(),
     }
     if username is not None:
         pair = base64.b64encode(f"{username}:{password or ''}".encode())

@@ -87,8 +87,8 @@ class Reader:
         return self._read_head(data) if step is None else step(self, data)
 
     def body(self) -> bytes:
-        """Give the body of an answer that is whole."""
-        parts = self._parts
+        """Give the body of an answer that is whole, and let go of it."""
+        parts, self._parts = self._parts, []
         if len(parts) == 1:
             return bytes(parts[0])  # no copy: the first one is always bytes
         return b"".join(parts)

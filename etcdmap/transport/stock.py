@@ -29,6 +29,7 @@ from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, standing_fields
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
+from etcdmap.transport.stock_failures import of_requests
 from etcdmap.transport.threaded import ThreadExchange
 
 _CHUNK = 64 * 1024
@@ -98,7 +99,7 @@ class RequestsTransport:
         except (EtcdMapError, Warning):  # warnings may be made errors
             raise
         except Exception as error:  # a session may run hooks and auth of any kind
-            raise failures.of_requests(error, timeout, answered=answered) from error
+            raise of_requests(error, timeout, answered=answered) from error
         finally:
             self._give_back(session)
         headers = {name.lower(): value for name, value in response.headers.items()}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import ssl
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
 from etcdmap.errors import ExchangeFailed
 
 Verify = bool | str
@@ -43,11 +41,18 @@ def _load_authorities(context: ssl.SSLContext, verify: Verify) -> None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return
-    path = DEFAULT_CA_BUNDLE_PATH if verify is True else os.fspath(verify)
+    path = _default_authorities() if verify is True else os.fspath(verify)
     if os.path.isdir(path):
         context.load_verify_locations(capath=path)
     else:
         context.load_verify_locations(cafile=path)
+
+
+def _default_authorities() -> str:
+    # requests' way to say it, which distributions patch; loaded only for https.
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    return DEFAULT_CA_BUNDLE_PATH
 
 
 def _load_certificate(context: ssl.SSLContext, cert: Cert) -> None:

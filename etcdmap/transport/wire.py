@@ -89,10 +89,9 @@ class Wire:
         if isinstance(begun, Reader):
             return begun
         try:
-            begun.result()
+            return begun.read()
         finally:
             begun.give_up()  # a signal's exception may have ended the wait
-        return begun.reader
 
     def begin(
         self, pool: Pool, method: str, payload: bytes, timeout: float

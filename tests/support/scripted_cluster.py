@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from etcdmap.client import Client
@@ -137,7 +138,8 @@ class ScriptedCluster:
             self.calls.append((endpoint, timeout))
             self.requests.append(request)
         assert timeout > 0, "an exchange without any time"
-        return self.behaviours[endpoint](self.time, timeout)._replace(endpoint=endpoint)
+        given = self.behaviours[endpoint](self.time, timeout)
+        return replace(given, endpoint=endpoint)
 
     def close(self) -> None:
         """Count it."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -95,7 +96,7 @@ class StagedExchange:
         """Give or raise the outcome."""
         assert self.ended, "asked for a result that is not there"
         if isinstance(self._outcome, Answer):
-            return self._outcome._replace(endpoint=self.endpoint)
+            return replace(self._outcome, endpoint=self.endpoint)
         raise self._outcome
 
     def give_up(self) -> None:
@@ -153,7 +154,7 @@ class Stage:
             self.exchanges.append(StagedExchange(endpoint, plan, ends))
             return self.exchanges[-1]
         if isinstance(plan.outcome, Answer):
-            return plan.outcome._replace(endpoint=endpoint)
+            return replace(plan.outcome, endpoint=endpoint)
         raise plan.outcome
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
@@ -163,7 +164,7 @@ class Stage:
         if plan.seconds > timeout:
             raise ExchangeFailed("no answer in time", sent=plan.sent, timed_out=True)
         if isinstance(plan.outcome, Answer):
-            return plan.outcome._replace(endpoint=endpoint)
+            return replace(plan.outcome, endpoint=endpoint)
         raise plan.outcome
 
     def close(self) -> None:

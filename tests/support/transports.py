@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from etcdmap.models import Answer, Request
@@ -50,7 +51,7 @@ class ScriptedTransport:
         if isinstance(step, Exception):
             raise step
         if isinstance(step, Answer):
-            return step._replace(endpoint=endpoint)
+            return replace(step, endpoint=endpoint)
         return step(endpoint, request, timeout)
 
     def close(self) -> None:

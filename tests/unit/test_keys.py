@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -576,7 +577,7 @@ def test_result_shows_what_etcd_said() -> None:
         '"prevNode":{"key":"/k","value":"old","modifiedIndex":4,"createdIndex":4}}',
         index=5,
     )
-    given = given._replace(headers={**given.headers, "x-etcd-cluster-id": "abc"})
+    given = replace(given, headers={**given.headers, "x-etcd-cluster-id": "abc"})
     result = Sent(given).keys.set("/k", "new", ttl=3)
     assert result.action == "set"
     assert result.node is not None

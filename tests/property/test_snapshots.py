@@ -1,0 +1,161 @@
+"""A subtree read by cutting files out of the text is what reading its JSON gives."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etcdmap.answers import guarded
+from etcdmap.errors import InvalidResponse, NotADirectory
+from etcdmap.models import Answer
+from etcdmap.snapshots import snapshot_of
+
+NAMES = st.text("abcé*\u2028%.~ ", min_size=1, max_size=4)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
+    ["null", '","modifiedIndex":1', '{"key":"/x","value":"y"}', "\\", '"', "*", "<&>"]
+)
+TREES: Any = st.recursive(
+    st.dictionaries(NAMES, TEXTS, max_size=6),
+    lambda inner: st.dictionaries(NAMES, TEXTS | inner, max_size=5),
+    max_leaves=30,
+)
+
+
+def spelt(value: Any) -> str:
+    """Write JSON as Go's encoder does."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for char in "<>&\u2028\u2029\x7f"[:5]:
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def node_text(path: str, value: Any, chance: random.Random) -> str:
+    """Write a node: its fields in etcd's order, its children in none."""
+    fields = [f'"key":{spelt(path)}'] if path else []
+    if isinstance(value, str):
+        fields.append(f'"value":{spelt(value)}')
+        if chance.random() < 0.2:
+            fields.append('"expiration":"2026-01-01T00:00:00.5Z","ttl":5')
+    else:
+        fields.append('"dir":true')
+        children = list(value.items())
+        chance.shuffle(children)
+        if children:
+            nodes = (node_text(f"{path}/{k}", v, chance) for k, v in children)
+            fields.append(f'"nodes":[{",".join(nodes)}]')
+    if path:
+        fields.append(f'"modifiedIndex":{chance.randrange(1, 10**6)},"createdIndex":1')
+    return "{" + ",".join(fields) + "}"
+
+
+def body_of(path: str, tree: Any, seed: int) -> str:
+    """Write the answer to a recursive GET."""
+    text = node_text(path, tree, random.Random(seed))
+    return f'{{"action":"get","node":{text}}}\n'
+
+
+def read(body: str) -> dict[str, Any]:
+    """Read an answer as a mapping does."""
+    answer = Answer(200, {"x-etcd-index": "7"}, body.encode(), "http://a:1")
+
+    def snapshot(key: str, answer: Answer) -> dict[str, Any]:
+        return snapshot_of(str, None, key, answer).content
+
+    return guarded(snapshot, "/k", answer)
+
+
+def ordered(tree: Any) -> Any:
+    """Give a tree as lists of pairs, which compare by order as well."""
+    if isinstance(tree, str):
+        return tree
+    return [(key, ordered(value)) for key, value in tree.items()]
+
+
+def in_order(tree: Any) -> Any:
+    """Sort a tree by key."""
+    if isinstance(tree, str):
+        return tree
+    return {key: in_order(tree[key]) for key in sorted(tree)}
+
+
+@given(tree=TREES, seed=st.integers(0, 1000), path=st.sampled_from(["", "/k", "/é/k"]))
+def test_every_tree_is_read_in_order(tree: Any, seed: int, path: str) -> None:
+    """Whatever is cut out, and whatever stays, comes back in its place."""
+    assert ordered(read(body_of(path, tree, seed))) == ordered(in_order(tree))
+
+
+def by_json(path: str, raw: dict[str, Any]) -> Any:
+    """Read a node the slow way."""
+    if "dir" not in raw:
+        return raw["value"]
+    children = raw.get("nodes", [])
+    return {
+        child["key"][len(path) + 1 :]: by_json(child["key"], child)
+        for child in children
+    }
+
+
+@given(
+    tree=TREES,
+    seed=st.integers(0, 1000),
+    at=st.integers(0, 10**6),
+    cut=st.integers(0, 40),
+    patch=st.text('{}[],:"\\0null/k', max_size=4),
+)
+def test_damaged_answer_is_refused_or_read_as_json_reads_it(
+    tree: Any, seed: int, at: int, cut: int, patch: str
+) -> None:
+    """No damage that JSON would show is passed over."""
+    body = body_of("/k", tree, seed)
+    at %= len(body)
+    damaged = body[:at] + patch + body[at + cut :]
+    try:
+        content = read(damaged)
+    except (InvalidResponse, NotADirectory):
+        return
+    assert content == by_json("/k", json.loads(damaged)["node"])
+
+
+FILE = '{"key":"/k/f","value":"v","modifiedIndex":3,"createdIndex":3}'
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        pytest.param("null", id="null"),
+        pytest.param('{"key":"/k","dir":true,"nodes":[null]}', id="null-child"),
+        pytest.param(
+            f'{{"key":"/k","dir":true,"nodes":[{FILE},null]}}', id="file-and-null"
+        ),
+        pytest.param(
+            f'{{"key":"/k","dir":true,"nodes":[null],"more":{FILE}}}', id="elsewhere"
+        ),
+        pytest.param(f'{{"key":"/k","dir":true,"more":{FILE}}}', id="in-no-directory"),
+        pytest.param(f'{{"key":"/kk","dir":true,"nodes":[{FILE}]}}', id="not-below"),
+    ],
+)
+def test_file_out_of_place_is_refused(node: str) -> None:
+    """A file counts where a listing has it, and nowhere else."""
+    with pytest.raises(InvalidResponse):
+        read(f'{{"action":"get","node":{node}}}')
+
+
+def test_file_asked_for_as_a_directory_says_so() -> None:
+    """The node asked for may be a file, which is cut out like others."""
+    with pytest.raises(NotADirectory):
+        read(f'{{"action":"get","node":{FILE}}}')
+
+
+def test_large_answer_leaves_an_excerpt_only() -> None:
+    """The body is not kept beside what was read from it."""
+    tree = {f"k{n}": "v" * 50 for n in range(2000)}
+    data = body_of("/k", tree, 1).encode()
+    answer = Answer(200, {"x-etcd-index": "7"}, data, "http://a:1")
+    assert snapshot_of(str, None, "/k", answer).content == in_order(tree)
+    assert data.startswith(answer.body)
+    assert len(answer.body) < 1000
