@@ -6,6 +6,7 @@ import dataclasses
 import http.client
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -66,17 +67,16 @@ class Run:
             for report in self.reports
             for kind, errors in report.errors.items()
             for name, count in errors.items()
-            if name not in HONEST or (kind == "read" and name == "OutcomeUnknown")
+            if name not in HONEST or (kind == "get" and name == "OutcomeUnknown")
         )
 
     @property
-    def errors(self) -> dict[str, int]:
-        """The errors of all kinds, by name."""
-        found: dict[str, int] = {}
+    def errors(self) -> Counter[tuple[str, str]]:
+        """The errors of all reports, by the kind of operation and the type."""
+        found: Counter[tuple[str, str]] = Counter()
         for report in self.reports:
-            for errors in report.errors.values():
-                for name, count in errors.items():
-                    found[name] = found.get(name, 0) + count
+            for kind, errors in report.errors.items():
+                found.update({(kind, name): n for name, n in errors.items()})
         return found
 
     def to_dict(self) -> dict[str, Any]:

@@ -55,6 +55,11 @@ class Result:
         return total
 
     @property
+    def errors(self) -> Counter[tuple[str, str]]:
+        """The errors of all runs, by the kind of operation and the type."""
+        return sum((run.errors for run in self.runs), Counter())
+
+    @property
     def disorder(self) -> int:
         """In how many histories of a key the reads fit no order."""
         return sum(
@@ -85,7 +90,7 @@ class Result:
             found.append(f"resumed later than {_RESUME:g} s")
         if (self.median("elsewhere") or 0.0) > _MOST_ELSEWHERE:
             found.append("too many requests to other members")
-        if not self.row.outage and any(run.errors for run in self.runs):
+        if not self.row.outage and self.errors.keys() - self.row.honest:
             found.append("errors where there need be none")
         return found
 
@@ -127,9 +132,9 @@ def format_result(result: Result) -> str:
 
 
 def _remarks(result: Result) -> Iterable[str]:
-    errors = sum((Counter(run.errors) for run in result.runs), Counter[str]())
-    if errors:
-        yield ", ".join(f"{count} {name}" for name, count in errors.most_common())
+    if result.errors:
+        found = result.errors.most_common()
+        yield ", ".join(f"{count} {name} ({kind})" for (kind, name), count in found)
     resumed, elsewhere = result.median("resumed"), result.median("elsewhere")
     if resumed is not None:
         yield f"resumed after {resumed:.2f} s"

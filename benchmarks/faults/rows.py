@@ -25,6 +25,8 @@ class Row(NamedTuple):
         split: whether members must be able to lose each other.
         outage: whether there is a time in which nothing can succeed, so that calls may
             fail, with an error that says so.
+        honest: errors that need no outage, as pairs of a kind of operation and the
+            name of a type.
         auth: whether users are checked.
         clients: how many processes use clients of their own.
         write_gap: most seconds without a successful write, or None.
@@ -40,6 +42,7 @@ class Row(NamedTuple):
     in_use: Literal["leader", "follower"] = "follower"
     split: bool = False
     outage: bool = False
+    honest: frozenset[tuple[str, str]] = frozenset()
     auth: bool = False
     clients: int = 1
     write_gap: float | None = None
@@ -54,6 +57,8 @@ def _contend(name: str, title: str, fault: Fault, *, split: bool = False) -> Row
         f"3 processes write the same keys, {title}",
         fault,
         workload="contend",
+        # Never sent twice: what a leader that dies has seen, nobody can tell.
+        honest=frozenset({("create", "OutcomeUnknown"), ("cas", "OutcomeUnknown")}),
         split=split,
         clients=3,
     )

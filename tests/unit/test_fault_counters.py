@@ -134,14 +134,14 @@ def test_check_stale_read_with_events_knows_the_order_of_unknown_writes() -> Non
 
 
 def test_check_counts_errors_of_judged_clients() -> None:
-    """Errors are counted by type, for reads and writes apart."""
+    """Errors are counted by type, for each kind of operation apart."""
     ops = [
         write("1", 0, 1, **LATE),
         read(None, 2, 3, outcome="failed", error="DeadlineExceeded"),
         read(None, 2, 3, outcome="failed", error="OSError", judged=False),
     ]
     errors = check(ops).errors
-    assert errors == {"write": {"OutcomeUnknown": 1}, "read": {"DeadlineExceeded": 1}}
+    assert errors == {"set": {"OutcomeUnknown": 1}, "get": {"DeadlineExceeded": 1}}
 
 
 # --- times

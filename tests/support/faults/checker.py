@@ -36,7 +36,7 @@ class Report:
         undecided: keys on which the search was given up.
         broken_sessions: contradictions between reads.
         errors: types of the exceptions that the judged clients got, counted, by
-            "read" and "write".
+            the kind of operation.
         oldest_read: how long, at most, a value that a judged session read had been
             replaced when the read began, in seconds; of watched keys only.
         examples: sentences about the first finds.
@@ -181,10 +181,10 @@ def _gap(ends: list[float], begin: float, until: float) -> float:
 
 
 def _errors(by_key: Mapping[str, list[Op]]) -> dict[str, dict[str, int]]:
-    errors: dict[str, dict[str, int]] = {"read": {}, "write": {}}
+    errors: dict[str, dict[str, int]] = {}
     for op in (op for ops in by_key.values() for op in ops):
         if op.error and op.judged and op.outcome in ("unknown", "failed"):
-            of_kind = errors["read" if op.kind == "get" else "write"]
+            of_kind = errors.setdefault(op.kind, {})
             of_kind[op.error] = of_kind.get(op.error, 0) + 1
     return errors
 
