@@ -10,8 +10,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from etcdmap.answers import index_of, payload_of, presence_from_body
-from etcdmap.errors import DecodeError, InvalidResponse
+from etcdmap.answers import (
+    error_of,
+    index_of,
+    is_absent,
+    payload_of,
+    presence_from_body,
+)
+from etcdmap.errors import DecodeError, InvalidResponse, NotAFile
 from etcdmap.models import Answer
 from etcdmap.paths import UNREADABLE, name_of
 
@@ -119,6 +125,24 @@ def node_of(key: str, answer: Answer) -> File | Directory:
 def node_and_index_of(key: str, answer: Answer) -> tuple[File | Directory, int]:
     """Read one node, and the index of the store."""
     return node_of(key, answer), index_of(answer)
+
+
+def fence_of(key: str, answer: Answer) -> Fence:
+    """Read the state of a file; that it is absent is an answer like others.
+
+    Raises:
+        NotAFile: a directory is there.
+    """
+    if answer.status == 404:
+        # No exception for it, which would take as long as the rest of this: it is
+        # met before the first write of every new key.
+        if not is_absent(answer):
+            raise error_of(key, answer)
+        return Fence(0, index_of(answer))
+    node = node_of(key, answer)
+    if isinstance(node, Directory):
+        raise NotAFile("a directory is there", code=102, key=key)
+    return Fence(node.modified_index)
 
 
 def listing_of(key: str, answer: Answer) -> File | Directory:

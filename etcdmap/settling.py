@@ -55,7 +55,7 @@ from etcdmap.errors import (
 )
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Result
-from etcdmap.nodes import Directory, Fence, node_of
+from etcdmap.nodes import Fence, fence_of
 
 #: How long the history may take to answer, seconds.  What is in it comes at
 #: once; a member that lags behind needs a few milliseconds.
@@ -168,20 +168,14 @@ class FencedWrite:
 
     def _look(self, *, quorum: bool = False) -> Fence:
         """Read the state of the file."""
-        try:
-            node = self._keys.fetch(
-                self._path,
-                "?quorum=true" if quorum else "",
-                node_of,
-                kind="quorum" if quorum else "get",
-                consistency="linearizable" if quorum else "session",
-                timeout=self._left(),
-            )
-        except KeyNotFound as error:
-            return Fence(0, error.etcd_index or 0)
-        if isinstance(node, Directory):
-            raise NotAFile("a directory is there", code=102, key=self._path)
-        return Fence(node.modified_index)
+        return self._keys.fetch(
+            self._path,
+            "?quorum=true" if quorum else "",
+            fence_of,
+            kind="quorum" if quorum else "get",
+            consistency="linearizable" if quorum else "session",
+            timeout=self._left(),
+        )
 
     # --- settling
 

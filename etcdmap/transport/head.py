@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -15,7 +16,6 @@ MAX_FIELDS = 200
 
 # What is longer is read without the caches, so that they stay small.
 _CACHED_HEAD = 2048
-_CACHED_LINE = 256
 
 _match_status = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: .*)?").fullmatch
 # A token (RFC 9110 section 5.6.2): methods and names of fields.
@@ -107,11 +107,9 @@ def read_head(head: bytes) -> Head:
         raise ValueError("a head with a bare CR, LF or NUL")
     if ends > MAX_FIELDS:
         raise ValueError(f"a head of more than {MAX_FIELDS} fields")
-    match = _match_status(lines.pop(0))
-    if match is None:
-        raise ValueError("something that is not HTTP/1.1")
-    minor, status = int(match[1]), int(match[2])
-    fields = _fields_of(lines)
+    short = len(head) <= _CACHED_HEAD
+    minor, status = (_status_of_cached if short else _status_of)(lines.pop(0))
+    fields = _fields_of(lines, _field_of_cached if short else field_of)
     reusable = _stays_open(minor, fields.get("connection", ""))
     # RFC 9112 section 6.3 has the order of what follows.
     if status < 200 or status in (204, 304):
@@ -152,12 +150,20 @@ def field_of(line: str) -> tuple[str, str]:
 _field_of_cached = lru_cache(maxsize=512)(field_of)
 
 
-def _field_of_again(line: str) -> tuple[str, str]:
-    return _field_of_cached(line) if len(line) <= _CACHED_LINE else field_of(line)
+def _status_of(line: str) -> tuple[int, int]:
+    match = _match_status(line)
+    if match is None:
+        raise ValueError("something that is not HTTP/1.1")
+    return int(match[1]), int(match[2])
 
 
-def _fields_of(lines: list[str]) -> dict[str, str]:
-    fields = dict(map(_field_of_again, lines))
+_status_of_cached = lru_cache(maxsize=32)(_status_of)
+
+
+def _fields_of(
+    lines: list[str], field_of: Callable[[str], tuple[str, str]]
+) -> dict[str, str]:
+    fields = dict(map(field_of, lines))
     if len(fields) == len(lines):
         return fields
     # RFC 9110 section 5.3: a field given twice is a list of both values.
@@ -185,6 +191,8 @@ def _check_coding(minor: int, fields: dict[str, str]) -> None:
 
 
 def _length_of(text: str) -> int:
+    if text.isdigit() and text.isascii() and len(text) < 18:  # nearly always
+        return int(text)
     # RFC 9112 section 6.3, 5: a list of equal numbers is one number, anything
     # else is an error that can't be recovered from.
     values = {value.strip(" \t") for value in text.split(",")}

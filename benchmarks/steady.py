@@ -1,0 +1,156 @@
+"""What being calm under faults costs while there are none: run it with -m.
+
+::
+
+    python -m benchmarks.steady [--rounds N]
+
+On a healthy cluster of three members on this machine, in interleaved rounds: session
+reads beside reads that promise nothing (``consistency="any"``), and fenced writes
+beside unfenced ones (``fence=False``).  A ratio is the median of those within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from etcdmap import EtcdMapping
+from etcdmap.local import LocalCluster
+
+VALUE = "x" * 64
+KEYS = 50
+
+Call = Callable[[int], object]
+
+
+class Row(NamedTuple):
+    """One comparison; a call gets the number of the operation.
+
+    Attributes:
+        calm: what is asked about, for each member in use.
+        plain: what it is compared with, for each member in use.
+        limit: the ratio should not be above it.
+    """
+
+    name: str
+    calm: list[Call]
+    plain: list[Call]
+    limit: float
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start a cluster, measure, print; gives 1 if a limit was passed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--operations", type=int, default=400, metavar="N")
+    given = parser.parse_args(arguments)
+    with LocalCluster(members=3) as cluster, contextlib.ExitStack() as stack:
+        print(f"etcd {cluster.version}, three members on this machine")
+        names = ("ratio", "quartiles", "CPU", "limit")
+        print(" " * 30 + "{:>7}{:>14}{:>7}{:>7}  microseconds".format(*names))
+        good = True
+        for row in _rows(cluster, stack):
+            good = _measure(row, given.rounds, given.operations) and good
+    return int(not good)
+
+
+def _measure(row: Row, rounds: int, operations: int) -> bool:
+    numbers = itertools.count()
+    times: list[tuple[float, float]] = []
+    ratios, cpu_ratios = [], []
+    # A client's member is one of three by chance: each has its rounds.
+    for calm, plain in itertools.islice(
+        itertools.cycle(zip(row.calm, row.plain, strict=True)), 3 + rounds
+    ):
+        took = _side_by_side(calm, plain, numbers, operations)
+        times.append((took[0].p50, took[1].p50))
+        ratios.append(took[0].p50 / took[1].p50)
+        cpu_ratios.append(took[0].cpu / took[1].cpu)
+    del times[:3], ratios[:3], cpu_ratios[:3]  # the warming up
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    calm_time, plain_time = (
+        1e6 * statistics.median(t) for t in zip(*times, strict=True)
+    )
+    print(
+        f"{row.name:30}{middle:7.3f}{low:8.3f}-{high:.3f}"
+        f"{statistics.median(cpu_ratios):7.3f}{row.limit:7.2f}  "
+        f"{calm_time:.0f} to {plain_time:.0f}",
+        flush=True,
+    )
+    return middle <= row.limit
+
+
+class Took(NamedTuple):
+    """Seconds of an operation."""
+
+    p50: float
+    cpu: float
+
+
+def _side_by_side(
+    calm: Call, plain: Call, numbers: Iterator[int], operations: int
+) -> tuple[Took, Took]:
+    """Call one and the other in turn: both meet the same moments of the machine."""
+    wall: tuple[list[float], list[float]] = ([], [])
+    cpu = [0.0, 0.0]
+    calls = (calm, plain)
+    for number in itertools.islice(numbers, operations):
+        for which in (number % 2, 1 - number % 2):
+            call = calls[which]
+            busy, start = time.thread_time(), time.perf_counter()
+            call(number)
+            wall[which].append(time.perf_counter() - start)
+            cpu[which] += time.thread_time() - busy
+    a, b = (
+        Took(statistics.median(each), used / operations)
+        for each, used in zip(wall, cpu, strict=True)
+    )
+    return a, b
+
+
+def _rows(cluster: LocalCluster, stack: contextlib.ExitStack) -> Iterator[Row]:
+    # Keys of their own: nobody's memory of them is out of date.
+    keys = [f"k{n}" for n in range(KEYS)]
+
+    def connect(**options: bool) -> list[EtcdMapping]:
+        return [
+            stack.enter_context(
+                EtcdMapping(
+                    cluster.endpoints[n:] + cluster.endpoints[:n],
+                    prefix=f"/steady/{n}-{len(options)}",
+                    codec="text",
+                    shuffle=False,
+                    **options,
+                )
+            )
+            for n in range(3)
+        ]
+
+    def reads(mappings: list[EtcdMapping]) -> list[Call]:
+        return [lambda n, m=m: m[keys[n % KEYS]] for m in mappings]  # type: ignore[misc]
+
+    def writes(mappings: list[EtcdMapping], names: list[str]) -> list[Call]:
+        def write(mapping: EtcdMapping, number: int) -> None:
+            mapping[names[number % len(names)]] = VALUE
+
+        return [functools.partial(write, m) for m in mappings]
+
+    calm, plain = connect(), connect(fence=False)
+    careless = [mapping.using(consistency="any") for mapping in calm]
+    for mapping in (*calm, *plain):
+        mapping.update(dict.fromkeys(keys, VALUE))
+    yield Row("m[k]", reads(calm), reads(careless), 1.05)
+    yield Row("m[k] = v, again", writes(calm, keys), writes(plain, keys), 1.05)
+    new = [f"new{n}" for n in range(1_000_000)]
+    yield Row("m[k] = v, a new key", writes(calm, new), writes(plain, new), 1.25)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
