@@ -348,6 +348,8 @@ class Call:
         """Keep a failed attempt; raise if the call can't go on after it."""
         attempt = Attempt(endpoint, error, _may_be_applied(error))
         self._attempts.append(attempt)
+        if isinstance(error, InvalidResponse):
+            self._client.distrust(endpoint)
         if attempt.sent and self._request.resend is Resend.IF_NOT_SENT:
             raise self._unknown() from error
         if isinstance(error, StaleAnswer):

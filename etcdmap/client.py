@@ -118,6 +118,9 @@ class Client:
         self.transport = transport
         #: Starts an exchange that can be waited for beside others, if it can.
         self.begin: Callable[..., Any] | None = getattr(transport, "begin", None)
+        self._distrust: Callable[[str], None] | None = getattr(
+            transport, "distrust", None
+        )
         self.clock = clock
         self.sleep = sleep
         self._recipe = recipe
@@ -137,6 +140,11 @@ class Client:
     def pinned(self) -> str:
         """The endpoint that the next request goes to first."""
         return self.state.pinned
+
+    def distrust(self, endpoint: str) -> None:
+        """Have no connection used again on which nonsense may have come."""
+        if self._distrust is not None:
+            self._distrust(endpoint)
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
         """Send a request to the cluster and give what its `read` made of the answer.

@@ -81,6 +81,10 @@ class Pool:
     def close(self) -> None:
         """Close the idle connections now, and those in use when they come back."""
         self._closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the idle connections."""
         while self._idle:
             try:
                 self._idle.pop().close()

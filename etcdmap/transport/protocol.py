@@ -91,3 +91,7 @@ class StartingTransport(Transport, Protocol):
         What goes wrong is the exchange's `result` to raise.
         """
         ...
+
+    def distrust(self, endpoint: str) -> None:
+        """Close the idle connections to an endpoint, which answered with nonsense."""
+        ...

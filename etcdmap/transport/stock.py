@@ -117,11 +117,26 @@ class RequestsTransport:
         """Send a request, to be waited for beside others."""
         return self.start(endpoint, request, timeout)
 
+    def distrust(self, endpoint: str) -> None:
+        """See `StartingTransport.distrust`; closes what is idle to others as well.
+
+        A session closes its idle connections only, and opens others on demand.
+        """
+        if self._theirs is not None:
+            self._theirs.close()
+        self._close_idle()
+
     def close(self) -> None:
         """Close the idle sessions now, and those in use when they come back."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:  # also if another thread took the last one
+                return
 
     # --- sessions
 

@@ -261,6 +261,10 @@ class WireTransport:
                 str(error), sent=False, timed_out=error.timed_out, lasting=error.lasting
             ) from error
 
+    def distrust(self, endpoint: str) -> None:
+        """See `StartingTransport.distrust`."""
+        self._wire.pool(endpoint).close_idle()
+
     def close(self) -> None:
         """See `Transport.close`."""
         self._wire.close()

@@ -311,6 +311,14 @@ UNCLEAR: list[Any] = [
     pytest.param([b"\0" * 100 + b"\r\n\r\n"], id="zeros"),
     pytest.param([response("", 100)] * 40, id="100-without-end"),
 ]
+#: Well-framed, and nobody knows why it says what it says.
+NONSENSE: list[Any] = [
+    pytest.param([response("<html>Welcome</html>")], id="html"),
+    pytest.param([response(WHOLE[:-10])], id="json-truncated"),
+    pytest.param([response("null")], id="json-null"),
+    pytest.param([response("no", 503)], id="503-text"),
+    pytest.param([response("", 302, {"Location": "/"})], id="302"),
+]
 #: More than an answer in one packet.  http.client drops the rest and tells nobody, so
 #: this is for sockets of our own.
 TOO_MUCH: list[Any] = [
@@ -333,7 +341,7 @@ def then_smuggle(bad: Script) -> Script:
     return [READ, *bad, READ, file_answer("smuggled"), STALL]
 
 
-@pytest.mark.parametrize("bad", UNCLEAR)
+@pytest.mark.parametrize("bad", [*UNCLEAR, *NONSENSE])
 def test_unclear_answer_connection_is_not_used_again(
     connect: Connect, bad: Script
 ) -> None:
