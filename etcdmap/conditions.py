@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
-from etcdmap.handle import absent, check_ttl
+from etcdmap.handle import MISSING, absent, check_ttl
 from etcdmap.nodes import Directory, Expect, File, decode_node
 from etcdmap.paths import name_of
-from etcdmap.writing import MISSING, Writing, ttl_left, unchanged
+from etcdmap.writing import Writing, ttl_left, unchanged
 
 C = TypeVar("C", bound="Conditional")
 

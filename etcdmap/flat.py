@@ -12,15 +12,14 @@ from etcdmap.errors import (
     KeyNotFound,
     NotADirectory,
     NotAFile,
+    OutcomeUnknown,
 )
-from etcdmap.handle import Handle, absent
+from etcdmap.handle import MISSING, Handle, absent
 from etcdmap.nodes import ABSENT, Directory, File, decode_node
 from etcdmap.plan import Plan, Put, delete, overlapping
 from etcdmap.views import ListedMapping, plain_mapping
 
 F = TypeVar("F", bound="FlatView")
-
-_MISSING: Any = object()
 
 
 class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
@@ -116,7 +115,7 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
         except (KeyNotFound, NotADirectory, NotAFile) as error:
             raise absent(key, error.reason) from error
 
-    def pop(self, key: str, default: Any = _MISSING) -> Any:
+    def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and give its value, which is handed out once.
 
         Cost: 2 requests; 2 more each time that another writer comes between.
@@ -132,7 +131,7 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
                 if self._take(path, node):  # decoded first: then it is gone
                     return value
         except KeyNotFound as error:
-            if default is not _MISSING:
+            if default is not MISSING:
                 return default
             error.args = (key,)
             raise
@@ -173,6 +172,11 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
                     self._tree.put(path, text, expect=ABSENT)
                 except KeyExists:
                     continue  # another caller was quicker: take theirs
+                except OutcomeUnknown:
+                    # Whose value it is does not matter here, if there is one.
+                    if not self._tree.exists(path):
+                        raise
+                    continue
                 return decode_node(path, text, self._codec.decode)
             if not isinstance(node, File):
                 raise NotAFile("a directory is there", code=102, key=path)

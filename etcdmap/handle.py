@@ -30,6 +30,9 @@ H = TypeVar("H", bound="Handle")
 #: etcd's code for a file where a directory is needed.
 NOT_A_DIRECTORY = 104
 
+#: In place of a default that was not given.
+MISSING: Any = object()
+
 
 class Handle:
     """A directory of etcd, held through a client.

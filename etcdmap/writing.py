@@ -15,13 +15,11 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
 )
-from etcdmap.handle import absent, check_ttl
+from etcdmap.handle import MISSING, absent, check_ttl
 from etcdmap.nodes import PRESENT, Directory, Expect, File, decode_node
 from etcdmap.paths import name_of
 from etcdmap.plan import Plan
 from etcdmap.reading import Reading
-
-MISSING: Any = object()
 
 
 class Writing(Reading, MutableMapping[str, Any]):

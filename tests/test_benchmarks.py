@@ -17,18 +17,20 @@ ROOT = Path(__file__).resolve().parent.parent
 
 ETCD = next(iter(binaries().values()), None)  # one is enough
 
+pytestmark = [
+    pytest.mark.etcd,
+    pytest.mark.skipif(ETCD is None, reason="no etcd found"),
+    pytest.mark.skipif(
+        not (ROOT / "benchmarks").exists(),
+        reason="benchmarks are in the repository only",
+    ),
+]
 
-@pytest.mark.etcd
-@pytest.mark.skipif(ETCD is None, reason="no etcd found")
-@pytest.mark.skipif(
-    not (ROOT / "benchmarks").exists(), reason="benchmarks are in the repository only"
-)
-def test_compare_runs_every_workload_and_writes_what_it_found(tmp_path: Path) -> None:
-    """The quick form of the command ends well, with a table, a plot and JSON."""
-    figures, plot = tmp_path / "figures.json", tmp_path / "plot.svg"
-    command = [sys.executable, "-m", "benchmarks.compare", "--quick"]
+
+def run(*arguments: str) -> str:
+    """Run a benchmark and give what it printed."""
     result = subprocess.run(
-        [*command, "--json", str(figures), "--plot", str(plot)],
+        [sys.executable, "-m", *arguments],
         cwd=ROOT,
         env={**os.environ, "ETCDMAP_ETCD": str(ETCD)},
         capture_output=True,
@@ -36,6 +38,14 @@ def test_compare_runs_every_workload_and_writes_what_it_found(tmp_path: Path) ->
         timeout=55,
     )
     assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_compare_runs_every_workload_and_writes_what_it_found(tmp_path: Path) -> None:
+    """The quick form of the command ends well, with a table, a plot and JSON."""
+    figures, plot = tmp_path / "figures.json", tmp_path / "plot.svg"
+    files = ["--json", str(figures), "--plot", str(plot)]
+    printed = run("benchmarks.compare", "--quick", *files)
     found = json.loads(figures.read_text())
     assert {"m[k]", "m[k] = v", "missing key", "cached m[k]"} < set(found["workloads"])
     assert "Directory size" in found["growth"]
@@ -44,5 +54,12 @@ def test_compare_runs_every_workload_and_writes_what_it_found(tmp_path: Path) ->
         for check in found["checks"]
         if check["what"].endswith(": requests")
     )
-    assert "m[k] = v, us for each operation" in result.stdout
+    assert "m[k] = v, us for each operation" in printed
     assert plot.read_text().startswith("<svg ")
+
+
+def test_steady_compares_reads_and_writes() -> None:
+    """Its rows are there; whether a limit holds is nothing for a busy machine."""
+    printed = run("benchmarks.steady", "--quick")
+    for row in ("m[k] ", "m[k] = v, again", "m[k] = v, a new key"):
+        assert f"\n{row}" in printed

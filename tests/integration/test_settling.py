@@ -307,12 +307,14 @@ def test_popitem_answer_dropped_takes_one_key_only(
     assert mapping.to_dict() == {"a": 1, "b": 2}
 
 
+@pytest.mark.parametrize("flat", [False, True], ids=["mapping", "flat"])
 def test_setdefault_answer_dropped_gives_the_value(
-    world: World, proxies: AnswerProxies
+    world: World, proxies: AnswerProxies, flat: bool
 ) -> None:
     """Whoever wrote it: that value is there now."""
     proxies.next("PUT", "/fresh", lose_answer=True)
-    assert world.mapping.setdefault("fresh", "new") == "new"
+    target = world.mapping.flat if flat else world.mapping
+    assert target.setdefault("fresh", "new") == "new"
     assert world.history.writes_of("new") == 1
 
 
