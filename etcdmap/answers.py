@@ -8,7 +8,6 @@ a JSON body does.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -29,11 +28,6 @@ T = TypeVar("T")
 # shows the start.
 _LARGE = 64 * 1024
 _EXCERPT = 200
-
-# As `_server_error` reads it: a body without an escape has no other reading.
-_match_absent = re.compile(
-    rb'\{"errorCode":100,"message":"[^"\\]*","cause":"[^"\\]*","index":[0-9]+\}\n?'
-).fullmatch
 
 # What `json.loads` comes down to, without its two searches for white space.
 _decode = json.JSONDecoder().raw_decode
@@ -159,11 +153,6 @@ def presence_from_body(key: str, answer: Answer) -> bool:
     if isinstance(error, ServerError) and error.code in (100, 104):
         return False
     raise error
-
-
-def is_absent(answer: Answer) -> bool:
-    """Tell whether an answer is etcd's word that a key is absent, and no other."""
-    return answer.status == 404 and _match_absent(answer.body) is not None
 
 
 def error_of(key: str, answer: Answer) -> EtcdMapError:

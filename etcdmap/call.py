@@ -348,7 +348,7 @@ class Call:
         """Keep a failed attempt; raise if the call can't go on after it."""
         attempt = Attempt(endpoint, error, _may_be_applied(error))
         self._attempts.append(attempt)
-        if isinstance(error, InvalidResponse):
+        if type(error) is InvalidResponse:  # its kinds say what it means
             self._client.distrust(endpoint)
         if attempt.sent and self._request.resend is Resend.IF_NOT_SENT:
             raise self._unknown() from error

@@ -142,7 +142,7 @@ class Client:
         return self.state.pinned
 
     def distrust(self, endpoint: str) -> None:
-        """Have no connection used again on which nonsense may have come."""
+        """Use no connection again on which nonsense may have come.  Never raises."""
         if self._distrust is not None:
             self._distrust(endpoint)
 

@@ -174,7 +174,7 @@ class FlatView(Handle, ListedMapping, MutableMapping[str, Any]):
                     continue  # another caller was quicker: take theirs
                 except OutcomeUnknown:
                     # Whose value it is does not matter here, if there is one.
-                    if not self._tree.exists(path):
+                    if not self._is_there(path):
                         raise
                     continue
                 return decode_node(path, text, self._codec.decode)

@@ -12,6 +12,7 @@ from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.endpoints import positive_seconds
 from etcdmap.errors import (
     CompareFailed,
+    EtcdMapError,
     KeyNotFound,
     NotADirectory,
     NotAFile,
@@ -202,6 +203,13 @@ class Handle:
     def _check_writable(self) -> None:
         if self._readonly:
             raise ReadOnly("this mapping is read-only; nothing was sent")
+
+    def _is_there(self, path: str) -> bool:
+        """Tell whether a node is there for certain, after a lost answer."""
+        try:
+            return self._tree.exists(path)
+        except EtcdMapError:
+            return False  # that the answer was lost says more
 
     def _check_prefix(self, what: str) -> None:
         if self._whole_cluster:

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 from etcdmap.answers import (
     error_of,
     index_of,
-    is_absent,
     payload_of,
     presence_from_body,
 )
-from etcdmap.errors import DecodeError, InvalidResponse, NotAFile
+from etcdmap.errors import DecodeError, InvalidResponse, KeyNotFound, NotAFile
 from etcdmap.models import Answer
 from etcdmap.paths import UNREADABLE, name_of
 
@@ -134,10 +133,11 @@ def fence_of(key: str, answer: Answer) -> Fence:
         NotAFile: a directory is there.
     """
     if answer.status == 404:
-        # No exception for it, which would take as long as the rest of this: it is
-        # met before the first write of every new key.
-        if not is_absent(answer):
-            raise error_of(key, answer)
+        error = error_of(key, answer)
+        if not isinstance(error, KeyNotFound):
+            raise error
+        # Not raised, which would take longer than all the rest of this: it is met
+        # before the first write of every new key.
         return Fence(0, index_of(answer))
     node = node_of(key, answer)
     if isinstance(node, Directory):

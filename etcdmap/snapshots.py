@@ -12,12 +12,16 @@ in again, in their order.
 A file that looks different (one with a ttl) stays in the skeleton.  A text with a
 backslash anywhere is left whole: without one, a quote is always the end of a string.
 So is a text that says ``null`` outside of those files: each must stand for one.
+
+Control characters in a file that is cut out are not looked for.  JSON has them
+escaped, and so has etcd; to look would take as long as all the rest.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import compress
 from typing import Any
 
 from etcdmap.answers import index_of, parse_json, payload_of
@@ -100,18 +104,29 @@ class _Reader:
         return content
 
     def _directory(self, raw: dict[str, Any]) -> dict[str, Any]:
-        listed = raw.get("nodes")
-        if not listed:
+        if "nodes" not in raw:
             return {}
+        listed = raw["nodes"]
+        prefix = raw.get("key", "").rstrip("/") + "/"  # the root comes without a key
         if listed.count(None) == len(listed):
             paths, texts = self._take(len(listed))
-            values = self._decoded(paths, texts)
+            keys = self._keys_of(paths, prefix)
+            if None in keys:
+                kept = [key is not None for key in keys]
+                paths, texts = list(compress(paths, kept)), list(compress(texts, kept))
+                keys = list(compress(keys, kept))
+            content = dict(zip(keys, self._decoded(paths, texts), strict=True))
         else:
-            paths, values = self._mixed(listed)
-        start = len(raw.get("key", "")) + 1  # the root comes without a key
-        keys: list[Any] = [path[start:] for path in paths]
+            content = self._mixed(listed, prefix)
+        # etcd could sort, but would take longer for it.
+        return {key: content[key] for key in sorted(content)}
+
+    def _keys_of(self, paths: list[str], prefix: str) -> list[Any]:
+        """Give the keys of some children, None for each that is left out."""
+        keys: list[Any] = [path.removeprefix(prefix) for path in paths]
         joined = "".join(keys)
-        if "/" in joined or "" in keys:
+        cut = len("".join(paths)) - len(joined)
+        if cut != len(paths) * len(prefix) or "/" in joined or "" in keys:
             raise InvalidResponse("a node that is no child of its directory")
         if UNREADABLE in joined:
             for at, name in enumerate(keys):
@@ -120,10 +135,7 @@ class _Reader:
                     keys[at] = None
         if self._key_of is not None:
             keys = [None if key is None else self._key_of(key) for key in keys]
-        content = dict(zip(keys, values, strict=True))
-        content.pop(None, None)
-        # etcd could sort, but would take longer for it.
-        return {key: content[key] for key in sorted(content)}
+        return keys
 
     def _take(self, count: int) -> tuple[list[str], list[str]]:
         """Give the next files that were cut out: their paths and texts."""
@@ -131,32 +143,40 @@ class _Reader:
         self._at = end = start + count
         if end > len(self._paths):
             raise InvalidResponse("a null among the nodes")
-        if count == end - start == len(self._paths):
-            return self._paths, self._texts
         return self._paths[start:end], self._texts[start:end]
 
     def _decoded(self, paths: list[str], texts: list[str]) -> list[Any]:
+        decode = self._decode
         try:
-            return list(map(self._decode, texts))
+            return [decode(text) for text in texts]
         except Exception:
             # Again, one by one: an error names the key.
             pairs = zip(paths, texts, strict=True)
-            return [decode_node(path, text, self._decode) for path, text in pairs]
+            return [decode_node(path, text, decode) for path, text in pairs]
 
-    def _mixed(self, listed: list[Any]) -> tuple[list[str], list[Any]]:
-        """Give the paths and values of children of all kinds."""
-        paths, values = [], []
+    def _mixed(self, listed: list[Any], prefix: str) -> dict[str, Any]:
+        """Give the content of a directory with children of all kinds."""
+        content = {}
+        # In the order of the text, as the files were cut out in it.
         for child in listed:
-            value: Any
             if child is None:
                 (path,), (text,) = self._take(1)
-                value = decode_node(path, text, self._decode)
+                is_dir = False
             else:
-                path = child["key"]
-                if "dir" in child:
-                    value = self._directory(child)
-                else:
-                    value = decode_node(path, child["value"], self._decode)
-            paths.append(path)
-            values.append(value)
-        return paths, values
+                path, text, is_dir = child["key"], child.get("value"), "dir" in child
+            (key,) = self._keys_of([path], prefix)
+            if key is None:
+                self._skip(child)
+            elif is_dir:
+                content[key] = self._directory(child)
+            else:
+                content[key] = decode_node(path, text, self._decode)
+        return content
+
+    def _skip(self, child: dict[str, Any] | None) -> None:
+        """Pass by what is left out; a file that was cut out is passed already."""
+        for below in (child or {}).get("nodes", ()):
+            if below is None:
+                self._take(1)
+            else:
+                self._skip(below)

@@ -252,7 +252,7 @@ class Writing(Reading, MutableMapping[str, Any]):
                 continue  # another caller was quicker: take theirs
             except OutcomeUnknown:
                 # Whose value it is does not matter here, if there is one.
-                if not isinstance(wanted, str) or self._find(path) is None:
+                if not isinstance(wanted, str) or not self._is_there(path):
                     raise
                 continue
             if isinstance(wanted, str):

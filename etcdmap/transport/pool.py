@@ -45,6 +45,7 @@ class Pool:
         self._idle: deque[Connection] = deque()
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._closed = False
+        self._age = 0
 
     def borrow(self) -> Connection | None:
         """Take an idle connection out; None if there is none."""
@@ -62,7 +63,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Put a connection back on which an exchange ended well."""
-        if len(self._idle) >= MAX_IDLE:
+        if len(self._idle) >= MAX_IDLE or connection.age != self._age:
             connection.close()
             return
         self._idle.append(connection)
@@ -72,19 +73,29 @@ class Pool:
 
     def connect(self, deadline: float) -> Steps[Connection]:
         """Open a new connection."""
-        due = min(deadline, time.monotonic() + self._connect_timeout)
         context = self._context() if self._scheme == "https" else None
+        age = self._age
+        due = min(deadline, time.monotonic() + self._connect_timeout)
         connection = yield from dial(self._host, self._port, context, due)
+        connection.age = age
         self._all.add(connection)
         return connection
 
     def close(self) -> None:
         """Close the idle connections now, and those in use when they come back."""
         self._closed = True
-        self.close_idle()
+        self._close_idle()
 
-    def close_idle(self) -> None:
-        """Close the idle connections."""
+    def distrust(self) -> None:
+        """Close the idle connections now, and those in use when they come back.
+
+        Whoever got nonsense has given its connection back before it could know,
+        and another thread may have taken it since.
+        """
+        self._age += 1
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         while self._idle:
             try:
                 self._idle.pop().close()

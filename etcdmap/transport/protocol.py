@@ -93,5 +93,8 @@ class StartingTransport(Transport, Protocol):
         ...
 
     def distrust(self, endpoint: str) -> None:
-        """Close the idle connections to an endpoint, which answered with nonsense."""
+        """Use none of the connections to an endpoint again: nonsense came on one.
+
+        Never raises: the caller has an error to tell already.
+        """
         ...

@@ -61,9 +61,10 @@ class Connection:
             call of the system instead of two.  Plain sockets only: with TLS,
             Python would go on waiting.
         readable: waits some seconds until there is something to read.
+        age: of the pool when it was opened; see `Pool.distrust`.
     """
 
-    __slots__ = ("__weakref__", "_flags", "blocks", "readable", "sock", "tls")
+    __slots__ = ("__weakref__", "_flags", "age", "blocks", "readable", "sock", "tls")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -71,6 +72,7 @@ class Connection:
         self.blocks = not self.tls and _limit_blocking(sock)
         self._flags = _DONT_WAIT if self.blocks else 0
         self.readable = reader(sock)
+        self.age = 0
 
     def send(self, data: bytes | memoryview) -> int:
         """Send what can be sent now; `BLOCKED` if that is nothing."""

@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import requests
+from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from etcdmap import forking
@@ -120,11 +122,15 @@ class RequestsTransport:
     def distrust(self, endpoint: str) -> None:
         """See `StartingTransport.distrust`; closes what is idle to others as well.
 
-        A session closes its idle connections only, and opens others on demand.
+        Of a session of the caller's, requests' own adapters close their idle
+        connections, and open others on demand; what other adapters do is theirs.
         """
-        if self._theirs is not None:
-            self._theirs.close()
         self._close_idle()
+        if self._theirs is not None:
+            with contextlib.suppress(requests.RequestException):
+                adapter = self._theirs.get_adapter(endpoint)
+                if type(adapter) is HTTPAdapter:
+                    adapter.close()
 
     def close(self) -> None:
         """Close the idle sessions now, and those in use when they come back."""

@@ -57,6 +57,7 @@ _NEVER_SENT = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
     urllib3.exceptions.ProxyError,
+    urllib3.exceptions.ClosedPoolError,  # by another thread, before it got one
 )
 _NO_URL = (
     requests.exceptions.InvalidURL,

@@ -133,6 +133,12 @@ class Wire:
         for pool in list(self._pools.values()):
             pool.close()
 
+    def distrust(self, endpoint: str) -> None:
+        """See `StartingTransport.distrust`."""
+        pool = self._pools.get(endpoint)
+        if pool is not None:
+            pool.distrust()
+
     def after_fork(self) -> None:
         """Start anew in a forked child: the parent goes on with the old ones."""
         self._context_lock = threading.Lock()  # another thread may have held it
@@ -263,7 +269,7 @@ class WireTransport:
 
     def distrust(self, endpoint: str) -> None:
         """See `StartingTransport.distrust`."""
-        self._wire.pool(endpoint).close_idle()
+        self._wire.distrust(endpoint)
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etcdmap.answers import guarded
-from etcdmap.errors import InvalidResponse, NotADirectory
+from etcdmap.errors import DecodeError, InvalidResponse, NotADirectory
 from etcdmap.models import Answer
 from etcdmap.snapshots import snapshot_of
 
@@ -143,6 +143,63 @@ def test_file_out_of_place_is_refused(node: str) -> None:
     """A file counts where a listing has it, and nowhere else."""
     with pytest.raises(InvalidResponse):
         read(f'{{"action":"get","node":{node}}}')
+
+
+def test_slash_at_the_end_of_the_directory_changes_no_name() -> None:
+    """Some servers give the root's key, which ends in a slash."""
+    file = '{"key":"/foo","value":"v","modifiedIndex":3,"createdIndex":3}'
+    node = f'{{"key":"/","dir":true,"nodes":[{file}]}}'
+    assert read(f'{{"action":"get","node":{node}}}') == {"foo": "v"}
+
+
+@pytest.mark.parametrize("nodes", ["null", "0", '""', "{}", f'{{"a":{FILE}}}'])
+def test_children_that_are_no_list_are_refused(nodes: str) -> None:
+    """Nonsense is not an empty directory."""
+    with pytest.raises(InvalidResponse):
+        read(f'{{"action":"get","node":{{"key":"/k","dir":true,"nodes":{nodes}}}}}')
+
+
+@given(tree=TREES, seed=st.integers(0, 1000))
+def test_what_is_left_out_is_not_decoded(tree: Any, seed: int) -> None:
+    """No key leads there, so nobody could mend it; nothing is said of it either."""
+
+    def key_of(name: str) -> str | None:
+        return None if "c" in name else name
+
+    def decode(text: str) -> str:
+        if text == "bad":
+            raise ValueError
+        return text
+
+    def spoilt(tree: Any, hidden: bool) -> Any:
+        if isinstance(tree, str):
+            return "bad" if hidden else tree
+        return {k: spoilt(v, hidden or "c" in k) for k, v in tree.items()}
+
+    def seen(tree: Any) -> Any:
+        if isinstance(tree, str):
+            return tree
+        return {k: seen(v) for k, v in tree.items() if "c" not in k}
+
+    body = body_of("/k", spoilt(tree, False), seed).encode()
+    answer = Answer(200, {"x-etcd-index": "7"}, body, "http://a:1")
+    assert snapshot_of(decode, key_of, "/k", answer).content == seen(tree)
+
+
+@pytest.mark.parametrize("error", [ValueError, StopIteration, KeyError])
+@pytest.mark.parametrize("more", ["", ',{"key":"/k/d","dir":true}'])
+def test_codec_that_fails_names_the_key(error: type[Exception], more: str) -> None:
+    """Whatever it raises, and whatever stands beside the file."""
+
+    def decode(text: str) -> str:
+        raise error
+
+    node = f'{{"key":"/k","dir":true,"nodes":[{FILE}{more}]}}'
+    body = f'{{"action":"get","node":{node}}}'.encode()
+    answer = Answer(200, {"x-etcd-index": "7"}, body, "http://a:1")
+    with pytest.raises(DecodeError) as caught:
+        snapshot_of(decode, None, "/k", answer)
+    assert caught.value.key == "/k/f"
 
 
 def test_file_asked_for_as_a_directory_says_so() -> None:

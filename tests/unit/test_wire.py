@@ -196,6 +196,27 @@ def test_idle_connection_that_was_closed_is_not_used(transport: WireTransport) -
     assert [request.connection for request in server.requests] == [0, 1]
 
 
+def test_distrusted_connections_are_not_used_again(transport: WireTransport) -> None:
+    """Idle or in use: neither carries another request."""
+    with FaultServer([READ, response("1"), READ, response("!")], WORKING) as server:
+        transport.exchange(server.url, get(), 5)
+        transport.distrust(server.url)
+        begun = transport.start(server.url, get(), 5)
+        transport.distrust(server.url)  # meanwhile
+        begun.result()
+        transport.exchange(server.url, get(), 5)
+    assert [request.connection for request in server.requests] == [0, 1, 2]
+
+
+def test_distrust_never_raises(transport: WireTransport) -> None:
+    """Who calls it has an error to tell; others may have closed the transport."""
+    transport.distrust("http://never-seen:1")
+    with FaultServer(WORKING) as server:
+        transport.exchange(server.url, get(), 5)
+        transport.close()
+        transport.distrust(server.url)
+
+
 def test_idle_connection_with_an_answer_nobody_asked_for_is_not_used(
     transport: WireTransport,
 ) -> None:
