@@ -1,4 +1,4 @@
-"""A whole subtree as plain values, read in half the time that its JSON takes.
+"""A whole subtree as plain values, read in less time than its JSON takes.
 
 Theory of operation
 -------------------
@@ -30,7 +30,9 @@ from etcdmap.models import Answer
 from etcdmap.nodes import Snapshot, decode_node, warn_unreadable
 from etcdmap.paths import UNREADABLE
 
-# Gives what is between the files, and the key and value of each, in turn.
+# Gives what is between the files, and the path and text of each, in turn.  A run of
+# `[^"]` takes a fifth of the time of one of a larger set; and nothing here is tried
+# twice where it does not fit, so that the time is linear whatever the text is.
 _split_files = re.compile(
     r'\{"key":"([^"]*)","value":"([^"]*)",'
     r'"modifiedIndex":[1-9][0-9]*,"createdIndex":[1-9][0-9]*\}'
@@ -38,6 +40,8 @@ _split_files = re.compile(
 
 #: Takes the place of a file.
 _MARK = "null"
+
+_NO_CHILD = "a node that is no child of its directory"
 
 
 def snapshot_of(
@@ -66,7 +70,7 @@ def snapshot_of(
 class _Reader:
     """Reads one listing."""
 
-    __slots__ = ("_at", "_decode", "_key_of", "_paths", "_texts")
+    __slots__ = ("_at", "_decode", "_key_of", "_paths", "_texts", "_unreadable")
 
     def __init__(
         self,
@@ -79,10 +83,12 @@ class _Reader:
         self._paths: list[str] = []
         self._texts: list[str] = []
         self._at = 0
+        self._unreadable = True  # whether there may be names that are
 
     def parse(self, text: str) -> Any:
         """Parse an answer, but for the files that can be cut out."""
         if "\\" not in text:
+            self._unreadable = UNREADABLE in text
             parts = _split_files(text)
             between = parts[::3]
             if _MARK not in "".join(between):
@@ -94,10 +100,12 @@ class _Reader:
         """Tell whether the node asked for is no directory."""
         if raw is None:
             return len(self._paths) == 1
-        return raw.get("dir") is not True
+        return raw.get("dir") is not True and "value" in raw
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Give the content of the directory asked for."""
+        if raw.get("dir") is not True:
+            raise InvalidResponse("a node that is neither a file nor a directory")
         content = self._directory(raw)
         if self._at != len(self._paths):
             raise InvalidResponse("files that are in no directory")
@@ -107,76 +115,90 @@ class _Reader:
         if "nodes" not in raw:
             return {}
         listed = raw["nodes"]
-        prefix = raw.get("key", "").rstrip("/") + "/"  # the root comes without a key
-        if listed.count(None) == len(listed):
-            paths, texts = self._take(len(listed))
-            keys = self._keys_of(paths, prefix)
-            if None in keys:
-                kept = [key is not None for key in keys]
-                paths, texts = list(compress(paths, kept)), list(compress(texts, kept))
-                keys = list(compress(keys, kept))
-            content = dict(zip(keys, self._decoded(paths, texts), strict=True))
+        path = raw.get("key", "").rstrip("/")  # the root comes without a key
+        count = len(listed)
+        if listed.count(None) == count:
+            names, texts = self._take(path, count)
+            if self._unreadable or self._key_of is not None:
+                content = self._left_in(path, names, texts)
+            else:
+                values = self._decoded(path, names, texts)
+                content = dict(zip(names, values, strict=True))
         else:
-            content = self._mixed(listed, prefix)
-        # etcd could sort, but would take longer for it.
-        return {key: content[key] for key in sorted(content)}
+            content = self._mixed(path, listed)
+        # etcd has sorted by name, if it was asked to; keys may sort otherwise.
+        given = list(content)
+        order = sorted(given)
+        return content if order == given else {key: content[key] for key in order}
 
-    def _keys_of(self, paths: list[str], prefix: str) -> list[Any]:
-        """Give the keys of some children, None for each that is left out."""
-        keys: list[Any] = [path.removeprefix(prefix) for path in paths]
-        joined = "".join(keys)
-        cut = len("".join(paths)) - len(joined)
-        if cut != len(paths) * len(prefix) or "/" in joined or "" in keys:
-            raise InvalidResponse("a node that is no child of its directory")
-        if UNREADABLE in joined:
-            for at, name in enumerate(keys):
-                if UNREADABLE in name:
-                    warn_unreadable(paths[at])
-                    keys[at] = None
-        if self._key_of is not None:
-            keys = [None if key is None else self._key_of(key) for key in keys]
-        return keys
+    def _left_in(
+        self, directory: str, names: list[str], texts: list[str]
+    ) -> dict[str, Any]:
+        """Give the content of a directory of files, some of which may be left out."""
+        keys = [self._key(directory, name) for name in names]
+        kept = [key is not None for key in keys]
+        names, texts = list(compress(names, kept)), list(compress(texts, kept))
+        values = self._decoded(directory, names, texts)
+        return dict(zip(compress(keys, kept), values, strict=True))  # type: ignore[arg-type]
 
-    def _take(self, count: int) -> tuple[list[str], list[str]]:
-        """Give the next files that were cut out: their paths and texts."""
-        start = self._at
-        self._at = end = start + count
-        if end > len(self._paths):
-            raise InvalidResponse("a null among the nodes")
-        return self._paths[start:end], self._texts[start:end]
-
-    def _decoded(self, paths: list[str], texts: list[str]) -> list[Any]:
+    def _decoded(self, directory: str, names: list[str], texts: list[str]) -> list[Any]:
         decode = self._decode
         try:
             return [decode(text) for text in texts]
         except Exception:
             # Again, one by one: an error names the key.
-            pairs = zip(paths, texts, strict=True)
-            return [decode_node(path, text, decode) for path, text in pairs]
+            pairs = zip(names, texts, strict=True)
+            return [decode_node(f"{directory}/{name}", t, decode) for name, t in pairs]
 
-    def _mixed(self, listed: list[Any], prefix: str) -> dict[str, Any]:
+    def _take(self, directory: str, count: int) -> tuple[list[str], list[str]]:
+        """Give the names and texts of the next files that were cut out."""
+        start = self._at
+        self._at = end = start + count
+        paths, texts = self._paths[start:end], self._texts[start:end]
+        if len(paths) != count:
+            raise InvalidResponse("a null among the nodes")
+        prefix = f"{directory}/"
+        names = [path.removeprefix(prefix) for path in paths]
+        # Checked all at once: that the prefix was there, and that names are left.
+        joined = "".join(names)
+        cut = len("".join(paths)) - len(joined)
+        if cut != count * len(prefix) or "/" in joined or "" in names:
+            raise InvalidResponse(_NO_CHILD)
+        return names, texts
+
+    def _key(self, directory: str, name: str) -> str | None:
+        """Give the key of a name, or None if it is left out."""
+        if UNREADABLE in name:
+            warn_unreadable(f"{directory}/{name}")
+            return None
+        return name if self._key_of is None else self._key_of(name)
+
+    def _mixed(self, directory: str, listed: list[Any]) -> dict[str, Any]:
         """Give the content of a directory with children of all kinds."""
         content = {}
         # In the order of the text, as the files were cut out in it.
         for child in listed:
             if child is None:
-                (path,), (text,) = self._take(1)
+                (name,), (text,) = self._take(directory, 1)
                 is_dir = False
             else:
-                path, text, is_dir = child["key"], child.get("value"), "dir" in child
-            (key,) = self._keys_of([path], prefix)
+                above, _, name = child["key"].rpartition("/")
+                if above != directory or not name:
+                    raise InvalidResponse(_NO_CHILD)
+                text, is_dir = child.get("value"), child.get("dir") is True
+            key = self._key(directory, name)
             if key is None:
                 self._skip(child)
             elif is_dir:
                 content[key] = self._directory(child)
             else:
-                content[key] = decode_node(path, text, self._decode)
+                content[key] = decode_node(f"{directory}/{name}", text, self._decode)
         return content
 
     def _skip(self, child: dict[str, Any] | None) -> None:
         """Pass by what is left out; a file that was cut out is passed already."""
         for below in (child or {}).get("nodes", ()):
             if below is None:
-                self._take(1)
+                self._at += 1
             else:
                 self._skip(below)

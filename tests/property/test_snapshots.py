@@ -91,7 +91,7 @@ def test_every_tree_is_read_in_order(tree: Any, seed: int, path: str) -> None:
 
 def by_json(path: str, raw: dict[str, Any]) -> Any:
     """Read a node the slow way."""
-    if "dir" not in raw:
+    if raw.get("dir") is not True:
         return raw["value"]
     children = raw.get("nodes", [])
     return {
@@ -128,6 +128,7 @@ FILE = '{"key":"/k/f","value":"v","modifiedIndex":3,"createdIndex":3}'
     "node",
     [
         pytest.param("null", id="null"),
+        pytest.param("{}", id="empty"),
         pytest.param('{"key":"/k","dir":true,"nodes":[null]}', id="null-child"),
         pytest.param(
             f'{{"key":"/k","dir":true,"nodes":[{FILE},null]}}', id="file-and-null"
@@ -143,6 +144,14 @@ def test_file_out_of_place_is_refused(node: str) -> None:
     """A file counts where a listing has it, and nowhere else."""
     with pytest.raises(InvalidResponse):
         read(f'{{"action":"get","node":{node}}}')
+
+
+@pytest.mark.parametrize("spelt", ["false", "null"])
+def test_file_that_says_that_it_is_no_directory_is_a_file(spelt: str) -> None:
+    """etcd leaves it out; others may not."""
+    file = f'{{"key":"/k/f","dir":{spelt},"value":"v","modifiedIndex":3}}'
+    node = f'{{"key":"/k","dir":true,"nodes":[{file}]}}'
+    assert read(f'{{"action":"get","node":{node}}}') == {"f": "v"}
 
 
 def test_slash_at_the_end_of_the_directory_changes_no_name() -> None:
