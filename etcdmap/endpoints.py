@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
 
+_INFINITY = float("inf")
+
 
 def positive_seconds(name: str, value: float) -> float:
     """Check a duration in seconds.
@@ -13,9 +15,11 @@ def positive_seconds(name: str, value: float) -> float:
         TypeError: it is no number.
         ValueError: it is not above zero, or not finite.
     """
+    if type(value) is float and 0 < value < _INFINITY:  # nearly always
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is a number of seconds, not {type(value).__name__}")
-    if not 0 < value < float("inf"):
+    if not 0 < value < _INFINITY:
         raise ValueError(f"{name} must be above 0 and finite, not {value!r}")
     return float(value)
 

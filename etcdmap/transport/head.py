@@ -54,6 +54,10 @@ LONGEST_FIRST_TARGET = 4000
 OPENING = Request("HEAD", "/version", lambda answer: None, resend=Resend.ALWAYS)
 
 
+# Those that are used, which need not be looked at again.
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "POST", "PUT"})
+
+
 def spell_start(method: str, target: str) -> str:
     """Spell the request line (RFC 9112 section 3).
 
@@ -61,7 +65,7 @@ def spell_start(method: str, target: str) -> str:
         ExchangeFailed: method or target hold what would end the line early.
     """
     clean = target.isascii() and target.isprintable() and " " not in target
-    if not (clean and target and _match_name(method)):
+    if not (clean and target and (method in _METHODS or _match_name(method))):
         raise ExchangeFailed(
             "not a usable URL: it holds a space or another character that must be "
             "percent-encoded",
@@ -128,8 +132,48 @@ _read_head_cached = lru_cache(maxsize=64)(read_head)
 
 
 def read_head_again(head: bytes) -> Head:
-    """Like `read_head`, and remember short ones."""
-    return _read_head_cached(head) if len(head) <= _CACHED_HEAD else read_head(head)
+    """Like `read_head`, and remember short ones, whatever their numbers are."""
+    if len(head) > _CACHED_HEAD:
+        return read_head(head)
+    before, _, rest = head.partition(_INDEX)
+    index, _, rest = rest.partition(b"\r\n")
+    raft = b"0"
+    mark = b""
+    if rest.startswith(_RAFT):
+        mark = _RAFT
+        raft, _, rest = rest[len(_RAFT) :].partition(b"\r\n")
+    rest, _, length = rest.rpartition(_LENGTH)
+    if not (index.isdigit() and raft.isdigit() and length.isdigit()):
+        return _read_head_cached(head)
+    frame = _read_frame(before, mark, rest)
+    if frame is None or len(length) > 17:
+        return _read_head_cached(head)
+    fields = frame.fields.copy()
+    fields["x-etcd-index"] = index.decode()
+    fields["content-length"] = length.decode()
+    if mark:
+        fields["x-raft-index"] = raft.decode()
+    return Head(frame.status, fields, frame.reusable, int(length))
+
+
+# What etcd writes before the numbers that change with each write.
+_INDEX, _RAFT, _LENGTH = b"\r\nX-Etcd-Index: ", b"X-Raft-Index: ", b"Content-Length: "
+
+
+@lru_cache(maxsize=64)
+def _read_frame(before: bytes, mark: bytes, rest: bytes) -> Head | None:
+    """Read a head with zeros for its numbers; None if that is not what they are."""
+    raft = mark and mark + b"0\r\n"
+    try:
+        parts = (before, _INDEX, b"0\r\n", raft, rest, _LENGTH, b"0")
+        frame = read_head(b"".join(parts))
+    except ValueError:
+        return None  # the real one tells what is wrong
+    names = ["x-etcd-index", "content-length", *(["x-raft-index"] if mark else [])]
+    whole = all(frame.fields.get(name) == "0" for name in names)
+    has_body = frame.status >= 200 and frame.status not in (204, 304)
+    plain = has_body and "transfer-encoding" not in frame.fields
+    return frame if whole and plain and frame.length == 0 else None
 
 
 def field_of(line: str) -> tuple[str, str]:

@@ -1,0 +1,71 @@
+"""A head read with the help of what was remembered is the head read anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from etcdmap.transport.head import read_head, read_head_again
+
+STATUS = st.sampled_from(
+    (
+        *("HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found", "HTTP/1.0 201 Created"),
+        *("HTTP/1.1 204 No Content", "HTTP/1.1 100 Continue", "HTTP/2 200"),
+    )
+)
+NUMBERS = st.integers(0, 10**20).map(str) | st.sampled_from(
+    ["", "007", " 5", "5 ", "-1", "5, 5", "²", "0", "1" * 30, "5\t"]
+)
+NAMES = st.sampled_from(
+    (
+        *("X-Etcd-Index", "X-Raft-Index", "Content-Length", "x-etcd-index"),
+        *("X-Content-Length", "content-length", "X-X-Etcd-Index"),
+    )
+)
+LINES = st.builds("{}: {}".format, NAMES, NUMBERS) | st.sampled_from(
+    (
+        *("X-Raft-Term: 2", "Connection: close", "Transfer-Encoding: chunked"),
+        *("Date: Sun, 22 Nov 2026 12:00:00 GMT", "bad line", ": x"),
+    )
+)
+USUAL = (
+    "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 7e\r\nX-Etcd-Index: 12\r\n"
+    "X-Raft-Index: 34\r\nX-Raft-Term: 2\r\nContent-Length: 56"
+)
+
+
+def outcome(read: Any, head: bytes) -> Any:
+    """Give what a reader makes of a head, its error included."""
+    try:
+        return read(head)
+    except ValueError as error:
+        return str(error)
+
+
+@given(status=STATUS, lines=st.lists(LINES, max_size=6))
+def test_head_read_again_is_the_head_read_anew(status: str, lines: list[str]) -> None:
+    """Whatever its numbers are, and where they stand."""
+    head = "\r\n".join([status, *lines]).encode("latin-1")
+    assert outcome(read_head_again, head) == outcome(read_head, head)
+
+
+@given(at=st.integers(0, len(USUAL)), cut=st.integers(0, 9), patch=st.text(max_size=3))
+@example(at=0, cut=0, patch="")
+@example(at=USUAL.index("12"), cut=2, patch="7")
+def test_damaged_head_read_again_is_the_head_read_anew(
+    at: int, cut: int, patch: str
+) -> None:
+    """The usual head, with something changed somewhere."""
+    head = (USUAL[:at] + patch + USUAL[at + cut :]).encode()
+    read_head_again(USUAL.encode())
+    assert outcome(read_head_again, head) == outcome(read_head, head)
+
+
+def test_heads_remembered_do_not_share_their_numbers() -> None:
+    """Each answer has its own."""
+    first = read_head_again(USUAL.encode())
+    second = read_head_again(USUAL.replace("12", "13").replace("56", "9").encode())
+    assert (first.fields["x-etcd-index"], first.length) == ("12", 56)
+    assert (second.fields["x-etcd-index"], second.length) == ("13", 9)
