@@ -287,6 +287,10 @@ class Call:
             index = client.session.check(answer, self._floor, quorum)
             result = self._request.read(answer)
         except (ExchangeFailed, InvalidResponse) as error:
+            # Well-framed, so the transport has kept the connection.  (The kinds of
+            # InvalidResponse, and who may not list members, are understood.)
+            if type(error) is InvalidResponse and self._request.kind != "members":
+                client.distrust(endpoint)
             self._note(endpoint, error)
             return _PENDING
         except ServerError as error:
@@ -348,8 +352,6 @@ class Call:
         """Keep a failed attempt; raise if the call can't go on after it."""
         attempt = Attempt(endpoint, error, _may_be_applied(error))
         self._attempts.append(attempt)
-        if type(error) is InvalidResponse:  # its kinds say what it means
-            self._client.distrust(endpoint)
         if attempt.sent and self._request.resend is Resend.IF_NOT_SENT:
             raise self._unknown() from error
         if isinstance(error, StaleAnswer):

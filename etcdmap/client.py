@@ -144,7 +144,8 @@ class Client:
     def distrust(self, endpoint: str) -> None:
         """Use no connection again on which nonsense may have come.  Never raises."""
         if self._distrust is not None:
-            self._distrust(endpoint)
+            with contextlib.suppress(Exception):  # there is an error to tell already
+                self._distrust(endpoint)
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
         """Send a request to the cluster and give what its `read` made of the answer.

@@ -45,7 +45,8 @@ class Pool:
         self._idle: deque[Connection] = deque()
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._closed = False
-        self._age = 0
+        #: Changes when the connections so far are not to be used again.
+        self._age = object()
 
     def borrow(self) -> Connection | None:
         """Take an idle connection out; None if there is none."""
@@ -57,13 +58,13 @@ class Pool:
             # An idle connection has nothing to say.  What can be read there is
             # its end, or an answer that nobody asked for: the next request
             # would take it for its own.
-            if not connection.readable(0):
+            if connection.age is self._age and not connection.readable(0):
                 return connection
             connection.close()
 
     def give_back(self, connection: Connection) -> None:
         """Put a connection back on which an exchange ended well."""
-        if len(self._idle) >= MAX_IDLE or connection.age != self._age:
+        if len(self._idle) >= MAX_IDLE or connection.age is not self._age:
             connection.close()
             return
         self._idle.append(connection)
@@ -87,12 +88,12 @@ class Pool:
         self._close_idle()
 
     def distrust(self) -> None:
-        """Close the idle connections now, and those in use when they come back.
+        """Use none of the connections again that are there now, idle or in use.
 
         Whoever got nonsense has given its connection back before it could know,
         and another thread may have taken it since.
         """
-        self._age += 1
+        self._age = object()
         self._close_idle()
 
     def _close_idle(self) -> None:

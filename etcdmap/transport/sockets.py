@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 #: Bytes asked of a socket at once: a TLS record has 16 KiB, loopback gives 64.
 CHUNK = 64 * 1024
+RECORD = 16 * 1024
 #: Seconds that a read may block in the kernel; see `Connection`.
 KERNEL_PATIENCE = 0.02
 #: Seconds between probes of an idle connection, as in go-etcd.
@@ -72,7 +73,7 @@ class Connection:
         self.blocks = not self.tls and _limit_blocking(sock)
         self._flags = _DONT_WAIT if self.blocks else 0
         self.readable = reader(sock)
-        self.age = 0
+        self.age: object = None
 
     def send(self, data: bytes | memoryview) -> int:
         """Send what can be sent now; `BLOCKED` if that is nothing."""
@@ -86,6 +87,8 @@ class Connection:
         """Like `receive`, but wait for `KERNEL_PATIENCE`."""
         if not (self.blocks or self.pending() or self.readable(KERNEL_PATIENCE)):
             raise BlockingIOError
+        if self.tls:  # a record at most, and without the detour that `recv` takes
+            return self.sock.read(RECORD)  # type: ignore[attr-defined,no-any-return]
         return self.sock.recv(CHUNK)
 
     def pending(self) -> bool:

@@ -10,14 +10,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from etcdmap import forking
@@ -101,7 +100,10 @@ class RequestsTransport:
         except (EtcdMapError, Warning):  # warnings may be made errors
             raise
         except Exception as error:  # a session may run hooks and auth of any kind
-            raise of_requests(error, timeout, answered=answered) from error
+            retried = self._theirs is not None and _retries(_adapter(session, endpoint))
+            raise of_requests(
+                error, timeout, answered=answered, retried=retried
+            ) from error
         finally:
             self._give_back(session)
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -122,15 +124,18 @@ class RequestsTransport:
     def distrust(self, endpoint: str) -> None:
         """See `StartingTransport.distrust`; closes what is idle to others as well.
 
-        Of a session of the caller's, requests' own adapters close their idle
-        connections, and open others on demand; what other adapters do is theirs.
+        Of a session of the caller's, requests' adapters as they come close their
+        idle connections, and open others on demand; what others do is theirs.
         """
         self._close_idle()
         if self._theirs is not None:
-            with contextlib.suppress(requests.RequestException):
-                adapter = self._theirs.get_adapter(endpoint)
-                if type(adapter) is HTTPAdapter:
-                    adapter.close()
+            adapter = _adapter(self._theirs, endpoint)
+            if type(adapter) is HTTPAdapter and not (
+                # Who waits for a connection of a closed pool waits for ever, and
+                # who sends again finds it closed.
+                adapter._pool_block or _retries(adapter)
+            ):
+                adapter.close()
 
     def close(self) -> None:
         """Close the idle sessions now, and those in use when they come back."""
@@ -273,6 +278,19 @@ class _Redirect:
         if self._location is not None:
             response.headers["Location"] = self._location
         return response
+
+
+def _retries(adapter: BaseAdapter | None) -> bool:
+    """Tell whether an adapter may send a request again by itself."""
+    retry = getattr(adapter, "max_retries", None)
+    return retry is not None and getattr(retry, "total", 1) != 0
+
+
+def _adapter(session: requests.Session, endpoint: str) -> BaseAdapter | None:
+    try:
+        return session.get_adapter(endpoint)
+    except requests.RequestException:  # there is none
+        return None
 
 
 def _check_length(response: requests.Response, endpoint: str) -> None:

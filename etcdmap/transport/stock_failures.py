@@ -18,7 +18,7 @@ from etcdmap.transport import failures
 
 
 def of_requests(
-    error: Exception, timeout: float, *, answered: bool = False
+    error: Exception, timeout: float, *, answered: bool = False, retried: bool = False
 ) -> ExchangeFailed:
     """Tell what an exception of requests or urllib3 means for the request.
 
@@ -29,13 +29,14 @@ def of_requests(
         error: what was raised.
         timeout: seconds that the exchange had.
         answered: whether an answer had begun.
+        retried: whether it may have been sent before it failed to be sent.
     """
     chain = list(_chain(error))
     if not answered:
         lasting = _lasting(error, chain)
         if lasting is not None:
             return ExchangeFailed(lasting, sent=False, lasting=True)
-    sent = answered or not any(map(_was_before_sending, chain))
+    sent = answered or retried or not any(map(_was_before_sending, chain))
     if any(map(_is_timeout, chain)):
         return failures.timed_out(timeout, sent=sent)
     return ExchangeFailed(_cause(chain[-1]), sent=sent)

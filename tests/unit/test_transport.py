@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import requests
 import urllib3.exceptions
+from requests.adapters import HTTPAdapter
 
 from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidResponse
 from etcdmap.models import Answer, Request, Resend
@@ -34,6 +35,8 @@ from etcdmap.transport import (
     WireTransport,
     make_transport,
 )
+from etcdmap.transport.stock import _retries
+from etcdmap.transport.stock_failures import of_requests
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -1297,3 +1300,19 @@ def test_every_exception_of_requests_was_found() -> None:
     assert {"requests.ConnectTimeout", "requests.ChunkedEncodingError"} <= names
     assert {"urllib3.ProtocolError", "urllib3.IncompleteRead"} <= names
     assert len(names) > 40
+
+
+def test_failure_to_connect_after_a_retry_may_have_been_sent() -> None:
+    """An adapter that sends again by itself tells of its last try only."""
+    refused = urllib3.exceptions.NewConnectionError(None, "refused")  # type: ignore[arg-type]
+    error = requests.ConnectionError(refused)
+    assert not of_requests(error, 1.0).sent
+    assert of_requests(error, 1.0, retried=True).sent
+
+
+def test_session_that_retries_is_taken_at_its_word() -> None:
+    """Requests' adapters as they come do not send again."""
+    with requests.Session() as session:
+        assert not _retries(session.get_adapter("http://a:1"))
+        session.mount("http://", HTTPAdapter(max_retries=2))
+        assert _retries(session.get_adapter("http://a:1"))
