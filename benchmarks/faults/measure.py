@@ -185,8 +185,14 @@ def _judge(
         return [check(ops, events=world.logs[0], final=at_end)]
     gone, empty = stage.wiped
     before = [op for op in ops if op.end <= gone]
-    # A write that was on its way may have reached the new cluster.
-    after = [op for op in ops if op.start >= empty or (op.end > gone and op.writes)]
+    # A write that was on its way may have reached the new cluster.  One that was
+    # acknowledged while members were being killed is gone with them.
+    after = [
+        op
+        for op in ops
+        if op.start >= empty
+        or (op.writes and op.end > gone and (op.end > empty or op.outcome != "ok"))
+    ]
     return [
         check(before, events=world.logs[0]),
         check(after, events=world.logs[1], final=at_end),
