@@ -111,8 +111,11 @@ def read_head(head: bytes) -> Head:
         raise ValueError("a head with a bare CR, LF or NUL")
     if ends > MAX_FIELDS:
         raise ValueError(f"a head of more than {MAX_FIELDS} fields")
+    match = _match_status(lines.pop(0))
+    if match is None:
+        raise ValueError("something that is not HTTP/1.1")
+    minor, status = int(match[1]), int(match[2])
     short = len(head) <= _CACHED_HEAD
-    minor, status = (_status_of_cached if short else _status_of)(lines.pop(0))
     fields = _fields_of(lines, _field_of_cached if short else field_of)
     reusable = _stays_open(minor, fields.get("connection", ""))
     # RFC 9112 section 6.3 has the order of what follows.
@@ -192,16 +195,6 @@ def field_of(line: str) -> tuple[str, str]:
 
 # Of the lines nearly all are the same from one answer to the next.
 _field_of_cached = lru_cache(maxsize=512)(field_of)
-
-
-def _status_of(line: str) -> tuple[int, int]:
-    match = _match_status(line)
-    if match is None:
-        raise ValueError("something that is not HTTP/1.1")
-    return int(match[1]), int(match[2])
-
-
-_status_of_cached = lru_cache(maxsize=32)(_status_of)
 
 
 def _fields_of(
