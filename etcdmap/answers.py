@@ -20,7 +20,7 @@ from etcdmap.errors import (
     Unauthorized,
     V2NotEnabled,
 )
-from etcdmap.models import Answer, Node, Result
+from etcdmap.models import Answer, Asked, Node, Result
 
 T = TypeVar("T")
 
@@ -33,10 +33,10 @@ _EXCERPT = 200
 _decode = json.JSONDecoder().raw_decode
 
 
-def guarded(read: Callable[[str, Answer], T], key: str, answer: Answer) -> T:
+def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) -> T:
     """Read an answer; whatever trips over its shape becomes InvalidResponse."""
     try:
-        return read(key, answer)
+        return read(asked, answer)
     except EtcdMapError as error:
         if isinstance(error, InvalidResponse) and not error.endpoint:
             raise _strange(answer, str(error)) from error
@@ -44,8 +44,8 @@ def guarded(read: Callable[[str, Answer], T], key: str, answer: Answer) -> T:
     except RecursionError as error:
         if answer.body.startswith(b'{"action"'):
             raise LimitExceeded(
-                f"{key} at {answer.endpoint} is nested too deeply to be read whole; "
-                "read a part of it"
+                f"{asked.key} at {answer.endpoint} is nested too deeply to be read "
+                "whole; read a part of it"
             ) from error
         raise _strange(answer, "JSON nested too deeply to be read") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -63,23 +63,45 @@ def parse_json(text: str) -> Any:
 
 
 def payload_of(
-    key: str, answer: Answer, parse: Callable[[str], Any] = parse_json
+    asked: Asked, answer: Answer, parse: Callable[[str], Any] = parse_json
 ) -> dict[str, Any]:
-    """Give the JSON object of a success; raise what any other answer means."""
+    """Return the JSON object of a success; raise what any other answer means.
+
+    The one place where it is checked that this is the answer to what was asked: a
+    late one on a kept connection, or a muddled proxy's, may be another's.
+    """
     if answer.status not in (200, 201):
-        raise error_of(key, answer)
+        raise error_of(asked.key, answer)
     payload = _json(answer, parse)
     if not isinstance(payload, dict):
         raise _strange(answer, "JSON that is no object")
+    _check_asked(asked, answer, payload, node_cut_out=parse is not parse_json)
     return payload
 
 
+def _check_asked(
+    asked: Asked, answer: Answer, payload: Mapping[str, Any], *, node_cut_out: bool
+) -> None:
+    action, node = payload["action"], payload.get("node")
+    watched = asked.action is None and action != "get"
+    if action != asked.action and not watched:
+        raise _strange(answer, "an answer to another request")
+    if node is not None:
+        if not asked.is_shown_by(node):
+            raise _strange(answer, "an answer about another key")
+    elif asked.after is not None:
+        if answer.index <= asked.after:
+            raise _strange(answer, "an answer to an older request")
+    elif not node_cut_out:
+        raise _strange(answer, "no node")
+
+
 def index_of(answer: Answer) -> int:
-    """Give the index of the store (``X-Etcd-Index``) at the time of an answer."""
-    try:
-        return int(answer.headers["x-etcd-index"])
-    except (KeyError, ValueError) as error:
-        raise _strange(answer, "no X-Etcd-Index header") from error
+    """Return the index of the store (``X-Etcd-Index``) at the time of an answer."""
+    index = answer.index
+    if not index:
+        raise _strange(answer, "no X-Etcd-Index header")
+    return index
 
 
 def _json(answer: Answer, parse: Callable[[str], Any]) -> Any:
@@ -98,22 +120,19 @@ def _text_of(answer: Answer) -> str:
     return text
 
 
-def result_of(key: str, answer: Answer) -> Result:
+def result_of(asked: Asked, answer: Answer) -> Result:
     """Read the answer to any operation on a key, in full."""
-    payload = payload_of(key, answer)
+    payload = payload_of(asked, answer)
     action = payload["action"]
     if not isinstance(action, str):
         raise _strange(answer, "an action that is no text")
-    # noValueOnSuccess leaves the node out of a write's answer.
-    if "node" not in payload and action == "get":
-        raise _strange(answer, "no node")
     return Result(
         action=action,
         node=_node(payload, "node"),
         prev_node=_node(payload, "prevNode"),
         etcd_index=index_of(answer),
-        raft_index=_header_number(answer, "x-raft-index"),
-        raft_term=_header_number(answer, "x-raft-term"),
+        raft_index=answer.number("x-raft-index") or None,
+        raft_term=answer.number("x-raft-term") or None,
         cluster_id=answer.headers.get("x-etcd-cluster-id"),
     )
 
@@ -122,18 +141,11 @@ def _node(payload: Mapping[str, Any], name: str) -> Node | None:
     return Node.from_json(payload[name]) if name in payload else None
 
 
-def _header_number(answer: Answer, name: str) -> int | None:
-    text = answer.headers.get(name, "")
-    # 20 digits are more than etcd's 64 bits take; Python refuses above 4,300.
-    usable = text.isascii() and text.isdigit() and len(text) <= 20
-    return int(text) if usable else None
-
-
-def presence(key: str, answer: Answer) -> bool | None:
+def presence(asked: Asked, answer: Answer) -> bool | None:
     """Read a HEAD: True, False, or None for "ask with GET"."""
     if answer.body:  # it was asked with GET after all
-        return presence_from_body(key, answer)
-    if _header_number(answer, "x-etcd-index"):
+        return presence_from_body(asked, answer)
+    if answer.index:
         if answer.status == 200:
             return True
         if answer.status == 404:
@@ -141,14 +153,14 @@ def presence(key: str, answer: Answer) -> bool | None:
     return None
 
 
-def presence_from_body(key: str, answer: Answer) -> bool:
+def presence_from_body(asked: Asked, answer: Answer) -> bool:
     """Read a GET for whether there is a node; raise what says neither."""
     if answer.status == 200:
-        if not isinstance(payload_of(key, answer)["node"], dict):
+        if not isinstance(payload_of(asked, answer)["node"], dict):
             raise _strange(answer, "a node that is none")
         index_of(answer)
         return True
-    error = error_of(key, answer)
+    error = error_of(asked.key, answer)
     # 104: a file stands on the way, so the key can't be there.
     if isinstance(error, ServerError) and error.code in (100, 104):
         return False

@@ -14,19 +14,22 @@ Going through all endpoints twice is a *round*.  After a round without an answer
 there is a pause, which grows; the deadline alone ends the call.
 
 A request that may not be carried out twice is never sent again once it may have
-been received: its call waits for the answer, or ends as `OutcomeUnknown`.
+been received: its call waits for the answer, or ends as `OutcomeUnknown`.  So it is
+not risked after something has failed: first a read that needs all (a quorum's)
+finds an endpoint that is in touch with the others.
+
+No write leaves on a connection that has not shown the right cluster, see
+`etcdmap.session`, and nothing is learnt from an answer before it was understood.
 
 Session reads: see `etcdmap.session`.  An answer that is too old is asked for
 once more after a moment, at the same endpoint; then the others are asked; then
 with a quorum.
-
-A transport that only has `exchange` can't be waited for beside others.  Its
-attempts end after the policy's `patience`, if there is another endpoint to ask.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +37,16 @@ from etcdmap.errors import (
     Attempt,
     ClusterUnavailable,
     DeadlineExceeded,
+    EtcdMapError,
     ExchangeFailed,
     InvalidResponse,
     OutcomeUnknown,
     RequestFailed,
     ServerError,
+    Unauthorized,
+    WrongCluster,
 )
+from etcdmap.looks import contact_request
 from etcdmap.models import Answer, Request, Resend
 from etcdmap.session import Need, Session, StaleAnswer
 from etcdmap.transport import Exchange, wait_any
@@ -59,13 +66,16 @@ _PENDING: Any = object()
 class _Copy:
     """A copy of the request under way to one endpoint."""
 
-    __slots__ = ("began", "endpoint", "exchange", "quorum")
+    __slots__ = ("began", "endpoint", "exchange", "quorum", "token")
 
-    def __init__(self, exchange: Exchange, began: float, quorum: bool) -> None:
+    def __init__(
+        self, exchange: Exchange, began: float, quorum: bool, token: object
+    ) -> None:
         self.exchange = exchange
         self.endpoint = exchange.endpoint
         self.began = began
         self.quorum = quorum
+        self.token = token
 
     def as_attempt(self) -> Attempt:
         """Give it as an attempt that nothing came of."""
@@ -93,14 +103,12 @@ class Call:
         self._attempts: list[Attempt] = []
         self._running: list[_Copy] = []
         self._endpoints, self._first = client.state
+        self._once = request.resend is Resend.IF_NOT_SENT
         #: Whether it may be under way to two endpoints at the same time.
         self._hedged = (
-            len(self._endpoints) > 1
-            and request.resend is not Resend.IF_NOT_SENT
-            and not request.patient
+            len(self._endpoints) > 1 and not self._once and not request.patient
         )
         self._queue: deque[str] = deque()
-        self._patience = client.policy.patience
         if request.consistency != "any":
             self._promise(client.session, request.consistency)
 
@@ -117,32 +125,53 @@ class Call:
         self._floor = session.index
 
     def run(self) -> Any:
-        """Give what the request's `read` makes of the first usable answer."""
+        """Return what the request's `read` makes of the first usable answer."""
         self._client.health.count_request()
+        if self._once and self._client.session.in_doubt():
+            self._make_contact()
         try:
-            result = self._launch(self._first)
-            return self._go_on() if result is _PENDING else result
+            self._launch(self._first)
+            return self._go_on()
         finally:
             for copy in self._running:
                 copy.exchange.give_up()
 
+    def _make_contact(self) -> None:
+        """Find an endpoint that is in touch with the others, before a lone write."""
+        client = self._client
+        request = contact_request(self._request.target)
+        try:
+            Call(client, request, self._timeout).run()
+        except Unauthorized:
+            pass  # who may only write can't find out
+        except RequestFailed as error:
+            raise self._failed(
+                type(error),
+                "nothing was sent: since something failed before, it was asked first "
+                "whether a member is in touch with the others, and none was",
+                error.attempts,
+            ) from error
+        self._first = client.pinned
+
     def _go_on(self) -> Any:
         pause = self._client.policy.first_pause
+        result = self._listen()
+        if result is not _PENDING:
+            return result
         others = tuple(e for e in self._client.order() if e != self._first)
         self._queue.extend((*others, self._first, *others))
         while True:
-            result = self._listen()
-            if result is not _PENDING:
-                return result
             self._check_time()
             if self._queue:
                 if self._launches % len(self._endpoints) == 0:  # another pass
                     self._give_up_if_hopeless()
-                    self._patience *= 2
-                result = self._launch(self._queue.popleft())
+                self._launch(self._queue.popleft())
             else:
                 result = self._end_round(pause)
                 pause = min(2 * pause, self._client.policy.longest_pause)
+                if result is not _PENDING:
+                    return result
+            result = self._listen()
             if result is not _PENDING:
                 return result
 
@@ -186,32 +215,23 @@ class Call:
 
     # --- attempts
 
-    def _launch(self, endpoint: str) -> Any:
-        """Ask an endpoint; give the result if it came at once."""
+    def _launch(self, endpoint: str) -> None:
+        """Ask an endpoint."""
         client = self._client
-        request = self._request
         now = client.clock()
         left = self._deadline - now
         if left <= 0:
-            return _PENDING  # whoever called looks at the time next
+            return  # whoever called looks at the time next
         self._launches += 1
-        begun: Answer | Exchange
+        identity = client.session.identity
+        first = identity if self._is_write() else None
         try:
-            if not self._hedged:
-                begun = client.transport.exchange(endpoint, request, left)
-            elif client.begin is None:
-                left = min(left, self._patience)
-                begun = client.transport.exchange(endpoint, request, left)
-            else:
-                begun = client.begin(endpoint, request, left)
-        except (ExchangeFailed, InvalidResponse) as error:
-            self._note(endpoint, error)
-            return _PENDING
-        if isinstance(begun, Answer):
-            return self._read(begun, now, self._quorum)
+            begun = client.transport.begin(endpoint, self._request, left, first)
+        except ExchangeFailed as error:
+            self._note(endpoint, error, sent=False)
+            return
         self._drop_oldest(endpoint)
-        self._running.append(_Copy(begun, now, self._quorum))
-        return _PENDING
+        self._running.append(_Copy(begun, now, self._quorum, identity.token))
 
     def _drop_oldest(self, endpoint: str) -> None:
         """Keep at most two copies of a request at one endpoint waiting."""
@@ -227,9 +247,11 @@ class Call:
             return _PENDING
         policy = self._client.policy
         delay = self._client.health.delay(self._request.kind)
-        if self._launches == 1:
-            delay -= self._client.clock() - self._running[0].began
-        elif len({copy.endpoint for copy in self._running}) == len(self._endpoints):
+        if not self._hedged:
+            return self._wait_alone(delay)
+        if self._launches > 1 and (
+            len({copy.endpoint for copy in self._running}) == len(self._endpoints)
+        ):
             # All of them are silent: more copies won't hurry them.
             delay = max(2 * delay, policy.again)
         result = self._wait(delay)
@@ -242,6 +264,22 @@ class Call:
         if self._client.health.may_hedge(self._request.kind):
             return _PENDING
         return self._wait(max(4 * delay, policy.first_delay))
+
+    def _wait_alone(self, delay: float) -> Any:
+        """Wait for the one copy there is; leave an endpoint that can't be reached."""
+        if self._once and len(self._endpoints) > 1:
+            result = self._wait(delay)
+            if result is not _PENDING or not self._running:
+                return result
+            (copy,) = self._running
+            if not copy.exchange.sent:
+                copy.exchange.give_up()  # from now on it can't be sent any more
+            if not copy.exchange.sent:
+                self._running.clear()
+                error = ExchangeFailed("no connection in time", sent=False)
+                self._note(copy.endpoint, error, sent=False)
+                return _PENDING
+        return self._wait(self._timeout)
 
     def _go_on_plainly(self) -> None:
         """Read without a quorum, at the same endpoint first."""
@@ -267,54 +305,59 @@ class Call:
         return _PENDING
 
     def _take(self, ended: Exchange) -> Any:
+        """Make the result of an exchange that has ended, if it can be used."""
         copy = next(copy for copy in self._running if copy.exchange is ended)
         self._running.remove(copy)
         try:
             answer = ended.result()
-        except (ExchangeFailed, InvalidResponse) as error:
-            self._note(ended.endpoint, error)
-            return _PENDING
-        return self._read(answer, copy.began, copy.quorum)
-
-    def _read(self, answer: Answer, began: float, quorum: bool) -> Any:
-        """Make the result of an answer, if it can be used."""
-        client = self._client
-        endpoint = answer.endpoint
-        index = 0
-        try:
             if answer.status == 307:
-                return self._redirect(answer)
-            index = client.session.check(answer, self._floor, quorum)
-            result = self._request.read(answer)
-        except (ExchangeFailed, InvalidResponse) as error:
-            # Well-framed, so the transport has kept the connection.  (The kinds of
-            # InvalidResponse, and who may not list members, are understood.)
-            if type(error) is InvalidResponse and self._request.kind != "members":
-                client.distrust(endpoint)
-            self._note(endpoint, error)
-            return _PENDING
-        except ServerError as error:
-            if error.transient:
-                self._note(endpoint, error)
+                self._redirect(answer)
                 return _PENDING
-            client.session.learn(index, self._floor)
-            self._succeed(answer, began, quorum)
-            error.unanswered = self._has_unanswered()
+            return self._read(answer, copy)
+        except (ExchangeFailed, InvalidResponse) as error:
+            # Well-framed nonsense, so the transport has kept the connection.  (The
+            # kinds of InvalidResponse, and who may not list members, are understood.)
+            if type(error) is InvalidResponse and self._request.kind != "members":
+                self._client.transport.distrust(copy.endpoint)
+            sent = ended.sent and _may_be_applied(error)
+            self._note(copy.endpoint, error, sent=sent)
+            return _PENDING
+
+    def _read(self, answer: Answer, copy: _Copy) -> Any:
+        client = self._client
+        refusal: EtcdMapError | None = None
+        result = None
+        try:
+            result = self._request.read(answer)
+        except InvalidResponse:
             raise
+        except EtcdMapError as error:  # understood all the same
+            refusal = error
+        if isinstance(refusal, ServerError) and refusal.transient:
+            self._note(copy.endpoint, refusal, sent=_may_be_applied(refusal))
+            if isinstance(refusal, Unauthorized):
+                self._raise_if_agreed(refusal)
+            return _PENDING
+        index = client.session.check(answer, self._floor, copy.quorum)
         client.session.learn(index, self._floor)
-        self._succeed(answer, began, quorum or self._request.kind == "write")
+        copy.exchange.showed(copy.token)
+        self._succeed(copy, index)
+        if refusal is not None:
+            if isinstance(refusal, ServerError):
+                refusal.unanswered = self._has_unanswered()
+            raise refusal
         return result
 
-    def _succeed(self, answer: Answer, began: float, proof: bool) -> None:
+    def _succeed(self, copy: _Copy, index: int) -> None:
         client = self._client
         kind = self._request.kind
-        client.health.answered(answer.endpoint, kind, client.clock() - began)
+        client.health.answered(copy.endpoint, kind, client.clock() - copy.began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
-        if proof and answer.headers.get("x-etcd-index", "0") != "0":
-            client.session.proved(began)
+        if index and (copy.quorum or kind == "write"):
+            client.session.proved(copy.began)
         if self._launches > 1:
-            self._leave_the_slow(answer.endpoint)
+            self._leave_the_slow(copy.endpoint)
 
     def _leave_the_slow(self, winner: str) -> None:
         """Pin the endpoint that answered, if the pinned one should be left."""
@@ -325,12 +368,12 @@ class Call:
         silent = any(copy.endpoint == slow for copy in self._running)
         # A failed attempt and a quorum read that is not answered say enough; one
         # slow answer may be chance.
-        if not silent or self._quorum or self._client.health.overtaken(slow):
+        if not silent or self._quorum or client.health.overtaken(slow):
             if silent:
-                self._client.health.failed(slow)
+                self._leave(slow)
             client.pin(winner)
 
-    def _redirect(self, answer: Answer) -> Any:
+    def _redirect(self, answer: Answer) -> None:
         """Follow a 307 to another endpoint that is known, method and body kept."""
         self._redirects += 1
         location = answer.headers.get("location", "")
@@ -344,20 +387,26 @@ class Call:
                 status=307,
             )
         self._queue.appendleft(to)
-        return _PENDING
 
     # --- what went wrong
 
-    def _note(self, endpoint: str, error: Exception) -> None:
+    def _note(self, endpoint: str, error: Exception, *, sent: bool) -> None:
         """Keep a failed attempt; raise if the call can't go on after it."""
-        attempt = Attempt(endpoint, error, _may_be_applied(error))
-        self._attempts.append(attempt)
-        if attempt.sent and self._request.resend is Resend.IF_NOT_SENT:
-            raise self._unknown() from error
+        self._attempts.append(Attempt(endpoint, error, sent))
         if isinstance(error, StaleAnswer):
             self._ask_once_more(endpoint)
-        else:
-            self._client.health.failed(endpoint)
+        elif not isinstance(error, Unauthorized):
+            self._leave(endpoint)
+        if sent and self._once:
+            raise self._unknown() from error
+
+    def _leave(self, endpoint: str) -> None:
+        """Count a failure against an endpoint, and have the next call go elsewhere."""
+        client = self._client
+        client.health.failed(endpoint)
+        client.session.failed()
+        if client.pinned == endpoint:
+            client.pin(client.order()[0])
 
     def _ask_once_more(self, endpoint: str) -> None:
         """Give a member that lags behind a moment to catch up."""
@@ -376,17 +425,32 @@ class Call:
 
     def _give_up_if_hopeless(self) -> None:
         """End early if every endpoint answers in a way that will not change."""
-        last = self._attempts[-len(self._endpoints) :]
-        errors = [attempt.error for attempt in last]
-        if self._running or len(errors) < len(self._endpoints):
+        count = len(self._endpoints)
+        errors = [attempt.error for attempt in self._attempts[-count:]]
+        if self._running or len(errors) < count:
             return
         if not all(map(_is_lasting, errors)):
             return
+        # Another request's answer came on a connection that is not used again.
+        if self._launches < 2 * count and any(map(_is_nonsense, errors)):
+            return
         if self._is_write() and any(attempt.sent for attempt in self._attempts):
             raise self._unknown()
-        if all(isinstance(error, InvalidResponse) for error in errors):
-            raise errors[0]
+        for error in errors:
+            if isinstance(error, InvalidResponse):
+                raise error
         raise self._failed(ClusterUnavailable, "no endpoint can be used")
+
+    def _raise_if_agreed(self, error: Unauthorized) -> None:
+        """Raise a 401 that most endpoints agree on.
+
+        A member that is out of touch does not know a user who is new, and nothing in
+        its answer shows that it is; but one of most of them is in touch.
+        """
+        agreed = {a.endpoint for a in self._attempts if type(a.error) is type(error)}
+        if 2 * len(agreed) > len(self._endpoints):
+            error.unanswered = self._has_unanswered()
+            raise error
 
     def _is_write(self) -> bool:
         return self._request.resend is not Resend.ALWAYS
@@ -394,9 +458,16 @@ class Call:
     def _check_time(self) -> None:
         if self._client.clock() < self._deadline:
             return
-        self._attempts += [copy.as_attempt() for copy in self._running]
-        if self._is_write() and self._has_unanswered():
+        unanswered = self._is_write() and self._has_unanswered()
+        for copy in self._running:
+            self._attempts.append(copy.as_attempt())
+            if not self._request.patient:
+                self._leave(copy.endpoint)
+        if unanswered:
             raise self._unknown()
+        for attempt in reversed(self._attempts):
+            if isinstance(attempt.error, WrongCluster):
+                raise attempt.error
         last = self._attempts[-1].error if self._attempts else None
         if isinstance(last, ExchangeFailed) and last.timed_out:
             why = f"no answer within {self._timeout:g} s{self._advice()}"
@@ -422,10 +493,16 @@ class Call:
             "Read the key before writing it again",
         )
 
-    def _failed(self, kind: type[RequestFailed], why: str) -> RequestFailed:
+    def _failed(
+        self,
+        kind: type[RequestFailed],
+        why: str,
+        attempts: Iterable[Attempt] | None = None,
+    ) -> RequestFailed:
         request = self._request
         what = request.key or request.target.partition("?")[0]
-        error = kind(f"{request.method} {what}: {why}", self._attempts)
+        attempts = self._attempts if attempts is None else attempts
+        error = kind(f"{request.method} {what}: {why}", attempts)
         if self._attempts:
             error.__cause__ = self._attempts[-1].error
         return error
@@ -436,10 +513,15 @@ def _may_be_applied(error: Exception) -> bool:
         return error.sent
     if isinstance(error, InvalidResponse):
         return not error.refused
-    return True  # a 5xx of etcd: the proposal may still commit
+    # A 5xx of etcd: the proposal may still commit.
+    return not isinstance(error, Unauthorized)
 
 
 def _is_lasting(error: Exception) -> bool:
     if isinstance(error, InvalidResponse):
-        return error.refused or error.status < 500  # not a gateway's bad moment
+        return error.refused or error.status < 400  # not a gateway's bad moment
     return isinstance(error, ExchangeFailed) and error.lasting
+
+
+def _is_nonsense(error: Exception) -> bool:
+    return isinstance(error, InvalidResponse) and 200 <= error.status < 300

@@ -37,7 +37,7 @@ from etcdmap.health import Health, Policy
 from etcdmap.members import machines_request, members_request, with_learnt
 from etcdmap.models import Request
 from etcdmap.session import Session
-from etcdmap.transport import Transport
+from etcdmap.transport import BlockingTransport, Transport, wrapped
 
 T = TypeVar("T")
 
@@ -61,13 +61,14 @@ class Client:
 
     Args:
         endpoints: client URLs of one or more members.
-        transport: carries the exchanges; closed with the client.
+        transport: carries the exchanges; closed with the client.  One that can only
+            block (``exchange``, ``close``) takes a thread for each.
         timeout: deadline of one call, seconds, all attempts included.
         shuffle: whether to spread clients over the endpoints by chance.
         max_stale: bound on the age of what a session read shows, seconds.
         policy: when to try again, and when to ask another endpoint.
-        fence: whether writes of files name the state that they replace, when
-            there are several endpoints; see `etcdmap.settling`.
+        fence: whether writes of files name the state that they replace, see
+            `etcdmap.settling`; None for as long as there are several endpoints.
         auto_sync: learn the members anew every so many seconds, see `sync`; None
             for never.
         cache: kept for the layers above, which share it; None for none.
@@ -83,17 +84,17 @@ class Client:
     def __init__(
         self,
         endpoints: str | Iterable[str],
-        transport: Transport,
+        transport: Transport | BlockingTransport,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         shuffle: bool = True,
         max_stale: float = DEFAULT_MAX_STALE,
         policy: Policy | None = None,
-        fence: bool = True,
+        fence: bool | None = None,
         auto_sync: float | None = None,
         cache: ReadCache | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         rng: random.Random | None = None,
         recipe: tuple[Any, ...] | None = None,
     ) -> None:
@@ -115,21 +116,19 @@ class Client:
         self.fences = Fences()
         max_stale = positive_seconds("max_stale", max_stale)
         self.session = Session(max_stale, clock, self._drop_memories)
-        self.transport = transport
-        #: Starts an exchange that can be waited for beside others, if it can.
-        self.begin: Callable[..., Any] | None = getattr(transport, "begin", None)
-        self._distrust: Callable[[str], None] | None = getattr(
-            transport, "distrust", None
-        )
+        self.transport = wrapped(transport)
         self.clock = clock
-        self.sleep = sleep
+        self._given_sleep = sleep
         self._recipe = recipe
         self.after_fork()
         forking.register(self)
 
     def after_fork(self) -> None:
-        """Replace the lock: a thread that is not here may hold it."""
+        """Replace what another thread may hold that is not here."""
         self._lock = threading.Lock()
+        self._closing = threading.Event()
+        #: Waits for some seconds, or until the client is closed.
+        self.sleep = self._given_sleep or self._closing.wait
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -141,11 +140,10 @@ class Client:
         """The endpoint that the next request goes to first."""
         return self.state.pinned
 
-    def distrust(self, endpoint: str) -> None:
-        """Use no connection again on which nonsense may have come.  Never raises."""
-        if self._distrust is not None:
-            with contextlib.suppress(Exception):  # there is an error to tell already
-                self._distrust(endpoint)
+    @property
+    def fences_writes(self) -> bool:
+        """Whether writes of files name the state that they replace, now."""
+        return len(self.state.endpoints) > 1 if self.fence is None else self.fence
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
         """Send a request to the cluster and give what its `read` made of the answer.
@@ -167,9 +165,13 @@ class Client:
             timeout = self.timeout
         else:
             timeout = positive_seconds("timeout", timeout)
-        result: T = Call(self, request, timeout).run()
-        if self._auto_sync is not None and self.clock() >= self._next_sync:
-            self._sync_in_passing()
+        if self._auto_sync is None:
+            result: T = Call(self, request, timeout).run()
+            return result
+        deadline = self.clock() + timeout
+        result = Call(self, request, timeout).run()
+        if self.clock() >= self._next_sync:
+            self._sync_in_passing(deadline)
         return result
 
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
@@ -186,10 +188,15 @@ class Client:
 
         Cost: 1 request; 2 if the server does not know /v2/members.
         """
+        timeout = self.timeout if timeout is None else timeout
+        deadline = self.clock() + positive_seconds("timeout", timeout)
         try:
-            learnt = self.send(members_request(), timeout=timeout)
+            learnt = Call(self, members_request(), timeout).run()
         except InvalidResponse:
-            learnt = self.send(machines_request(), timeout=timeout)
+            left = deadline - self.clock()
+            if left <= 0:
+                raise
+            learnt = Call(self, machines_request(), left).run()
         with self._lock:
             known, pinned = self.state
             endpoints = with_learnt(self._given, learnt, known)
@@ -198,20 +205,30 @@ class Client:
             self.state = State(endpoints, pinned)
         return endpoints
 
-    def _sync_in_passing(self) -> None:
-        """Sync after a call that went well; what goes wrong is left for the next."""
+    def _sync_in_passing(self, deadline: float) -> None:
+        """Sync after a call that went well, within what is left of its time.
+
+        What goes wrong, or does not fit, is left for the next.
+        """
+        left = min(deadline - self.clock(), _SYNC_TIMEOUT)
+        if left <= 0:
+            return
         with self._lock:
             if self._auto_sync is None or self.clock() < self._next_sync:
                 return  # another thread does it, or this one: it sends requests
             self._next_sync = float("inf")
         try:
             with contextlib.suppress(EtcdMapError):
-                self.sync(timeout=_SYNC_TIMEOUT)
+                self.sync(timeout=left)
         finally:
             self._next_sync = self.clock() + self._auto_sync
 
     def close(self) -> None:
-        """Close the connections; using the client afterwards is an error."""
+        """Close the connections, and end what waits; using it then is an error.
+
+        A write that was under way in another thread ends as `OutcomeUnknown`.
+        """
+        self._closing.set()
         self.transport.close()
 
     def __enter__(self) -> Client:

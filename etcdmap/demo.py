@@ -14,8 +14,8 @@ from typing import Any
 from etcdmap.client import Client
 from etcdmap.local import LocalCluster
 from etcdmap.mapping import EtcdMapping
-from etcdmap.models import Answer, Request
-from etcdmap.transport import RequestsTransport, Transport
+from etcdmap.models import Request
+from etcdmap.transport import Exchange, Identity, Transport, WireTransport
 
 SERVICES = ("auth", "billing", "catalog", "gateway", "mail", "search", "shop", "users")
 LOOPS = 400
@@ -28,10 +28,20 @@ class Counter:
         self._inner = inner
         self.requests = 0
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def begin(
+        self,
+        endpoint: str,
+        request: Request[Any],
+        timeout: float,
+        identity: Identity | None = None,
+    ) -> Exchange:
         """Count, and pass on."""
         self.requests += 1
-        return self._inner.exchange(endpoint, request, timeout)
+        return self._inner.begin(endpoint, request, timeout, identity)
+
+    def distrust(self, endpoint: str) -> None:
+        """Pass on."""
+        self._inner.distrust(endpoint)
 
     def close(self) -> None:
         """Close the transport within."""
@@ -45,7 +55,7 @@ def run_demo(binary: str | os.PathLike[str] | None = None) -> None:
         with report.step("start 3 members of etcd") as note:
             cluster.start()
             note(f"etcd {cluster.version}")
-        counter = Counter(RequestsTransport())
+        counter = Counter(WireTransport())
         report.counter = counter
         with Client(_followers_first(cluster), counter, shuffle=False) as client:
             config = EtcdMapping(client=client, prefix="/demo")

@@ -147,6 +147,11 @@ class Unauthorized(ServerError):
 
     hint = "check username, password and the roles granted to this user"
 
+    @property
+    def transient(self) -> bool:
+        """See `ServerError.transient`: who is out of touch knows no new users."""
+        return True
+
 
 class InvalidRequest(ServerError):
     """etcd does not take a parameter of the request (2xx)."""
@@ -307,8 +312,12 @@ class InvalidResponse(EtcdMapError):
         """Whether the status says that the request was not carried out.
 
         Redirects, client errors and "method not implemented" do; a 200 that
-        makes no sense, or a gateway's 502 to 504, says nothing about a write.
+        makes no sense, or a gateway's 502 to 504, says nothing about a write.  Nor do
+        the client errors that speak of time: who waited too long, or came too often,
+        may have been passed on.
         """
+        if self.status in (408, 425, 429, 499):
+            return False
         return 300 <= self.status < 500 or self.status == 501
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,12 +5,12 @@ What fencing is, and how a lost answer is settled: `etcdmap.settling`.
 
 from __future__ import annotations
 
-from etcdmap.errors import KeyNotFound
+from etcdmap.errors import KeyNotFound, ServerError
 from etcdmap.keys import KeysAPI
-from etcdmap.models import Resend, Result
-from etcdmap.nodes import Directory, Fence, File, index_of_write
+from etcdmap.models import Asked, Resend, Result
+from etcdmap.nodes import Fence, index_of_write
 from etcdmap.parameters import spell_form
-from etcdmap.settling import FencedWrite, event_index
+from etcdmap.settling import FencedWrite, Verdict, event_index
 
 
 class FencedWrites:
@@ -23,7 +23,7 @@ class FencedWrites:
 
     def __init__(self, keys: KeysAPI, timeout: float | None) -> None:
         self._keys = keys
-        self._timeout = keys.client.timeout if timeout is None else timeout
+        self._timeout = timeout or keys.client.timeout
 
     # --- writes that only have to be done
 
@@ -61,6 +61,17 @@ class FencedWrites:
         Cost: as `put`.
         """
         _Delete(self._keys, path, self._timeout).do(known)
+
+    def refresh(self, path: str, ttl: float, known: Fence) -> None:
+        """Renew the ttl of a file.
+
+        Raises:
+            KeyNotFound: the key is absent.
+            NotAFile: a directory stands there.
+
+        Cost: as `put`.
+        """
+        _Refresh(self._keys, path, self._timeout, ttl).do(known)
 
     # --- writes whose caller must know who did it
 
@@ -111,12 +122,13 @@ class _Put(FencedWrite):
             raise KeyNotFound("Key not found", code=100, key=self._path)
 
     def _send(self, fence: Fence, timeout: float) -> int:
-        condition = "prevExist=false"
+        condition, action = "prevExist=false", "create"
         if fence.modified_index:
             condition = f"prevIndex={fence.modified_index}"
+            action = "compareAndSwap"
         index = self._keys.store(
             "PUT",
-            self._path,
+            Asked(self._path, action, after=fence.modified_index or fence.since),
             f"?noValueOnSuccess=true&{condition}",
             self._form,
             index_of_write,
@@ -152,7 +164,7 @@ class _Delete(FencedWrite):
     def _send(self, fence: Fence, timeout: float) -> int:
         index = self._keys.store(
             "DELETE",
-            self._path,
+            Asked(self._path, "compareAndDelete"),
             f"?prevIndex={fence.modified_index}",
             None,
             index_of_write,
@@ -170,12 +182,36 @@ class _Delete(FencedWrite):
         return event.action == "compareAndDelete" and _replaced(event, fence)
 
 
+class _Refresh(FencedWrite):
+    """A fenced renewal of a ttl; which of two equal ones was carried out is all one."""
+
+    def __init__(self, keys: KeysAPI, path: str, timeout: float, ttl: float) -> None:
+        super().__init__(keys, path, timeout)
+        self._form = spell_form(None, ttl, refresh=True)
+
+    def _check_state(self, fence: Fence) -> None:
+        if not fence.modified_index:
+            raise KeyNotFound("Key not found", code=100, key=self._path)
+
+    def _send(self, fence: Fence, timeout: float) -> int:
+        index = self._keys.store(
+            "PUT",
+            Asked(self._path, "compareAndSwap", after=fence.modified_index),
+            f"?noValueOnSuccess=true&prevIndex={fence.modified_index}",
+            self._form,
+            index_of_write,
+            resend=Resend.FENCED,
+            timeout=timeout,
+        )
+        self._client.fences.put(self._path, index)
+        return index
+
+    def _settle(self, fence: Fence, refusal: ServerError) -> Verdict:
+        # History holds no renewals.  Renewed once more from the state that is there
+        # now, the ttl is what was asked for, whatever became of the other copies.
+        return Verdict(unmoved=False)
+
+
 def _replaced(event: Result, fence: Fence) -> bool:
     before = event.prev_node
     return before is not None and before.modified_index == fence.modified_index
-
-
-def remember_read(keys: KeysAPI, path: str, node: File | Directory) -> None:
-    """Remember the state of a file that was just read."""
-    if isinstance(node, File):
-        keys.client.fences.put(path, node.modified_index)

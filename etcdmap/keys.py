@@ -17,7 +17,7 @@ from typing import TypeVar
 from etcdmap.answers import guarded, presence, presence_from_body, result_of
 from etcdmap.client import Client
 from etcdmap.errors import LimitExceeded
-from etcdmap.models import Answer, Request, Resend, Result
+from etcdmap.models import Answer, Asked, Request, Resend, Result
 from etcdmap.parameters import (
     check_conditions,
     need_condition,
@@ -116,7 +116,13 @@ class KeysAPI:
         wait_index = None if after_index is None else after_index + 1
         query = spell_query(wait=True, recursive=recursive, waitIndex=wait_index)
         return self.fetch(
-            key, query, result_of, kind="watch", patient=True, timeout=timeout
+            key,
+            query,
+            result_of,
+            action=None,
+            kind="watch",
+            patient=True,
+            timeout=timeout,
         )
 
     # --- writes
@@ -161,7 +167,17 @@ class KeysAPI:
         if value is None and not (dir or refresh):
             raise TypeError("set() needs a value, or dir=True, or refresh=True")
         form = spell_form(value, ttl, refresh=refresh, prev_value=prev_value)
-        return self._write("PUT", key, query, form, timeout)
+        # Which one etcd takes it for, if there is more than one condition.
+        action = "set"
+        if prev_exist is False:
+            action = "create"
+        elif prev_value is not None or prev_index is not None:
+            action = "compareAndSwap"
+        elif prev_exist:
+            action = "update"
+        after = (prev_index or 0) if no_value_on_success else None
+        asked = Asked(key, action, after)
+        return self.store("PUT", asked, query, form, result_of, timeout=timeout)
 
     def create(
         self,
@@ -218,8 +234,13 @@ class KeysAPI:
         """POST a new node, named by a number that only grows, to a directory."""
         if value is None and not dir:
             raise TypeError("create_in_order() needs a value, or dir=True")
-        return self._write(
-            "POST", directory, spell_query(dir=dir), spell_form(value, ttl), timeout
+        return self.store(
+            "POST",
+            Asked(directory, "create", inside=True),
+            spell_query(dir=dir),
+            spell_form(value, ttl),
+            result_of,
+            timeout=timeout,
         )
 
     def make_directory(
@@ -264,7 +285,9 @@ class KeysAPI:
         query = spell_query(
             dir=dir, recursive=recursive, prevValue=prev_value, prevIndex=prev_index
         )
-        return self._write("DELETE", key, query, None, timeout)
+        compared = prev_value is not None or prev_index is not None
+        asked = Asked(key, "compareAndDelete" if compared else "delete")
+        return self.store("DELETE", asked, query, None, result_of, timeout=timeout)
 
     def compare_and_delete(
         self,
@@ -290,25 +313,26 @@ class KeysAPI:
         self,
         key: str,
         query: str,
-        read: Callable[[str, Answer], T],
+        read: Callable[[Asked, Answer], T],
         *,
         method: str = "GET",
+        action: str | None = "get",
         kind: str = "get",
         consistency: str = "any",
         patient: bool = False,
         timeout: float | None = None,
     ) -> T:
-        """Send a read and give what `read` made of the answer.
+        """Send a read and return what `read` made of the answer.
 
-        `read` gets the key and the answer, and runs within the attempt: what it
-        finds wrong with the answer makes the client ask another endpoint.
+        `read` gets what was asked and the answer, and runs within the attempt: what
+        it finds wrong with the answer makes the client ask another endpoint.
         """
         return self.client.send(
             # By position: names would cost as much again.
             Request(
                 method,
                 _target(key, query),
-                partial(guarded, read, key),
+                partial(guarded, read, Asked(key, action)),
                 None,
                 Resend.ALWAYS,
                 kind,
@@ -322,19 +346,20 @@ class KeysAPI:
     def store(
         self,
         method: str,
-        key: str,
+        asked: Asked,
         query: str,
         form: str | None,
-        read: Callable[[str, Answer], T],
+        read: Callable[[Asked, Answer], T],
         *,
         resend: Resend = Resend.IF_NOT_SENT,
         timeout: float | None = None,
     ) -> T:
-        """Send a write and give what `read` made of the answer."""
+        """Send a write and return what `read` made of the answer."""
+        key = asked.key
         request = Request(
             method,
             _target(key, query),
-            partial(guarded, read, key),
+            partial(guarded, read, asked),
             None if form is None else form.encode("ascii"),
             resend,
             key=key,
@@ -345,11 +370,6 @@ class KeysAPI:
             # Whatever came of it.  A POST makes a node that nobody can have read.
             if self.client.cache is not None and method != "POST":
                 self.client.cache.invalidate(key)
-
-    def _write(
-        self, method: str, key: str, query: str, form: str | None, timeout: float | None
-    ) -> Result:
-        return self.store(method, key, query, form, result_of, timeout=timeout)
 
 
 def _target(key: str, query: str) -> str:

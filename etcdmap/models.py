@@ -6,10 +6,10 @@ Everything here is plain data: no I/O, no knowledge of how it was fetched.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from etcdmap.errors import InvalidResponse
 
@@ -44,6 +44,54 @@ class Answer:
     def __repr__(self) -> str:
         # The body holds values.
         return f"<Answer {self.status} of {self.endpoint}, {len(self.body)} bytes>"
+
+    @property
+    def index(self) -> int:
+        """The index of the store (``X-Etcd-Index``); 0 where none is told."""
+        return self.number("x-etcd-index")
+
+    def number(self, name: str) -> int:
+        """Return the number in a header; 0 where there is none."""
+        text = self.headers.get(name, "0")
+        # 20 digits are more than etcd's 64 bits take; int() would also read signs,
+        # spaces, underscores and other scripts' digits.
+        if text.isdigit() and text.isascii() and len(text) <= 20:
+            return int(text)
+        return 0
+
+
+class Asked(NamedTuple):
+    """What a request asks for, so that no answer to something else is taken for its.
+
+    Attributes:
+        key: the absolute path; a slash at its end does not matter.
+        action: what a success says was done, as in `Result.action`; None for
+            whatever a watch may tell.
+        after: where no node is shown (``noValueOnSuccess``), the index must be above
+            this one, that of the state replaced; None if a node is shown.
+        inside: whether the node is a new one, right below `key`.
+    """
+
+    key: str
+    action: str | None = "get"
+    after: int | None = None
+    inside: bool = False
+
+    def is_shown_by(self, node: Mapping[str, Any]) -> bool:
+        """Tell whether a node, as etcd shows it, is one that was asked for."""
+        path = self.key.rstrip("/")
+        shown = node.get("key", "")  # the root comes without one
+        if shown == path:
+            return not self.inside
+        if not isinstance(shown, str):
+            return False
+        if self.inside:
+            return shown.rpartition("/")[0] == path and not shown.endswith("/")
+        # A watch tells of what is below, of the end of a directory above, and, out of
+        # history, of one whose name only begins like the path's.
+        return self.action is None and (
+            shown.startswith(f"{path}/") or path.startswith(shown)
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -122,13 +170,15 @@ class Node:
             InvalidResponse: a field is missing or of the wrong type.
         """
         is_dir = raw.get("dir") is True
-        listed = raw.get("nodes")
+        children = None
+        if raw.get("nodes") is not None:
+            children = tuple(cls.from_json(child) for _, child in children_of(raw))
         # The root comes without a key and without indexes.
         return cls(
             key=_field(raw, "key", str, "/"),
             value=None if is_dir else _field(raw, "value", str, None),
             dir=is_dir,
-            nodes=None if listed is None else _children(listed),
+            nodes=children,
             created_index=_field(raw, "createdIndex", int, 0),
             modified_index=_field(raw, "modifiedIndex", int, 0),
             ttl=_field(raw, "ttl", int, None),
@@ -136,10 +186,24 @@ class Node:
         )
 
 
-def _children(listed: Any) -> tuple[Node, ...]:
-    if not isinstance(listed, list) or not all(isinstance(n, dict) for n in listed):
-        raise InvalidResponse("a node whose children are no list of nodes")
-    return tuple(Node.from_json(child) for child in listed)
+def children_of(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Return name and JSON of each child that a node shows.
+
+    Raises:
+        InvalidResponse: one is no child of its directory.
+        AttributeError, TypeError: they are no list of nodes.
+    """
+    directory = raw.get("key", "").rstrip("/")
+    for child in raw.get("nodes") or ():
+        yield name_below(directory, child["key"]), child
+
+
+def name_below(directory: str, path: str) -> str:
+    """Return the name of a child; InvalidResponse if it is none."""
+    above, _, name = path.rpartition("/")
+    if above != directory or not name:
+        raise InvalidResponse("a node that is no child of its directory")
+    return name
 
 
 def _field(raw: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:

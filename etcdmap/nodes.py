@@ -17,7 +17,7 @@ from etcdmap.answers import (
     presence_from_body,
 )
 from etcdmap.errors import DecodeError, InvalidResponse, KeyNotFound, NotAFile
-from etcdmap.models import Answer
+from etcdmap.models import Answer, Asked, children_of
 from etcdmap.paths import UNREADABLE, name_of
 
 T = TypeVar("T")
@@ -94,41 +94,38 @@ ABSENT = Expect(present=False)
 PRESENT = Expect(present=True)
 
 
-def index_of_write(key: str, answer: Answer) -> int:
+def index_of_write(asked: Asked, answer: Answer) -> int:
     """Read the answer to a write: its index."""
-    payload_of(key, answer)["action"]
+    payload_of(asked, answer)
     return index_of(answer)
 
 
-def index_of_read(key: str, answer: Answer) -> int:
+def index_of_read(asked: Asked, answer: Answer) -> int:
     """Read the index of the store from a GET, whether the node is there or not."""
-    presence_from_body(key, answer)  # a 404 of etcd's tells the index as well
+    presence_from_body(asked, answer)  # a 404 of etcd's tells the index as well
     return index_of(answer)
 
 
-def name_of_new(key: str, answer: Answer) -> str:
+def name_of_new(asked: Asked, answer: Answer) -> str:
     """Read the name that a POST gave to its node."""
-    name = name_of(payload_of(key, answer)["node"]["key"])
-    if not name:
-        raise InvalidResponse("a new node without a name")
-    return name
+    return name_of(payload_of(asked, answer)["node"]["key"])
 
 
-def node_of(key: str, answer: Answer) -> File | Directory:
+def node_of(asked: Asked, answer: Answer) -> File | Directory:
     """Read one node, without its children."""
-    raw = payload_of(key, answer)["node"]
+    raw = payload_of(asked, answer)["node"]
     index_of(answer)
     if raw.get("dir") is True:
         return Directory({}, _ttl(raw))
     return _file(raw)
 
 
-def node_and_index_of(key: str, answer: Answer) -> tuple[File | Directory, int]:
+def node_and_index_of(asked: Asked, answer: Answer) -> tuple[File | Directory, int]:
     """Read one node, and the index of the store."""
-    return node_of(key, answer), index_of(answer)
+    return node_of(asked, answer), index_of(answer)
 
 
-def fence_of(key: str, answer: Answer) -> Fence:
+def fence_of(asked: Asked, answer: Answer) -> Fence:
     """Read the state of a file; that it is absent is an answer like others.
 
     Raises:
@@ -138,19 +135,19 @@ def fence_of(key: str, answer: Answer) -> Fence:
         # Met before the first write of every new key: no JSON and no exception if
         # it looks as etcd has always written it.
         if not answer.body.startswith(_ABSENT):
-            error = error_of(key, answer)
+            error = error_of(asked.key, answer)
             if not isinstance(error, KeyNotFound):
                 raise error
         return Fence(0, index_of(answer))
-    node = node_of(key, answer)
+    node = node_of(asked, answer)
     if isinstance(node, Directory):
-        raise NotAFile("a directory is there", code=102, key=key)
+        raise NotAFile("a directory is there", code=102, key=asked.key)
     return Fence(node.modified_index)
 
 
-def listing_of(key: str, answer: Answer) -> File | Directory:
+def listing_of(asked: Asked, answer: Answer) -> File | Directory:
     """Read a file, or a directory with what is listed below it."""
-    raw = payload_of(key, answer)["node"]
+    raw = payload_of(asked, answer)["node"]
     index = index_of(answer)
     node = _node(raw)
     return node._replace(etcd_index=index) if isinstance(node, Directory) else node
@@ -160,8 +157,7 @@ def _node(raw: dict[str, Any]) -> File | Directory:
     if raw.get("dir") is not True:
         return _file(raw)
     children = {}
-    for child in raw.get("nodes", ()):
-        name = name_of(child["key"])
+    for name, child in children_of(raw):
         if UNREADABLE in name:
             warn_unreadable(child["key"])
         else:

@@ -29,7 +29,9 @@ from collections.abc import Callable
 
 from etcdmap import forking
 from etcdmap.errors import ExchangeFailed, WrongCluster
+from etcdmap.looks import identity_request
 from etcdmap.models import Answer
+from etcdmap.transport import Identity
 
 #: Part of `max_stale` after which one thread renews the proof while the others
 #: go on with plain reads.
@@ -73,8 +75,10 @@ class Session:
         self._drop = drop
         self.index = 0
         self.cluster_id: str | None = None
-        self._proved = float("-inf")
+        self._proved = self._failed = float("-inf")
         self._renewing = 0.0
+        #: What a connection must have shown before a write leaves on it.
+        self.identity = self._new_identity()
         self.after_fork()
         forking.register(self)
 
@@ -102,10 +106,24 @@ class Session:
             self._renewing = now + self._max_stale * (1 - _RENEW_AFTER)
             return True
 
-    # --- after an answer
+    # --- before a write
+
+    def in_doubt(self) -> bool:
+        """Tell whether something failed since the last proof of contact.
+
+        A write that may not be sent twice is then better not risked: a member that
+        hangs, or a leader, may swallow it.
+        """
+        return self._proved < self._failed
+
+    def failed(self) -> None:
+        """Note that an endpoint gave no usable answer."""
+        self._failed = self._clock()
+
+    # --- after an answer that was understood
 
     def check(self, answer: Answer, floor: int, quorum: bool) -> int:
-        """Refuse an answer that is too old, or another cluster's; give its index.
+        """Refuse an answer that is too old, or another cluster's; return its index.
 
         Args:
             answer: of any kind, also a refusal.
@@ -114,13 +132,11 @@ class Session:
 
         Raises:
             StaleAnswer: its index is below the floor.
-            WrongCluster: it comes from another cluster than the first one.
+            WrongCluster: it comes from another cluster than the first one, or does
+                not tell from which.
         """
-        headers = answer.headers
-        cluster_id = headers.get("x-etcd-cluster-id")
-        if cluster_id != self.cluster_id and cluster_id is not None:
-            self._check_cluster(cluster_id, answer)
-        index = _index(headers.get("x-etcd-index"))
+        self.check_cluster(answer)
+        index = answer.index
         if 0 < index < floor and not quorum:
             raise StaleAnswer(
                 f"an answer as of index {index}, older than {floor}, which this "
@@ -130,7 +146,7 @@ class Session:
         return index
 
     def learn(self, index: int, floor: int) -> None:
-        """Take in the index of an answer that made sense, and was not refused."""
+        """Take in the index of an answer that was understood, and not refused."""
         if index > self.index:
             with self._lock:
                 self.index = max(self.index, index)
@@ -142,13 +158,24 @@ class Session:
         if since > self._proved:
             self._proved = since
 
-    def _check_cluster(self, cluster_id: str, answer: Answer) -> None:
+    def check_cluster(self, answer: Answer) -> None:
+        """Refuse another cluster's answer; the first one understood says which it is.
+
+        Raises:
+            WrongCluster: it is another one's, or does not tell whose.
+        """
+        shown = answer.headers.get("x-etcd-cluster-id") or None
+        if shown == self.cluster_id:
+            return
+        if self.cluster_id is None and answer.status == 401:
+            return  # from whom anybody may have put in the way
         with self._lock:
             if self.cluster_id is None:
-                self.cluster_id = cluster_id
-        if cluster_id != self.cluster_id:
+                self.cluster_id = shown
+        if shown != self.cluster_id:
+            whose = f"cluster {shown}" if shown else "a cluster without an id"
             raise WrongCluster(
-                f"{answer.endpoint} belongs to cluster {cluster_id}, not to "
+                f"{answer.endpoint} belongs to {whose}, not to "
                 f"{self.cluster_id} as before; if it was replaced on purpose, call "
                 "client.forget_cluster()",
                 endpoint=answer.endpoint,
@@ -174,12 +201,8 @@ class Session:
             self.index = 0
             self.cluster_id = None
             self._proved = float("-inf")
+            self.identity = self._new_identity()
         self._drop()
 
-
-def _index(text: str | None) -> int:
-    """Read an index; 0 where there is none, as on errors of forms."""
-    # 20 digits are more than 64 bits hold.
-    if text is None or len(text) > 20 or not (text.isascii() and text.isdigit()):
-        return 0
-    return int(text)
+    def _new_identity(self) -> Identity:
+        return Identity(object(), identity_request(self.check_cluster))

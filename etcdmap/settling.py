@@ -45,6 +45,7 @@ from etcdmap.errors import (
     CompareFailed,
     DeadlineExceeded,
     EtcdMapError,
+    InvalidResponse,
     KeyExists,
     KeyNotFound,
     NotADirectory,
@@ -61,13 +62,17 @@ from etcdmap.nodes import Fence, fence_of
 #: once; a member that lags behind needs a few milliseconds.
 _HISTORY_PATIENCE = 0.5
 
+#: Seconds between two tries, where other writers come between: about what a write
+#: takes, doubled each time.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+
 #: What etcd answers to a fenced write when the state is another one.
 _REFUSALS = (CompareFailed, KeyExists, KeyNotFound, NotAFile, NotADirectory)
 #: Those after which there is no state that could be named instead.
 _IN_THE_WAY = (NotAFile, NotADirectory)
 
 
-class _Verdict(NamedTuple):
+class Verdict(NamedTuple):
     """What became of an unanswered write."""
 
     #: Whether the state that it names is still there: it may be sent again.
@@ -86,6 +91,7 @@ class FencedWrite:
         self._deadline = keys.client.clock() + timeout
         #: Whether a copy was sent that may still be carried out.
         self._loose = False
+        self._tries = 0
         #: An index from before the first copy: no event of ours is older.
         self._start = keys.client.session.index
 
@@ -106,6 +112,7 @@ class FencedWrite:
             fence = Fence(index)
         while True:
             if fence is None:
+                self._pause()
                 fence = self._look()
                 self._check_state(fence)
             try:
@@ -116,15 +123,17 @@ class FencedWrite:
                 return self._done(verdict.ours)
             if not verdict.unmoved:
                 fence, self._loose = None, False
+            else:
+                self._pause()
 
-    def _judge(self, fence: Fence, refusal: ServerError) -> _Verdict:
+    def _judge(self, fence: Fence, refusal: ServerError) -> Verdict:
         """Tell what a refusal means for a write that only has to be done."""
         self._loose = self._loose or refusal.unanswered
         if self._loose:
             return self._settle(fence, refusal)
         if isinstance(refusal, _IN_THE_WAY):
             raise refusal
-        return _Verdict(unmoved=False)
+        return Verdict(unmoved=False)
 
     def do_if(self, fence: Fence) -> int:
         """Do it if this is the state, and be certain of who did it."""
@@ -137,6 +146,7 @@ class FencedWrite:
                 if not self._loose:
                     raise
                 verdict = self._settle(fence, refusal)
+                self._pause()
                 if verdict.ours is not None:
                     raise self._unknown(
                         "an equal write was carried out, by whom is not known"
@@ -166,6 +176,14 @@ class FencedWrite:
             "again, until the time was over"
         )
 
+    def _pause(self) -> None:
+        """Let others have their turn, after the first try for longer and longer."""
+        client = self._client
+        longest = min(_FIRST_PAUSE * 2**self._tries, _LONGEST_PAUSE)
+        if self._tries:
+            client.sleep(min(client.rng.uniform(0, longest), self._left()))
+        self._tries += 1
+
     def _look(self, *, quorum: bool = False) -> Fence:
         """Read the state of the file."""
         return self._keys.fetch(
@@ -179,7 +197,7 @@ class FencedWrite:
 
     # --- settling
 
-    def _settle(self, fence: Fence, refusal: ServerError) -> _Verdict:
+    def _settle(self, fence: Fence, refusal: ServerError) -> Verdict:
         """Find out what became of the copies that were not answered."""
         try:
             return self._ask_history(fence)
@@ -191,23 +209,23 @@ class FencedWrite:
                 why = "etcd's history of it is gone"
             raise self._unknown(why) from refusal
 
-    def _ask_history(self, fence: Fence) -> _Verdict:
+    def _ask_history(self, fence: Fence) -> Verdict:
         try:
             now = self._look(quorum=True)
         except _IN_THE_WAY:
             now = Fence(-1)  # something else is there: it moved on
         index = fence.modified_index
         if index and now.modified_index == index:
-            return _Verdict(unmoved=True)
+            return Verdict(unmoved=True)
         if 0 < now.modified_index <= self._start:
             # It was changed before any copy of ours was sent, and not since.
-            return _Verdict(unmoved=False)
+            return Verdict(unmoved=False)
         if not index:
-            return _Verdict(unmoved=False, ours=self._find_create(fence, now))
+            return Verdict(unmoved=False, ours=self._find_create(fence, now))
         # If the state that we named was there, the first event ended it.
         event = self._next_event(max(index, self._start))
         ours = event if self._is_ours(event, fence) else None
-        return _Verdict(unmoved=False, ours=ours)
+        return Verdict(unmoved=False, ours=ours)
 
     def _find_create(self, fence: Fence, now: Fence) -> Result | None:
         """Find our create among all events since the key was absent.
@@ -236,8 +254,11 @@ class FencedWrite:
                 self._path,
                 f"?wait=true&waitIndex={after + 1}",
                 result_of,
+                action=None,
                 timeout=min(_HISTORY_PATIENCE, self._left()),
             )
+            if event_index(event) <= after:
+                raise InvalidResponse("an event from before the time asked for")
             # History also gives deletes of directories whose name only begins
             # like the path's.
             if event.node and f"{self._path}/".startswith(f"{event.node.key}/"):

@@ -26,7 +26,7 @@ from typing import Any
 
 from etcdmap.answers import index_of, parse_json, payload_of
 from etcdmap.errors import InvalidResponse, NotADirectory
-from etcdmap.models import Answer
+from etcdmap.models import Answer, Asked, name_below
 from etcdmap.nodes import Snapshot, decode_node, warn_unreadable
 from etcdmap.paths import UNREADABLE
 
@@ -41,13 +41,11 @@ _split_files = re.compile(
 #: Takes the place of a file.
 _MARK = "null"
 
-_NO_CHILD = "a node that is no child of its directory"
-
 
 def snapshot_of(
     decode: Callable[[str], Any],
     key_of: Callable[[str], str | None] | None,
-    key: str,
+    asked: Asked,
     answer: Answer,
 ) -> Snapshot:
     """Read a subtree as plain values, and the index of the store.
@@ -56,14 +54,16 @@ def snapshot_of(
         decode: the codec's.
         key_of: gives the dict's key of a name, or None to leave it out; None if
             keys are names.
-        key: the path asked for, for messages.
+        asked: what was asked for.
         answer: to a recursive GET.
     """
     reader = _Reader(decode, key_of)
-    raw = payload_of(key, answer, reader.parse)["node"]
+    raw = payload_of(asked, answer, reader.parse)["node"]
     index = index_of(answer)
-    if reader.is_file(raw):
-        raise NotADirectory("this mapping's directory is a file now", code=104, key=key)
+    if reader.is_file(raw, asked):
+        raise NotADirectory(
+            "this mapping's directory is a file now", code=104, key=asked.key
+        )
     return Snapshot(reader.read(raw), index)
 
 
@@ -96,10 +96,10 @@ class _Reader:
                 text = _MARK.join(between)
         return parse_json(text)
 
-    def is_file(self, raw: Any) -> bool:
+    def is_file(self, raw: Any, asked: Asked) -> bool:
         """Tell whether the node asked for is no directory."""
         if raw is None:
-            return len(self._paths) == 1
+            return len(self._paths) == 1 and asked.is_shown_by({"key": self._paths[0]})
         return raw.get("dir") is not True and "value" in raw
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class _Reader:
         joined = "".join(names)
         cut = len("".join(paths)) - len(joined)
         if cut != count * len(prefix) or "/" in joined or "" in names:
-            raise InvalidResponse(_NO_CHILD)
+            raise InvalidResponse("a node that is no child of its directory")
         return names, texts
 
     def _key(self, directory: str, name: str) -> str | None:
@@ -182,9 +182,7 @@ class _Reader:
                 (name,), (text,) = self._take(directory, 1)
                 is_dir = False
             else:
-                above, _, name = child["key"].rpartition("/")
-                if above != directory or not name:
-                    raise InvalidResponse(_NO_CHILD)
+                name = name_below(directory, child["key"])
                 text, is_dir = child.get("value"), child.get("dir") is True
             key = self._key(directory, name)
             if key is None:

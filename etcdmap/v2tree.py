@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from etcdmap.answers import presence, presence_from_body
+from etcdmap.cache import ReadCache
 from etcdmap.errors import KeyNotFound, NotADirectory, NotAFile
-from etcdmap.fenced import FencedWrites, remember_read
+from etcdmap.fenced import FencedWrites
 from etcdmap.keys import KeysAPI
-from etcdmap.models import Answer
+from etcdmap.models import Answer, Asked
 from etcdmap.nodes import (
     ANYTHING,
     PRESENT,
@@ -64,12 +65,18 @@ class V2Tree:
         self._sorted_query = spell_query(
             recursive=True, sorted=True, quorum=self._quorum
         )
-        self.cache = None if self._quorum else keys.client.cache
-        client = keys.client
-        # With one endpoint there is nowhere else to send a copy to.
-        self._fenced: FencedWrites | None = None
-        if client.fence and len(client.endpoints) > 1:
-            self._fenced = FencedWrites(keys, timeout)
+
+    @property
+    def cache(self) -> ReadCache | None:
+        """See `Tree.cache`."""
+        return None if self._quorum else self.keys.client.cache
+
+    @property
+    def _fenced(self) -> FencedWrites | None:
+        """The fenced writes, if writes are fenced now: a sync may learn endpoints."""
+        if self.keys.client.fences_writes:
+            return FencedWrites(self.keys, self.timeout)
+        return None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return V2Tree, (self.keys, self.consistency, self.timeout)
@@ -144,8 +151,8 @@ class V2Tree:
 
     def _fetch_for_cache(self, path: str) -> tuple[File | Directory, int]:
         node, index = self._get(path, self._query, node_and_index_of, kind="get")
-        if self._fenced is not None:
-            remember_read(self.keys, path, node)
+        if isinstance(node, File) and self.keys.client.fences_writes:
+            self.keys.client.fences.put(path, node.modified_index)
         return node, index
 
     def _fetch(self, path: str) -> File | Directory:
@@ -161,12 +168,12 @@ class V2Tree:
             )
         except NotADirectory as error:
             raise _absent_below_file(error) from error
-        if self._fenced is not None:
-            remember_read(self.keys, path, node)
+        if isinstance(node, File) and self.keys.client.fences_writes:
+            self.keys.client.fences.put(path, node.modified_index)
         return node
 
     def _get(
-        self, path: str, query: str, read: Callable[[str, Answer], T], *, kind: str
+        self, path: str, query: str, read: Callable[[Asked, Answer], T], *, kind: str
     ) -> T:
         try:
             return self._fetch_as(path, query, read, kind=kind)
@@ -177,7 +184,7 @@ class V2Tree:
         self,
         path: str,
         query: str,
-        read: Callable[[str, Answer], T],
+        read: Callable[[Asked, Answer], T],
         *,
         method: str = "GET",
         kind: str = "get",
@@ -204,82 +211,102 @@ class V2Tree:
         known: Fence | None = None,
     ) -> int:
         """See `Tree.put`."""
-        if self._fenced is not None:
+        fenced = self._fenced
+        if fenced is not None:
             if expect is ANYTHING:
-                return self._fenced.put(path, text, ttl, known)
+                return fenced.put(path, text, ttl, known)
             if expect == PRESENT:
-                return self._fenced.replace(path, text, ttl)
+                return fenced.replace(path, text, ttl)
             fence = _fence_of(expect)
             if fence is not None:
-                return self._fenced.put_if(path, text, ttl, fence)
+                return fenced.put_if(path, text, ttl, fence)
         # With noValueOnSuccess the header is the index of this very write.
-        query = "?noValueOnSuccess=true"
+        query, action = "?noValueOnSuccess=true", "set"
         if expect is not ANYTHING:
-            query += _conditions(expect)
+            conditions, action = _conditions(expect)
+            query += conditions
         form = spell_form(text, ttl, prev_value=expect.text)
-        return self._store("PUT", path, query, form)
+        asked = Asked(path, action, after=expect.modified_index or expect.since)
+        return self._store("PUT", asked, query, form)
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
         """See `Tree.append`."""
         return self.keys.store(
-            "POST", path, "", spell_form(text, ttl), name_of_new, timeout=self.timeout
+            "POST",
+            Asked(path, "create", inside=True),
+            "",
+            spell_form(text, ttl),
+            name_of_new,
+            timeout=self.timeout,
         )
 
     def refresh(self, path: str, ttl: float) -> None:
         """See `Tree.refresh`."""
+        fenced, client = self._fenced, self.keys.client
+        known = client.fences.get(path)
+        if fenced is not None and known:
+            fenced.refresh(path, ttl, Fence(known))
+            return
         query = "?prevExist=true&noValueOnSuccess=true"
-        self._store("PUT", path, query, spell_form(None, ttl, refresh=True))
+        form = spell_form(None, ttl, refresh=True)
+        index = self._store("PUT", Asked(path, "update", after=0), query, form)
+        if fenced is not None:
+            client.fences.put(path, index)
 
     def delete(
         self, path: str, *, expect: Expect = ANYTHING, known: Fence | None = None
     ) -> None:
         """See `Tree.delete`."""
         if not self._delete_fenced(path, expect, known):
-            query = "?recursive=true"
+            query, action = "?recursive=true", "delete"
             if expect is not ANYTHING:
                 query = spell_query(
                     prevIndex=expect.modified_index, prevValue=expect.text
                 )
-            self._store("DELETE", path, query)
+                action = "compareAndDelete"
+            self._store("DELETE", Asked(path, action), query)
 
     def _delete_fenced(self, path: str, expect: Expect, known: Fence | None) -> bool:
         """Delete a file by a fenced write; False if that can't be."""
-        if self._fenced is None:
+        fenced = self._fenced
+        if fenced is None:
             return False
         if expect is not ANYTHING:
             fence = _fence_of(expect)
             if fence is not None:
-                self._fenced.delete_if(path, fence)
+                fenced.delete_if(path, fence)
             return fence is not None
         try:
-            self._fenced.delete(path, known)
+            fenced.delete(path, known)
         except NotAFile:
             return False  # a directory: v2 has no condition for its delete
         return True
 
     def delete_directory(self, path: str) -> None:
         """See `Tree.delete_directory`."""
-        self._store("DELETE", path, "?recursive=true")
+        self._store("DELETE", Asked(path, "delete"), "?recursive=true")
 
     def delete_file(self, path: str) -> None:
         """See `Tree.delete_file`."""
-        if self._fenced is not None:
-            self._fenced.delete(path)
+        fenced = self._fenced
+        if fenced is not None:
+            fenced.delete(path)
             return
-        self._store("DELETE", path, "")
+        self._store("DELETE", Asked(path, "delete"), "")
 
     def make_directory(
         self, path: str, *, ttl: float | None = None, replace: bool = False
     ) -> None:
         """See `Tree.make_directory`."""
         query = spell_query(dir=True, prevExist=None if replace else False)
-        self._store("PUT", path, query, spell_form(None, ttl))
+        asked = Asked(path, "set" if replace else "create")
+        self._store("PUT", asked, query, spell_form(None, ttl))
 
     def _store(
-        self, method: str, path: str, query: str, form: str | None = None
+        self, method: str, asked: Asked, query: str, form: str | None = None
     ) -> int:
         return self.keys.store(
-            method, path, query, form, index_of_write, timeout=self.timeout
+            method, asked, query, form, index_of_write, timeout=self.timeout
         )
 
 
@@ -295,13 +322,15 @@ def _fence_of(expect: Expect) -> Fence | None:
     return None
 
 
-def _conditions(expect: Expect) -> str:
-    query = ""
-    if expect.present is not None:
-        query += "&prevExist=true" if expect.present else "&prevExist=false"
+def _conditions(expect: Expect) -> tuple[str, str]:
+    """Spell a condition, and name the action that etcd takes it for."""
+    if expect.present is False:
+        return "&prevExist=false", "create"
+    query = "&prevExist=true" if expect.present else ""
     if expect.modified_index is not None:
         query += f"&prevIndex={expect.modified_index}"
-    return query
+    compared = expect.modified_index is not None or expect.text is not None
+    return query, "compareAndSwap" if compared else "update"
 
 
 def _absent_below_file(error: NotADirectory) -> KeyNotFound:

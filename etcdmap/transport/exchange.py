@@ -1,32 +1,45 @@
-"""One exchange on one connection: start it, wait for it, or give it up."""
+"""One exchange on one connection: begin it, wait for it, give it up, or cancel it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from etcdmap.errors import EtcdMapError
-from etcdmap.models import Answer
+from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.http1 import Reader
-from etcdmap.transport.polling import READ, WRITE, ready
+from etcdmap.transport.polling import READ, WRITE, Waiting, ready
 from etcdmap.transport.pool import Pool
-from etcdmap.transport.protocol import Exchange
-from etcdmap.transport.sockets import BLOCKED, GONE, Connection, Steps, Waiting
+from etcdmap.transport.protocol import Exchange, Identity
+from etcdmap.transport.sockets import (
+    BLOCKED,
+    GONE,
+    KERNEL_PATIENCE,
+    Connection,
+    Steps,
+)
+
+#: Spells a request for an endpoint.
+Spell = Callable[[str, Request[object]], bytes]
 
 
 class WireExchange:
     """An `Exchange` on a socket.
 
+    Nearly always there is a connection, and the request leaves at once; then the
+    answer is read without more ado.  All else is in steps: a generator that yields
+    what it waits for.
+
     Args:
         pool: where the connection comes from, and goes back to.
-        payload: the request, head and body.
-        reader: reads its answer.
+        request: what to send.
+        spell: spells it.
         timeout: seconds that the whole of it may take.
-        deadline: when they are over.
-        connection: one on which `offset` bytes were sent already, or None.
-        offset: ...
+        limit: for the body of the answer, bytes.
+        opening: what a new connection must carry first; None for nothing.
+        identity: what the connection must have shown before; None for nothing.
 
     Attributes:
         ended: whether there is an answer or a failure.
@@ -35,15 +48,22 @@ class WireExchange:
 
     __slots__ = (
         "_answer",
+        "_cancelled",
         "_connection",
         "_deadline",
         "_failure",
+        "_identity",
+        "_interrupt",
+        "_limit",
+        "_opening",
         "_payload",
         "_pool",
         "_reader",
         "_sent_whole",
+        "_spell",
         "_steps",
         "_timeout",
+        "_used",
         "_waiting",
         "_whole",
         "ended",
@@ -53,32 +73,40 @@ class WireExchange:
     def __init__(
         self,
         pool: Pool,
-        payload: bytes,
-        reader: Reader,
+        request: Request[object],
+        spell: Spell,
         timeout: float,
-        deadline: float,
-        connection: Connection | None = None,
-        offset: int = 0,
+        limit: int,
+        opening: Request[object] | None,
+        identity: Identity | None,
     ) -> None:
         self._pool = pool
-        self._payload = payload
-        self._reader = reader
+        self._payload = spell(pool.authority, request)
+        self._reader = Reader(pool.endpoint, request.method, limit)
+        self._spell = spell
         self._timeout = timeout
-        self._deadline = deadline
-        self._connection = connection
+        self._deadline = time.monotonic() + timeout
+        self._limit = limit
+        self._opening = opening
+        self._identity = identity
         self._answer: Answer | None = None
         self._failure: EtcdMapError | None = None
-        self._waiting = Waiting(-1, READ, deadline)
-        self._sent_whole = offset == len(payload)
-        self._whole = False
-        self.ended = False
-        self.sent = offset > 0
-        self._steps = self._run(offset)
-        self._resume()
-        if connection is None:
-            # A connection on the same machine is there at once, and then the
-            # request leaves before anybody waits.
-            self.wait(0)
+        self._steps: Steps[None] | None = None
+        self._waiting: Waiting | None = None
+        self._sent_whole = self._whole = self._cancelled = False
+        self.ended = self.sent = False
+        self._connection = self._used = connection = pool.borrow()
+        #: Ends the wait of another thread; changed by one thread at a time.
+        self._interrupt: Callable[[], object] | None = None
+        if connection is not None:
+            self._interrupt = connection.shut_down
+            if self._asks_first(connection) is None:
+                self._send_quickly(connection)
+                return
+        self._take_steps(0)
+        # A connection on the same machine is there at once, and then the request
+        # leaves before anybody waits.
+        self.wait(0)
 
     @property
     def endpoint(self) -> str:
@@ -87,15 +115,20 @@ class WireExchange:
 
     def waiting(self) -> Waiting:
         """Tell what it waits for: a socket, and until when."""
-        return self._waiting
+        if self._waiting is None:
+            self._take_steps(len(self._payload))
+        return self._waiting or Waiting(-1, READ, self._deadline)
 
     def wait(self, timeout: float) -> bool:
         """Wait some seconds for its end, and tell whether it has ended."""
-        until = time.monotonic() + timeout
+        now = time.monotonic()
+        until = now + timeout
+        if self._steps is None and self._receive_quickly(now, until):
+            return True
         while not self.ended:
-            due = self._waiting.due
+            fd, events, due = self.waiting()
             left = max(0.0, min(until, due) - time.monotonic())
-            if self._is_ready(left):
+            if self._is_ready(fd, events, left):
                 self.advance()
             elif (now := time.monotonic()) >= due:
                 self.overdue()
@@ -104,23 +137,34 @@ class WireExchange:
         return True
 
     def result(self) -> Answer:
-        """Wait for its end, and give the answer or raise the failure."""
-        if self._answer is None:
-            self._answer = answer_of(self.read(), self._pool.endpoint)
-        return self._answer
-
-    def read(self) -> Reader:
-        """Like `result`, but give the reader of the answer."""
+        """Wait for its end, and return the answer or raise the failure."""
         if not self.ended:
             self.wait(math.inf)
         if self._failure is not None:
             raise self._failure
-        return self._reader
+        if self._answer is None:
+            reader = self._reader  # the body goes: once is enough
+            self._answer = Answer(
+                reader.status, reader.headers, reader.body(), self._pool.endpoint
+            )
+        return self._answer
 
     def give_up(self) -> None:
         """Stop waiting; the connection is closed if there is no answer yet."""
         if not self.ended:
             self._fail(failures.given_up(sent=self.sent))
+
+    def cancel(self) -> None:
+        """Make it end now, from any thread: whoever waits for it is woken."""
+        with self._pool.lock:
+            self._cancelled = True
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def showed(self, token: object) -> None:
+        """Note that its answer showed what an `Identity` asks for."""
+        if self._used is not None:
+            self._used.shown = token
 
     # --- for those who wait for several
 
@@ -132,17 +176,67 @@ class WireExchange:
         """Go on: the time is over."""
         self._resume(TimeoutError())
 
+    # --- without steps
+
+    def _send_quickly(self, connection: Connection) -> None:
+        """Send what can be sent now, which is nearly always all of it."""
+        sent = 0
+        try:
+            sent = connection.send(self._payload)
+        except BLOCKED:
+            pass
+        except OSError as error:
+            self.sent = connection.tls
+            self._fail(failures.of_socket(error, sent=self.sent), error)
+            return
+        self.sent = sent > 0
+        if sent < len(self._payload):
+            self._take_steps(sent)
+        else:
+            self._sent_whole = True
+
+    def _receive_quickly(self, now: float, until: float) -> bool:
+        """Read for as long as the kernel may wait; tell whether it has ended."""
+        connection = self._connection
+        if connection is None:
+            return self.ended
+        latest = min(until, self._deadline) - KERNEL_PATIENCE
+        try:
+            while now <= latest:
+                try:
+                    if self._reader.feed(connection.receive_soon()):
+                        self._finish()
+                        return True
+                except BLOCKED:
+                    pass
+                now = time.monotonic()
+        except OSError as error:
+            self._fail(failures.of_socket(error, sent=True), error)
+        except EtcdMapError as error:
+            self._fail(error)
+        except BaseException:  # a signal's: this exchange can't go on
+            self.give_up()
+            raise
+        return self.ended
+
     # --- steps
 
-    def _is_ready(self, timeout: float) -> bool:
-        fd, events, _ = self._waiting
+    def _is_ready(self, fd: int, events: int, timeout: float) -> bool:
         if events == READ and self._connection is not None:
             return self._connection.readable(timeout)
         return bool(ready({fd: events}, timeout))
 
+    def _take_steps(self, offset: int) -> None:
+        self._steps = self._run(offset)
+        self._resume()
+
     def _resume(self, error: TimeoutError | None = None) -> None:
         steps = self._steps
+        if steps is None:
+            raise AssertionError("unreachable")
         try:
+            if self._cancelled:
+                raise failures.given_up(sent=self.sent)
             self._waiting = next(steps) if error is None else steps.throw(error)
         except StopIteration:
             self._finish()
@@ -157,11 +251,64 @@ class WireExchange:
             raise
 
     def _run(self, offset: int) -> Steps[None]:
-        if self._connection is None:
-            self._connection = yield from self._pool.connect(self._deadline)
-        if not self._sent_whole:
-            yield from self._send(self._connection, offset)
-        yield from self._receive(self._connection)
+        connection = self._connection
+        if connection is None:
+            connection = yield from self._connect()
+        if not offset:
+            first = self._asks_first(connection)
+            if first is not None:
+                connection = yield from self._ask_first(connection, first)
+        if offset < len(self._payload):
+            yield from self._send(connection, offset)
+        self._sent_whole = self._sent_whole or offset == len(self._payload)
+        yield from self._receive(connection, self._reader)
+
+    def _connect(self) -> Steps[Connection]:
+        connection = yield from self._pool.connect(self._deadline, self)
+        self._connection = self._used = connection
+        self.interruptible(connection.shut_down)
+        return connection
+
+    def interruptible(self, interrupt: Callable[[], object] | None) -> None:
+        """Keep what ends its wait, for `cancel`."""
+        with self._pool.lock:
+            self._interrupt = interrupt
+            if self._cancelled and interrupt is not None:
+                raise failures.given_up(sent=self.sent)
+
+    def _asks_first(self, connection: Connection) -> Request[object] | None:
+        """Return what must be asked on a connection before, if anything."""
+        identity = self._identity
+        if identity is not None and connection.shown is not identity.token:
+            return identity.request
+        return self._opening if connection.fresh else None
+
+    def _ask_first(
+        self, connection: Connection, request: Request[object]
+    ) -> Steps[Connection]:
+        """Send another request before, and go on if its answer is as it must be.
+
+        Returns:
+            The connection to go on with: a new one where each answer ends its own.
+        """
+        reader = Reader(self._pool.endpoint, request.method, self._limit)
+        rest = memoryview(self._spell(self._pool.authority, request))
+        while rest:
+            try:
+                rest = rest[connection.send(rest) :]
+            except BLOCKED as blocked:
+                yield connection.waiting(blocked, WRITE, self._deadline)
+        yield from self._receive(connection, reader)
+        request.read(
+            Answer(reader.status, reader.headers, reader.body(), self._pool.endpoint)
+        )
+        if not reader.reusable:
+            connection.close()
+            connection = yield from self._connect()
+        self._whole = connection.fresh = False
+        if self._identity is not None:
+            connection.shown = self._identity.token
+        return connection
 
     def _send(self, connection: Connection, offset: int) -> Steps[None]:
         rest = memoryview(self._payload)[offset:]
@@ -195,7 +342,7 @@ class WireExchange:
         self._whole = self._reader.feed(data)
         return True
 
-    def _receive(self, connection: Connection) -> Steps[None]:
+    def _receive(self, connection: Connection, reader: Reader) -> Steps[None]:
         while not self._whole:
             if not connection.pending():
                 yield Waiting(connection.sock.fileno(), READ, self._deadline)
@@ -204,38 +351,43 @@ class WireExchange:
             except BLOCKED as blocked:
                 yield connection.waiting(blocked, READ, self._deadline)
                 continue
-            self._whole = self._reader.feed(data)
+            self._whole = reader.feed(data)
             # Whoever sends without a pause is never waited for.
             if time.monotonic() >= self._deadline and not self._whole:
                 raise TimeoutError
 
     def _finish(self) -> None:
-        self.ended = True
-        connection, self._connection = self._connection, None
+        connection = self._let_go()
         if connection is None:
             raise AssertionError("unreachable")
         if self._reader.reusable and self._sent_whole:
+            connection.fresh = False
             self._pool.give_back(connection)
         else:
             connection.close()
 
     def _fail(self, failure: EtcdMapError, cause: BaseException | None = None) -> None:
+        if self._cancelled or self._pool.closed:
+            failure = failures.given_up(sent=self.sent)
         failure.__cause__ = cause
         self._failure = failure
-        self.ended = True
-        self._steps.close()
-        connection, self._connection = self._connection, None
+        if self._steps is not None:
+            self._steps.close()
+        connection = self._let_go()
         if connection is not None:
             connection.close()
 
-
-def answer_of(reader: Reader, endpoint: str) -> Answer:
-    """Give the answer that a reader has read to its end; once, as the body goes."""
-    return Answer(reader.status, reader.headers, reader.body(), endpoint)
+    def _let_go(self) -> Connection | None:
+        """End, so that `cancel` reaches no connection that others may use."""
+        with self._pool.lock:
+            self.ended = True
+            self._interrupt = None
+            connection, self._connection = self._connection, None
+        return connection
 
 
 def wait_any(exchanges: Iterable[Exchange], timeout: float) -> Exchange | None:
-    """Wait until one of several exchanges has ended, and give it.
+    """Wait until one of several exchanges has ended, and return it.
 
     Args:
         exchanges: of any kind of transport, in the order of preference.
@@ -245,20 +397,26 @@ def wait_any(exchanges: Iterable[Exchange], timeout: float) -> Exchange | None:
         One that has ended, be it well or not; None if the time is over.
     """
     exchanges = list(exchanges)
+    if len(exchanges) == 1:
+        return exchanges[0] if exchanges[0].wait(timeout) else None
     until = time.monotonic() + timeout
-    while True:
-        for exchange in exchanges:
-            if exchange.ended:
-                return exchange
-        waiting = [exchange.waiting() for exchange in exchanges]
-        due = min([until, *(each.due for each in waiting)])
+    while (ended := next(filter(_has_ended, exchanges), None)) is None:
+        waiting = [(exchange, exchange.waiting()) for exchange in exchanges]
+        if any(map(_has_ended, exchanges)):
+            continue  # one found its answer there already
+        due = min([until, *(each.due for _, each in waiting)])
         left = max(0.0, due - time.monotonic())
-        found = ready({each.fd: each.events for each in waiting}, left)
+        found = ready({each.fd: each.events for _, each in waiting}, left)
         now = time.monotonic()
-        for exchange, each in zip(exchanges, waiting, strict=True):
+        for exchange, each in waiting:
             if each.fd in found:
                 exchange.advance()
             elif now >= each.due:
                 exchange.overdue()
-        if now >= until and not any(exchange.ended for exchange in exchanges):
-            return None
+        if now >= until:
+            return next(filter(_has_ended, exchanges), None)
+    return ended
+
+
+def _has_ended(exchange: Exchange) -> bool:
+    return exchange.ended

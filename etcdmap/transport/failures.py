@@ -48,11 +48,11 @@ def of_socket(error: OSError, *, sent: bool) -> ExchangeFailed:
         message = f"TLS certificate refused: {cause_of(error)}"
         return ExchangeFailed(message, sent=False, lasting=True)
     if isinstance(error, ssl.SSLError) and _is_about_ours(error):
-        # With TLS 1.3 this comes after the request has left; a server that
-        # refuses the handshake has not read it (RFC 8446 section 4.4.2.4).
+        # With TLS 1.3 this may come after the request has left, and then nothing
+        # tells who sent it, and when.
         return ExchangeFailed(
             f"the server refused our TLS certificate: {cause_of(error)}",
-            sent=False,
+            sent=sent,
             lasting=True,
         )
     return ExchangeFailed(cause_of(error), sent=sent)

@@ -51,7 +51,9 @@ def standing_fields(username: str | None, password: str | None) -> dict[str, str
 LONGEST_FIRST_TARGET = 4000
 
 #: What such a connection is opened with instead: it costs etcd nothing.
-OPENING = Request("HEAD", "/version", lambda answer: None, resend=Resend.ALWAYS)
+OPENING: Request[object] = Request(
+    "HEAD", "/version", lambda answer: None, resend=Resend.ALWAYS
+)
 
 
 # Those that are used, which need not be looked at again.
@@ -239,18 +241,3 @@ def _length_of(text: str) -> int:
     # int() refuses thousands of digits with an error of its own; 18 are more
     # than any limit.
     return int(value.lstrip("0")[:18] or "0")
-
-
-def field_lines(head: bytes) -> list[tuple[str, str]]:
-    """Give the fields of a head one by one, names as they came."""
-    pairs = []
-    for line in head.decode("latin-1").split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        pairs.append((name, value.strip(" \t")))
-    return pairs
-
-
-def reason_of(head: bytes) -> str:
-    """Give the reason phrase of a head that was read."""
-    line = head.partition(b"\r\n")[0].decode("latin-1")
-    return line.partition(" ")[2].partition(" ")[2]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from etcdmap.errors import ExchangeFailed
+from etcdmap.transport import failures
 from etcdmap.transport.sockets import Connection, Steps, dial
 
 #: Idle connections kept for one endpoint; more threads than that at one time
@@ -17,16 +20,32 @@ from etcdmap.transport.sockets import Connection, Steps, dial
 MAX_IDLE = 32
 
 
+class Opening(Protocol):
+    """Somebody who waits for a connection."""
+
+    def interruptible(self, interrupt: Callable[[], object] | None) -> None:
+        """Keep what ends its wait from another thread; None for nothing."""
+        ...
+
+    def cancel(self) -> None:
+        """End its wait."""
+        ...
+
+
 class Pool:
     """Connections to one endpoint: idle ones, and how to get a new one.
 
-    Last in, first out: so the few that are needed stay warm.  Without a lock:
-    each step is one operation on a deque.
+    Last in, first out: so the few that are needed stay warm.  Borrowing takes no
+    lock: each step is one operation on a deque.
 
     Args:
         endpoint: scheme, host and port.
         connect_timeout: seconds for a new connection, TLS included.
         context: gives the TLS settings when they are needed.
+
+    Attributes:
+        closed: whether `close` was called.
+        lock: held while it is decided who may end a connection.
 
     Raises:
         ExchangeFailed: the endpoint is no such URL.
@@ -42,11 +61,16 @@ class Pool:
         self._scheme, self.authority, self._host, self._port = split_endpoint(endpoint)
         self._connect_timeout = connect_timeout
         self._context = context
-        self._idle: deque[Connection] = deque()
-        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._closed = False
+        self.closed = False
+        self._start()
         #: Changes when the connections so far are not to be used again.
         self._age = object()
+
+    def _start(self) -> None:
+        self.lock = threading.Lock()
+        self._idle: deque[Connection] = deque()
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._opening: set[Opening] = set()
 
     def borrow(self) -> Connection | None:
         """Take an idle connection out; None if there is none."""
@@ -69,23 +93,37 @@ class Pool:
             return
         self._idle.append(connection)
         # close() may have run since; then nobody else would close this one.
-        if self._closed:
+        if self.closed:
             self.close()
 
-    def connect(self, deadline: float) -> Steps[Connection]:
+    def connect(self, deadline: float, who: Opening) -> Steps[Connection]:
         """Open a new connection."""
         context = self._context() if self._scheme == "https" else None
         age = self._age
         due = min(deadline, time.monotonic() + self._connect_timeout)
-        connection = yield from dial(self._host, self._port, context, due)
+        self._opening.add(who)
+        try:
+            if self.closed:
+                raise failures.given_up(sent=False)
+            connection = yield from dial(
+                self._host, self._port, context, due, who.interruptible
+            )
+        finally:
+            self._opening.discard(who)
         connection.age = age
-        self._all.add(connection)
+        with self.lock:
+            self._all.add(connection)
         return connection
 
     def close(self) -> None:
-        """Close the idle connections now, and those in use when they come back."""
-        self._closed = True
+        """Close the idle connections, and end what waits on the others."""
+        self.closed = True
         self._close_idle()
+        for who in list(self._opening):
+            who.cancel()
+        with self.lock:
+            for connection in list(self._all):
+                connection.shut_down()
 
     def distrust(self) -> None:
         """Use none of the connections again that are there now, idle or in use.
@@ -108,10 +146,9 @@ class Pool:
 
         Open here, they would stay open for the member when the parent closes them.
         """
-        self._idle = deque()
         for connection in list(self._all):
             connection.close()
-        self._all = weakref.WeakSet()
+        self._start()
 
 
 def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
@@ -123,7 +160,9 @@ def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
     try:
         parts = urlsplit(endpoint)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
-        authority = parts.netloc.rpartition("@")[2].encode("idna").decode("ascii")
+        # The host alone: a port would count as a part of its last label.
+        name, colon, end = parts.netloc.rpartition("@")[2].partition(":")
+        authority = name.encode("idna").decode("ascii") + colon + end
     except ValueError as error:
         raise _unusable(endpoint) from error
     clean = authority.isprintable() and " " not in authority

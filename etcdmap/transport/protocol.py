@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from etcdmap.models import Answer, Request
-from etcdmap.transport.sockets import Waiting
+from etcdmap.transport.polling import Waiting
 
 #: Answers above this many bytes are refused: a listing of 500,000 keys.
 DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
 
 
+class Identity(NamedTuple):
+    """What a connection must have shown before a request may leave on it.
+
+    Attributes:
+        token: stands for what is to be shown; a connection that has shown it is not
+            asked again.
+        request: asked first on a connection that has not.  Its `read` raises
+            if the answer shows something else, and then nothing more is sent.
+    """
+
+    token: object
+    request: Request[Any]
+
+
 class Exchange(Protocol):
     """One request under way to one endpoint.
 
-    It is used by one thread: whoever started it waits for it, or gives it up;
-    one that is just dropped holds its connection until the deadline.
+    It is used by one thread, but for `cancel`: whoever began it waits for it, or
+    gives it up; one that is just dropped holds its connection until the deadline.
     """
 
     #: Whether there is an answer or a failure.
     ended: bool
-    #: Whether the request may have reached the server.
+    #: Whether the request may have reached the server.  Once the exchange has ended
+    #: this does not change any more.
     sent: bool
 
     @property
@@ -33,16 +48,25 @@ class Exchange(Protocol):
         ...
 
     def result(self) -> Answer:
-        """Wait for its end, by its deadline, and give the answer.
+        """Wait for its end, by its deadline, and return the answer.
 
         Raises:
             ExchangeFailed: there was no whole answer in time, or it was given up.
-            InvalidResponse: the answer is larger than the limit, or no HTTP.
+            InvalidResponse: the answer is larger than the limit, or no HTTP; or
+                what had to be shown first was not.
         """
         ...
 
     def give_up(self) -> None:
         """Stop waiting.  What was sent may still be carried out."""
+        ...
+
+    def cancel(self) -> None:
+        """Make it end now, from any thread: whoever waits for it is woken."""
+        ...
+
+    def showed(self, token: object) -> None:
+        """Note that its answer showed what an `Identity` asks for."""
         ...
 
     # --- for `wait_any`
@@ -61,34 +85,27 @@ class Exchange(Protocol):
 
 
 class Transport(Protocol):
-    """What the client needs to talk to one endpoint at a time."""
+    """Exchanges with one endpoint at a time, any number of them at once."""
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
-        """Send a request to an endpoint and read the whole answer.
+    def begin(
+        self,
+        endpoint: str,
+        request: Request[Any],
+        timeout: float,
+        identity: Identity | None = None,
+    ) -> Exchange:
+        """Begin to send a request; never wait.
+
+        What goes wrong is the exchange's `result` to raise.
 
         Args:
             endpoint: scheme, host and port, without a trailing slash.
             request: what to send.
-            timeout: seconds until it gives up, connecting included.
+            timeout: seconds until it ends at the latest, connecting included.
+            identity: what the connection must have shown before.
 
         Raises:
-            ExchangeFailed: there was no whole answer in time.
-            InvalidResponse: the answer is larger than the limit, or no HTTP.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close what is kept open; exchanges under way end as they would."""
-        ...
-
-
-class StartingTransport(Transport, Protocol):
-    """A transport that one thread can use for several exchanges at a time."""
-
-    def start(self, endpoint: str, request: Request[Any], timeout: float) -> Exchange:
-        """Send a request, and give the exchange instead of waiting for its end.
-
-        What goes wrong is the exchange's `result` to raise.
+            ClientClosed: `close` was called.
         """
         ...
 
@@ -97,4 +114,25 @@ class StartingTransport(Transport, Protocol):
 
         Never raises: the caller has an error to tell already.
         """
+        ...
+
+    def close(self) -> None:
+        """Close what is kept open, and end the exchanges under way."""
+        ...
+
+
+class BlockingTransport(Protocol):
+    """What can only send a request and wait; `wrapped` makes a `Transport` of it."""
+
+    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+        """Send a request to an endpoint and read the whole answer.
+
+        Raises:
+            ExchangeFailed: there was no whole answer in time.
+            InvalidResponse: the answer is larger than the limit, or no HTTP.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close what is kept open."""
         ...

@@ -7,20 +7,20 @@ TimeoutError into it when the time is over.  So one thread can drive several.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import ssl
 import struct
-import threading
 import time
-from collections.abc import Generator
-from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, TypeVar
 
-from etcdmap.errors import ExchangeFailed
 from etcdmap.transport import failures
-from etcdmap.transport.polling import READ, WRITE, reader
+from etcdmap.transport.names import address_of, resolver
+from etcdmap.transport.polling import READ, WRITE, Flag, Waiting, reader
 
 T = TypeVar("T")
 
@@ -41,14 +41,6 @@ _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 
-class Waiting(NamedTuple):
-    """What a generator waits for: a socket to be ready, until some time."""
-
-    fd: int
-    events: int
-    due: float
-
-
 Steps = Generator[Waiting, None, T]
 
 
@@ -63,9 +55,21 @@ class Connection:
             Python would go on waiting.
         readable: waits some seconds until there is something to read.
         age: of the pool when it was opened; see `Pool.distrust`.
+        fresh: whether no exchange on it has ended well yet.
+        shown: the token of the `Identity` that it has shown.
     """
 
-    __slots__ = ("__weakref__", "_flags", "age", "blocks", "readable", "sock", "tls")
+    __slots__ = (
+        "__weakref__",
+        "_flags",
+        "age",
+        "blocks",
+        "fresh",
+        "readable",
+        "shown",
+        "sock",
+        "tls",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -74,6 +78,8 @@ class Connection:
         self._flags = _DONT_WAIT if self.blocks else 0
         self.readable = reader(sock)
         self.age: object = None
+        self.fresh = True
+        self.shown: object = None
 
     def send(self, data: bytes | memoryview) -> int:
         """Send what can be sent now; `BLOCKED` if that is nothing."""
@@ -104,6 +110,10 @@ class Connection:
             events = WRITE
         return Waiting(self.sock.fileno(), events, due)
 
+    def shut_down(self) -> None:
+        """End it from another thread, which closing would not wake."""
+        _shut_down(self.sock)
+
     def close(self) -> None:
         """Close it; without a word of TLS, so that a forked child may, too."""
         self.sock.close()
@@ -115,8 +125,16 @@ def _is_over(timeout: float) -> bool:
     return True
 
 
+def _shut_down(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # not connected, or closed already
+        # The socket's own: TLS would drop what a thread that reads still needs.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
 def _limit_blocking(sock: socket.socket) -> bool:
     """Let a socket block for a short time in the kernel, if the system can."""
+    if type(sock).__module__.partition(".")[0] == "gevent":
+        return False  # it would not block there, but wait without an end
     limit = struct.pack("ll", 0, int(KERNEL_PATIENCE * 1_000_000))
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
@@ -129,8 +147,16 @@ def _limit_blocking(sock: socket.socket) -> bool:
     return True
 
 
+#: Called with what ends a wait from another thread, while there is something to end.
+Interruptible = Callable[[Callable[[], object] | None], object]
+
+
 def dial(
-    host: str, port: int, context: ssl.SSLContext | None, due: float
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    due: float,
+    interruptible: Interruptible,
 ) -> Steps[Connection]:
     """Connect, TLS handshake included, by a time.
 
@@ -138,19 +164,23 @@ def dial(
         OSError: no address took the connection, or TLS failed.
         TimeoutError: it took too long.
     """
-    sock = yield from _connect_any(host, port, due)
+    sock = yield from _connect_any(host, port, due, interruptible)
     try:
         _set_options(sock)
         if context is not None:
-            sock = yield from _shake_hands(sock, host, context, due)
+            sock = yield from _shake_hands(sock, host, context, due, interruptible)
         return Connection(sock)
     except BaseException:
         sock.close()
         raise
 
 
-def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
-    addresses = _look_up(host, port, due)
+def _connect_any(
+    host: str, port: int, due: float, interruptible: Interruptible
+) -> Steps[socket.socket]:
+    addresses = address_of(host, port)
+    if addresses is None:
+        addresses = yield from _look_up(host, port, due, interruptible)
     failure: OSError = OSError(f"no address for {host}")
     for at, (family, kind, protocol, _, address) in enumerate(addresses):
         # A share of the time for each, as in Go's dialer: the first one of
@@ -158,6 +188,7 @@ def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
         now = time.monotonic()
         share = (due - now) / (len(addresses) - at)
         sock = socket.socket(family, kind, protocol)
+        interruptible(partial(_shut_down, sock))
         try:
             yield from _connect(sock, address, now + share)
         except OSError as error:
@@ -171,38 +202,20 @@ def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
     raise failure
 
 
-def _look_up(host: str, port: int, due: float) -> list[Any]:
-    """Give the addresses of a host, by a time.
-
-    The system's resolver knows no deadline, so a name is looked up in a thread; one
-    that hangs ends when the resolver does.
-    """
+def _look_up(
+    host: str, port: int, due: float, interruptible: Interruptible
+) -> Steps[list[Any]]:
+    """Return the addresses of a name, by a time."""
+    flag = Flag()
     try:
-        flags = socket.AI_NUMERICHOST
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except socket.gaierror:
-        pass  # no address: a name
-    except UnicodeError as error:  # a label that IDNA can't spell
-        message = f"not a usable URL: {host!r} can't be a name"
-        raise ExchangeFailed(message, sent=False, lasting=True) from error
-    found: SimpleQueue[list[Any] | Exception] = SimpleQueue()
-    threading.Thread(
-        target=_resolve, args=(host, port, found), name="etcdmap-resolve", daemon=True
-    ).start()
-    try:
-        outcome = found.get(timeout=max(due - time.monotonic(), 0.0))
-    except Empty:
-        raise TimeoutError from None
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def _resolve(host: str, port: int, found: SimpleQueue[list[Any] | Exception]) -> None:
-    try:
-        found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    except Exception as error:
-        found.put(error)
+        look_up = resolver.look_up(host, flag)
+        interruptible(flag.raise_)
+        while look_up.outcome is None:
+            yield Waiting(flag.fileno(), READ, due)
+        return look_up.addresses(port)
+    finally:
+        interruptible(None)
+        flag.close()
 
 
 def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:
@@ -225,7 +238,11 @@ def _set_options(sock: socket.socket) -> None:
 
 
 def _shake_hands(
-    sock: socket.socket, host: str, context: ssl.SSLContext, due: float
+    sock: socket.socket,
+    host: str,
+    context: ssl.SSLContext,
+    due: float,
+    interruptible: Interruptible,
 ) -> Steps[ssl.SSLSocket]:
     # Without suppress_ragged_eofs, an end that TLS did not announce is an error
     # and not the end of a body.
@@ -235,6 +252,7 @@ def _shake_hands(
         do_handshake_on_connect=False,
         suppress_ragged_eofs=False,
     )
+    interruptible(partial(_shut_down, wrapped))
     try:
         while True:
             try:

@@ -5,7 +5,9 @@
 * It is shared by threads: each exchange borrows a session from a LIFO pool, so
   there are as many sockets as there are requests at the same time.  (requests
   documents no thread contract for one Session.)
-* An exchange that is waited for beside others takes a thread.
+* It can only block, so `wrapped` gives each exchange a thread.  That bounds it,
+  too: http.client's timeouts are per packet, so a server that sends a byte now and
+  then within a head would never meet the deadline.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from etcdmap.transport import failures
 from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, standing_fields
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
 from etcdmap.transport.stock_failures import of_requests
-from etcdmap.transport.threaded import ThreadExchange
 
 _CHUNK = 64 * 1024
 #: Seconds; sockets take no infinity, and no more than some hundred years.
@@ -39,7 +40,7 @@ _LONGEST = 365 * 86400.0
 
 
 class RequestsTransport:
-    """A `Transport` on requests.
+    """A `BlockingTransport` on requests.
 
     Args:
         connect_timeout: seconds to wait for a connection.
@@ -74,14 +75,7 @@ class RequestsTransport:
         forking.register(self)
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
-        """See `Transport.exchange`.
-
-        In a thread of its own: http.client's timeouts are per packet, so a server
-        that sends a byte now and then within a head would never meet the deadline.
-        """
-        return self.start(endpoint, request, timeout).result()
-
-    def _exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+        """See `BlockingTransport.exchange`."""
         if self._closed:
             raise ClientClosed("this client was closed; make a new mapping or client")
         if timeout <= 0:  # urllib3 would call it a wrong argument
@@ -109,20 +103,8 @@ class RequestsTransport:
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, body, endpoint)
 
-    def start(
-        self, endpoint: str, request: Request[Any], timeout: float
-    ) -> ThreadExchange:
-        """See `Transport.start`; requests can't do without a thread for it."""
-        return ThreadExchange(self._exchange, endpoint, request, timeout)
-
-    def begin(
-        self, endpoint: str, request: Request[Any], timeout: float
-    ) -> ThreadExchange:
-        """Send a request, to be waited for beside others."""
-        return self.start(endpoint, request, timeout)
-
     def distrust(self, endpoint: str) -> None:
-        """See `StartingTransport.distrust`; closes what is idle to others as well.
+        """See `Transport.distrust`; closes what is idle to others as well.
 
         Of a session of the caller's, requests' adapters as they come close their
         idle connections, and open others on demand; what others do is theirs.

@@ -55,9 +55,8 @@ def _lasting(error: Exception, chain: list[BaseException]) -> str | None:
 
 
 _NEVER_SENT = (
-    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.NewConnectionError,  # to a proxy, too
     urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.ProxyError,
     urllib3.exceptions.ClosedPoolError,  # by another thread, before it got one
 )
 _NO_URL = (
@@ -72,10 +71,12 @@ _NO_URL = (
 def _was_before_sending(error: BaseException) -> bool:
     if isinstance(error, _NEVER_SENT):
         return True
-    # A failed handshake has no exception of its own.
-    frames = traceback.walk_tb(error.__traceback__)
+    # A failed handshake and a refused CONNECT have no exceptions of their own.
     handshake = ssl.SSLContext.wrap_socket.__code__
-    return any(frame.f_code is handshake for frame, _ in frames)
+    return any(
+        frame.f_code is handshake or frame.f_code.co_name == "_tunnel"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def _is_timeout(error: BaseException) -> bool:

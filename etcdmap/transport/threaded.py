@@ -1,20 +1,108 @@
-"""An exchange in a thread of its own, for a transport that can only block."""
+"""Exchanges in threads of their own, for a transport that can only block."""
 
 from __future__ import annotations
 
 import math
-import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
+from etcdmap import forking
+from etcdmap.errors import ExchangeFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
-from etcdmap.transport.polling import READ, ready
-from etcdmap.transport.sockets import Waiting
+from etcdmap.transport.polling import READ, Flag, Waiting, in_thread, ready
+from etcdmap.transport.protocol import BlockingTransport, Identity, Transport
 
-Blocking = Callable[[str, Request[Any], float], Answer]
+
+def wrapped(transport: Transport | BlockingTransport) -> Transport:
+    """Return a transport that can be waited for: a blocking one takes threads."""
+    if hasattr(transport, "begin"):
+        return cast("Transport", transport)
+    return ThreadedTransport(transport)
+
+
+class ThreadedTransport:
+    """A `Transport` on one that can only block.
+
+    It can't tell connections apart, so an `Identity` is asked for once at each
+    endpoint, and again after any exchange with it that failed.
+
+    Args:
+        inner: carries the exchanges.
+
+    Attributes:
+        inner: ...
+    """
+
+    def __init__(self, inner: BlockingTransport) -> None:
+        self.inner = inner
+        self._shown: dict[str, object] = {}
+        self._running: set[ThreadExchange] = set()
+        forking.register(self)
+
+    def after_fork(self) -> None:
+        """Start anew in a forked child: the threads are the parent's."""
+        self._shown = {}
+        self._running = set()
+
+    def begin(
+        self,
+        endpoint: str,
+        request: Request[Any],
+        timeout: float,
+        identity: Identity | None = None,
+    ) -> ThreadExchange:
+        """See `Transport.begin`; takes a thread."""
+        exchange = ThreadExchange(endpoint, timeout, partial(self._show, endpoint))
+        self._running.add(exchange)
+        work = partial(self._work, exchange, request, timeout, identity)
+        in_thread("etcdmap-exchange", work)
+        return exchange
+
+    def distrust(self, endpoint: str) -> None:
+        """See `Transport.distrust`."""
+        self._shown.pop(endpoint, None)
+        distrust = getattr(self.inner, "distrust", None)
+        if distrust is not None:
+            distrust(endpoint)
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self.inner.close()
+        for exchange in list(self._running):
+            exchange.cancel()
+
+    def _show(self, endpoint: str, token: object) -> None:
+        self._shown[endpoint] = token
+
+    def _work(
+        self,
+        exchange: ThreadExchange,
+        request: Request[Any],
+        timeout: float,
+        identity: Identity | None,
+    ) -> None:
+        deadline = time.monotonic() + timeout
+        endpoint = exchange.endpoint
+        outcome: Answer | Exception
+        try:
+            if identity is not None and self._shown.get(endpoint) != identity.token:
+                answer = self.inner.exchange(endpoint, identity.request, timeout)
+                identity.request.read(answer)
+                self._shown[endpoint] = identity.token
+            if not exchange.leave():
+                return  # nobody waits any more: then it must not be sent, either
+            left = max(deadline - time.monotonic(), 0.001)
+            outcome = self.inner.exchange(endpoint, request, left)
+        except Exception as error:
+            self._shown.pop(endpoint, None)
+            outcome = error
+        finally:
+            self._running.discard(exchange)
+        exchange.end(outcome)
 
 
 class ThreadExchange:
@@ -25,27 +113,42 @@ class ThreadExchange:
     """
 
     def __init__(
-        self, exchange: Blocking, endpoint: str, request: Request[Any], timeout: float
+        self, endpoint: str, timeout: float, show: Callable[[object], object]
     ) -> None:
         self.endpoint = endpoint
-        self.ended = False
-        self.sent = True  # it can't be known before the end
+        self._show = show
+        self.ended = self.sent = False
         self._timeout = timeout
         # The thread keeps its own deadline; this one is for a thread that hangs
         # where no deadline reaches, like the look-up of a name.
         self._due = time.monotonic() + timeout + 0.1
         self._outcome: Answer | Exception | None = None
-        self._end, self._signal = socket.socketpair()
-        threading.Thread(
-            target=self._work,
-            args=(exchange, endpoint, request, timeout),
-            name="etcdmap-exchange",
-            daemon=True,
-        ).start()
+        self._lock = threading.Lock()
+        try:
+            self._flag = Flag()
+        except OSError as error:
+            raise failures.of_socket(error, sent=False) from error
+
+    # --- for the thread
+
+    def leave(self) -> bool:
+        """Note that the request leaves now, if somebody waits for it still."""
+        with self._lock:
+            self.sent = not self.ended
+            return self.sent
+
+    def end(self, outcome: Answer | Exception) -> None:
+        """Have an answer or a failure."""
+        with self._lock:
+            if self._outcome is None:
+                self._outcome = outcome
+        self._flag.raise_()
+
+    # --- for who waits
 
     def waiting(self) -> Waiting:
         """See `Exchange.waiting`."""
-        return Waiting(self._end.fileno(), READ, self._due)
+        return Waiting(self._flag.fileno(), READ, self._due)
 
     def wait(self, timeout: float) -> bool:
         """See `Exchange.wait`."""
@@ -53,7 +156,7 @@ class ThreadExchange:
             return True
         until = time.monotonic() + timeout
         left = max(0.0, min(until, self._due) - time.monotonic())
-        if ready({self._end.fileno(): READ}, left):
+        if ready({self._flag.fileno(): READ}, left):
             self.advance()
         elif self._due <= until:
             self.overdue()
@@ -71,29 +174,30 @@ class ThreadExchange:
     def give_up(self) -> None:
         """See `Exchange.give_up`."""
         if not self.ended:
-            self._finish(failures.given_up(sent=self.sent))
+            self._finish(failures.given_up)
+
+    def showed(self, token: object) -> None:
+        """See `Exchange.showed`."""
+        self._show(token)
+
+    def cancel(self) -> None:
+        """See `Exchange.cancel`."""
+        self.end(failures.given_up(sent=self.sent))
 
     def advance(self) -> None:
         """See `Exchange.advance`."""
-        self._finish(self._outcome)
+        self._finish()
 
     def overdue(self) -> None:
         """See `Exchange.overdue`."""
-        self._finish(failures.timed_out(self._timeout, sent=self.sent))
+        self._finish(partial(failures.timed_out, self._timeout))
 
-    def _work(self, exchange: Blocking, *arguments: Any) -> None:
-        outcome: Answer | Exception
-        try:
-            outcome = exchange(*arguments)
-        except Exception as error:
-            outcome = error
-        with self._signal:  # closing it is the signal
-            if not self.ended:
-                self._outcome = outcome
-
-    def _finish(self, outcome: Answer | Exception | None) -> None:
-        self.ended = True
-        self._end.close()
-        self._outcome = outcome
-        if isinstance(outcome, Exception):
-            self.sent = getattr(outcome, "sent", True)
+    def _finish(self, failure: Callable[..., ExchangeFailed] | None = None) -> None:
+        # In one hold with `leave`: what was given up unsent never leaves.
+        with self._lock:
+            self.ended = True
+            if failure is not None:
+                self._outcome = failure(sent=self.sent)
+            elif isinstance(self._outcome, ExchangeFailed):
+                self.sent = self.sent and self._outcome.sent
+        self._flag.close()
