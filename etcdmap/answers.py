@@ -85,13 +85,13 @@ def _check_asked(
     action, node = payload["action"], payload.get("node")
     watched = asked.action is None and action != "get"
     if action != asked.action and not watched:
-        raise _strange(answer, "an answer to another request")
+        raise _strange(answer, "what answers another request")
     if node is not None:
         if not asked.is_shown_by(node):
-            raise _strange(answer, "an answer about another key")
+            raise _strange(answer, "what is about another key")
     elif asked.after is not None:
         if answer.index <= asked.after:
-            raise _strange(answer, "an answer to an older request")
+            raise _strange(answer, "what answers an older request")
     elif not node_cut_out:
         raise _strange(answer, "no node")
 

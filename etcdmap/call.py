@@ -249,7 +249,10 @@ class Call:
         delay = self._client.health.delay(self._request.kind)
         if not self._hedged:
             return self._wait_alone(delay)
-        if self._launches > 1 and (
+        if self._request.kind == "contact":
+            # Something fails: what was sent before an election may be lost.
+            delay = min(delay, policy.again)
+        elif self._launches > 1 and (
             len({copy.endpoint for copy in self._running}) == len(self._endpoints)
         ):
             # All of them are silent: more copies won't hurry them.

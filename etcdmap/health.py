@@ -26,8 +26,6 @@ class Policy:
         quiet: when no request of a kind was answered for so long (or four times
             as long as most answers take), extra requests are not counted against
             the share.
-        patience: how long a request that can't be hedged waits for one endpoint
-            while others could be asked; doubles with each pass over them.
         again: how long to wait, while all endpoints are silent, until one of them
             is sent another copy: after an election, those sent before it may be
             lost.
@@ -46,7 +44,6 @@ class Policy:
     write_floor: float = 0.1
     hedge_share: float = 0.05
     quiet: float = 0.5
-    patience: float = 1.0
     again: float = 0.3
     first_pause: float = 0.05
     longest_pause: float = 0.5

@@ -44,7 +44,7 @@ def contact_request(target: str) -> Request[None]:
         f"{path}/_?quorum=true",
         lambda answer: _need_etcd(answer, KeyNotFound, NotADirectory),
         resend=Resend.ALWAYS,
-        kind="quorum",
+        kind="contact",
         consistency="linearizable",
     )
 

@@ -11,7 +11,7 @@ from etcdmap.client import Client
 from etcdmap.errors import ExchangeFailed
 from etcdmap.models import Answer, Request
 
-from support.transports import answer
+from support.transports import Instantly, answer
 
 A, B, C = "http://a:1", "http://b:2", "http://c:3"
 
@@ -106,7 +106,7 @@ def in_turn(*behaviours: Behaviour) -> Behaviour:
     )
 
 
-class ScriptedCluster:
+class ScriptedCluster(Instantly):
     """A `Transport` to endpoints that behave as told; `client` is a client on it.
 
     Attributes:

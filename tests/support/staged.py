@@ -24,6 +24,7 @@ import pytest
 from etcdmap.client import Client
 from etcdmap.errors import EtcdMapError, ExchangeFailed
 from etcdmap.models import Answer, Request
+from etcdmap.transport import Identity
 
 from support.scripted_cluster import A, B, C, FakeTime, Steady
 
@@ -87,9 +88,10 @@ class StagedExchange:
     def __init__(self, endpoint: str, plan: Plan, ends: float) -> None:
         self.endpoint = endpoint
         self.ends = ends
-        self.ended = False
+        self.ended = plan.seconds <= 0
         self.sent = plan.sent
         self.given_up = False
+        self.tokens: list[object] = []
         self._outcome = plan.outcome
 
     def result(self) -> Answer:
@@ -102,6 +104,10 @@ class StagedExchange:
     def give_up(self) -> None:
         """Remember it."""
         self.given_up = not self.ended
+
+    def showed(self, token: object) -> None:
+        """Remember it."""
+        self.tokens.append(token)
 
 
 class Start(NamedTuple):
@@ -145,27 +151,21 @@ class Stage:
     # --- the transport
 
     def begin(
-        self, endpoint: str, request: Request[Any], timeout: float
-    ) -> Answer | StagedExchange:
+        self,
+        endpoint: str,
+        request: Request[Any],
+        timeout: float,
+        identity: Identity | None = None,
+    ) -> StagedExchange:
         """Begin an exchange, which may end at once."""
         plan = self._plan(endpoint, request, timeout)
+        exchange = StagedExchange(endpoint, plan, self.time.now + plan.seconds)
         if plan.seconds > 0:
-            ends = min(self.time.now + plan.seconds, math.inf)
-            self.exchanges.append(StagedExchange(endpoint, plan, ends))
-            return self.exchanges[-1]
-        if isinstance(plan.outcome, Answer):
-            return replace(plan.outcome, endpoint=endpoint)
-        raise plan.outcome
+            self.exchanges.append(exchange)
+        return exchange
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
-        """Wait for its end here, and for nothing else."""
-        plan = self._plan(endpoint, request, timeout)
-        self.time.now += min(plan.seconds, timeout)
-        if plan.seconds > timeout:
-            raise ExchangeFailed("no answer in time", sent=plan.sent, timed_out=True)
-        if isinstance(plan.outcome, Answer):
-            return replace(plan.outcome, endpoint=endpoint)
-        raise plan.outcome
+    def distrust(self, endpoint: str) -> None:
+        """Have no connection."""
 
     def close(self) -> None:
         """Have nothing to close."""

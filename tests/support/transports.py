@@ -7,7 +7,71 @@ from dataclasses import replace
 from typing import Any
 
 from etcdmap.models import Answer, Request
-from etcdmap.transport import Transport
+from etcdmap.transport import Exchange, Identity, Transport
+
+
+class InstantExchange:
+    """An exchange that has ended when it begins."""
+
+    ended = True
+
+    def __init__(self, endpoint: str, carry_out: Callable[[], Answer]) -> None:
+        self.endpoint = endpoint
+        self.sent = True
+        self._outcome: Answer | Exception
+        try:
+            self._outcome = carry_out()
+        except Exception as error:
+            self._outcome = error
+            self.sent = getattr(error, "sent", True)
+
+    def wait(self, timeout: float) -> bool:
+        """It has ended."""
+        return True
+
+    def result(self) -> Answer:
+        """Give or raise the outcome."""
+        if isinstance(self._outcome, Answer):
+            return self._outcome
+        raise self._outcome
+
+    def give_up(self) -> None:
+        """Too late."""
+
+    cancel = give_up
+
+    def showed(self, token: object) -> None:
+        """There is no connection that it could count for."""
+
+
+class Instantly:
+    """The rest of a transport whose exchanges are instant; asks for no identity."""
+
+    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+        """Carry a request out."""
+        raise NotImplementedError
+
+    def begin(
+        self,
+        endpoint: str,
+        request: Request[Any],
+        timeout: float,
+        identity: Identity | None = None,
+    ) -> InstantExchange:
+        """Carry a request out at once."""
+        return InstantExchange(
+            endpoint, lambda: self.exchange(endpoint, request, timeout)
+        )
+
+    def distrust(self, endpoint: str) -> None:
+        """There is no connection."""
+
+
+def exchange(
+    transport: Transport, endpoint: str, request: Request[Any], timeout: float
+) -> Answer:
+    """Begin an exchange and wait for its end."""
+    return transport.begin(endpoint, request, timeout).result()
 
 
 class CountingTransport:
@@ -17,10 +81,20 @@ class CountingTransport:
         self.inner = inner
         self.requests: list[Request[Any]] = []
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def begin(
+        self,
+        endpoint: str,
+        request: Request[Any],
+        timeout: float,
+        identity: Identity | None = None,
+    ) -> Exchange:
         """Remember the request and pass it on."""
         self.requests.append(request)
-        return self.inner.exchange(endpoint, request, timeout)
+        return self.inner.begin(endpoint, request, timeout, identity)
+
+    def distrust(self, endpoint: str) -> None:
+        """Pass it on."""
+        self.inner.distrust(endpoint)
 
     def close(self) -> None:
         """Close the transport within."""
@@ -36,7 +110,7 @@ class CountingTransport:
 Step = Answer | Exception | Callable[[str, Request[Any], float], Answer]
 
 
-class ScriptedTransport:
+class ScriptedTransport(Instantly):
     """Answers by a script; its end is an error of the test."""
 
     def __init__(self, steps: Iterable[Step] = ()) -> None:
