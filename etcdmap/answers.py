@@ -20,7 +20,7 @@ from etcdmap.errors import (
     Unauthorized,
     V2NotEnabled,
 )
-from etcdmap.models import Answer, Asked, Node, Result
+from etcdmap.models import Answer, Asked, Node, Result, is_number
 
 T = TypeVar("T")
 
@@ -87,7 +87,8 @@ def _check_asked(
     if action != asked.action and not watched:
         raise _strange(answer, "what answers another request")
     if node is not None:
-        if not asked.is_shown_by(node):
+        plain = node.get("key") == asked.key and not asked.inside  # nearly always
+        if not (plain or asked.is_shown_by(node)):
             raise _strange(answer, "what is about another key")
     elif asked.after is not None:
         if answer.index <= asked.after:
@@ -131,14 +132,19 @@ def result_of(asked: Asked, answer: Answer) -> Result:
         node=_node(payload, "node"),
         prev_node=_node(payload, "prevNode"),
         etcd_index=index_of(answer),
-        raft_index=answer.number("x-raft-index") or None,
-        raft_term=answer.number("x-raft-term") or None,
+        raft_index=_header_number(answer, "x-raft-index"),
+        raft_term=_header_number(answer, "x-raft-term"),
         cluster_id=answer.headers.get("x-etcd-cluster-id"),
     )
 
 
 def _node(payload: Mapping[str, Any], name: str) -> Node | None:
     return Node.from_json(payload[name]) if name in payload else None
+
+
+def _header_number(answer: Answer, name: str) -> int | None:
+    text = answer.headers.get(name, "")
+    return int(text) if is_number(text) else None
 
 
 def presence(asked: Asked, answer: Answer) -> bool | None:

@@ -69,10 +69,15 @@ class _Copy:
     __slots__ = ("began", "endpoint", "exchange", "quorum", "token")
 
     def __init__(
-        self, exchange: Exchange, began: float, quorum: bool, token: object
+        self,
+        endpoint: str,
+        exchange: Exchange,
+        began: float,
+        quorum: bool,
+        token: object,
     ) -> None:
         self.exchange = exchange
-        self.endpoint = exchange.endpoint
+        self.endpoint = endpoint
         self.began = began
         self.quorum = quorum
         self.token = token
@@ -103,6 +108,7 @@ class Call:
         self._attempts: list[Attempt] = []
         self._running: list[_Copy] = []
         self._endpoints, self._first = client.state
+        self._writes = request.resend is not Resend.ALWAYS
         self._once = request.resend is Resend.IF_NOT_SENT
         #: Whether it may be under way to two endpoints at the same time.
         self._hedged = (
@@ -126,12 +132,16 @@ class Call:
 
     def run(self) -> Any:
         """Return what the request's `read` makes of the first usable answer."""
-        self._client.health.count_request()
-        if self._once and self._client.session.in_doubt():
+        client = self._client
+        client.health.count_request()
+        if self._once and client.session.in_doubt():
             self._make_contact()
         try:
             self._launch(self._first)
-            return self._go_on()
+            # Nearly always there is an answer within the time that no request is
+            # copied before, whatever was measured.
+            result = self._wait(client.policy.read_floor)
+            return self._go_on() if result is _PENDING else result
         finally:
             for copy in self._running:
                 copy.exchange.give_up()
@@ -155,12 +165,12 @@ class Call:
 
     def _go_on(self) -> Any:
         pause = self._client.policy.first_pause
-        result = self._listen()
-        if result is not _PENDING:
-            return result
         others = tuple(e for e in self._client.order() if e != self._first)
         self._queue.extend((*others, self._first, *others))
         while True:
+            result = self._listen()
+            if result is not _PENDING:
+                return result
             self._check_time()
             if self._queue:
                 if self._launches % len(self._endpoints) == 0:  # another pass
@@ -171,9 +181,6 @@ class Call:
                 pause = min(2 * pause, self._client.policy.longest_pause)
                 if result is not _PENDING:
                     return result
-            result = self._listen()
-            if result is not _PENDING:
-                return result
 
     def _end_round(self, pause: float) -> Any:
         """Pause after a round, unless a quorum read can settle it; begin another."""
@@ -224,14 +231,15 @@ class Call:
             return  # whoever called looks at the time next
         self._launches += 1
         identity = client.session.identity
-        first = identity if self._is_write() else None
+        shown = identity if self._writes else None
         try:
-            begun = client.transport.begin(endpoint, self._request, left, first)
+            begun = client.transport.begin(endpoint, self._request, left, shown)
         except ExchangeFailed as error:
             self._note(endpoint, error, sent=False)
             return
-        self._drop_oldest(endpoint)
-        self._running.append(_Copy(begun, now, self._quorum, identity.token))
+        if self._running:
+            self._drop_oldest(endpoint)
+        self._running.append(_Copy(endpoint, begun, now, self._quorum, identity.token))
 
     def _drop_oldest(self, endpoint: str) -> None:
         """Keep at most two copies of a request at one endpoint waiting."""
@@ -245,18 +253,9 @@ class Call:
         """Wait for what is under way, until another endpoint should be asked."""
         if not self._running:
             return _PENDING
-        policy = self._client.policy
-        delay = self._client.health.delay(self._request.kind)
+        delay = self._delay()
         if not self._hedged:
             return self._wait_alone(delay)
-        if self._request.kind == "contact":
-            # Something fails: what was sent before an election may be lost.
-            delay = min(delay, policy.again)
-        elif self._launches > 1 and (
-            len({copy.endpoint for copy in self._running}) == len(self._endpoints)
-        ):
-            # All of them are silent: more copies won't hurry them.
-            delay = max(2 * delay, policy.again)
         result = self._wait(delay)
         if result is not _PENDING or not self._running or self._attempts:
             return result
@@ -266,7 +265,22 @@ class Call:
         # While nothing has failed, extra copies come out of a budget.
         if self._client.health.may_hedge(self._request.kind):
             return _PENDING
-        return self._wait(max(4 * delay, policy.first_delay))
+        return self._wait(max(4 * delay, self._client.policy.first_delay))
+
+    def _delay(self) -> float:
+        """Return the seconds to wait until another endpoint should be asked."""
+        again = self._client.policy.again
+        delay = self._client.health.delay(self._request.kind)
+        if self._request.kind == "contact":
+            # Something fails: what was sent before an election may be lost.
+            return min(delay, again)
+        if self._launches == 1:
+            return delay - (self._client.clock() - self._running[0].began)
+        return max(2 * delay, again) if self._all_are_silent() else delay
+
+    def _all_are_silent(self) -> bool:
+        """Tell whether all endpoints were asked: more copies won't hurry them."""
+        return len({copy.endpoint for copy in self._running}) == len(self._endpoints)
 
     def _wait_alone(self, delay: float) -> Any:
         """Wait for the one copy there is; leave an endpoint that can't be reached."""
@@ -294,25 +308,35 @@ class Call:
     def _wait(self, seconds: float) -> Any:
         """Wait some seconds for one of the exchanges under way to be of use."""
         clock = self._client.clock
-        until = min(clock() + seconds, self._deadline)
-        while self._running:
-            left = max(until - clock(), 0.0)
-            ended = wait_any([copy.exchange for copy in self._running], left)
-            if ended is None:
+        running = self._running
+        now = clock()
+        until = min(now + seconds, self._deadline)
+        while running:
+            left = until - now if until > now else 0.0
+            if len(running) > 1:
+                copy = self._first_ended(left)
+            else:  # nearly always
+                copy = running[0] if running[0].exchange.wait(left) else None
+            if copy is None:
                 return _PENDING
-            result = self._take(ended)
+            running.remove(copy)
+            result = self._take(copy)
             if result is not _PENDING:
                 return result
             if self._queue:
                 return _PENDING  # it failed: ask the next one at once
+            now = clock()
         return _PENDING
 
-    def _take(self, ended: Exchange) -> Any:
-        """Make the result of an exchange that has ended, if it can be used."""
-        copy = next(copy for copy in self._running if copy.exchange is ended)
-        self._running.remove(copy)
+    def _first_ended(self, timeout: float) -> _Copy | None:
+        """Wait some seconds for one of several copies to end, and return it."""
+        ended = wait_any([copy.exchange for copy in self._running], timeout)
+        return next((c for c in self._running if c.exchange is ended), None)
+
+    def _take(self, copy: _Copy) -> Any:
+        """Make the result of a copy that has ended, if it can be used."""
         try:
-            answer = ended.result()
+            answer = copy.exchange.result()
             if answer.status == 307:
                 self._redirect(answer)
                 return _PENDING
@@ -322,42 +346,40 @@ class Call:
             # kinds of InvalidResponse, and who may not list members, are understood.)
             if type(error) is InvalidResponse and self._request.kind != "members":
                 self._client.transport.distrust(copy.endpoint)
-            sent = ended.sent and _may_be_applied(error)
+            sent = copy.exchange.sent and _may_be_applied(error)
             self._note(copy.endpoint, error, sent=sent)
             return _PENDING
 
     def _read(self, answer: Answer, copy: _Copy) -> Any:
-        client = self._client
-        refusal: EtcdMapError | None = None
-        result = None
         try:
             result = self._request.read(answer)
         except InvalidResponse:
             raise
-        except EtcdMapError as error:  # understood all the same
-            refusal = error
-        if isinstance(refusal, ServerError) and refusal.transient:
-            self._note(copy.endpoint, refusal, sent=_may_be_applied(refusal))
-            if isinstance(refusal, Unauthorized):
-                self._raise_if_agreed(refusal)
-            return _PENDING
-        index = client.session.check(answer, self._floor, copy.quorum)
-        client.session.learn(index, self._floor)
-        copy.exchange.showed(copy.token)
-        self._succeed(copy, index)
-        if refusal is not None:
-            if isinstance(refusal, ServerError):
-                refusal.unanswered = self._has_unanswered()
-            raise refusal
+        except ServerError as error:
+            if error.transient:
+                self._note(copy.endpoint, error, sent=_may_be_applied(error))
+                if isinstance(error, Unauthorized):
+                    self._raise_if_agreed(error)
+                return _PENDING
+            self._believe(answer, copy)
+            error.unanswered = self._has_unanswered()
+            raise
+        except EtcdMapError:  # a text that the codec can't read, say
+            self._believe(answer, copy)
+            raise
+        self._believe(answer, copy)
         return result
 
-    def _succeed(self, copy: _Copy, index: int) -> None:
+    def _believe(self, answer: Answer, copy: _Copy) -> None:
+        """Learn from an answer that was understood, unless it is not to be used."""
         client = self._client
+        index = client.session.take(answer, self._floor, quorum=copy.quorum)
         kind = self._request.kind
+        copy.exchange.showed(copy.token)
         client.health.answered(copy.endpoint, kind, client.clock() - copy.began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
-        if index and (copy.quorum or kind == "write"):
+        if (copy.quorum or kind == "write") and index:
             client.session.proved(copy.began)
         if self._launches > 1:
             self._leave_the_slow(copy.endpoint)
@@ -437,7 +459,7 @@ class Call:
         # Another request's answer came on a connection that is not used again.
         if self._launches < 2 * count and any(map(_is_nonsense, errors)):
             return
-        if self._is_write() and any(attempt.sent for attempt in self._attempts):
+        if self._writes and any(attempt.sent for attempt in self._attempts):
             raise self._unknown()
         for error in errors:
             if isinstance(error, InvalidResponse):
@@ -455,13 +477,10 @@ class Call:
             error.unanswered = self._has_unanswered()
             raise error
 
-    def _is_write(self) -> bool:
-        return self._request.resend is not Resend.ALWAYS
-
     def _check_time(self) -> None:
         if self._client.clock() < self._deadline:
             return
-        unanswered = self._is_write() and self._has_unanswered()
+        unanswered = self._writes and self._has_unanswered()
         for copy in self._running:
             self._attempts.append(copy.as_attempt())
             if not self._request.patient:

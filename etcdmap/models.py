@@ -48,16 +48,17 @@ class Answer:
     @property
     def index(self) -> int:
         """The index of the store (``X-Etcd-Index``); 0 where none is told."""
-        return self.number("x-etcd-index")
+        text = self.headers.get("x-etcd-index", "0")
+        return int(text) if is_number(text) else 0
 
-    def number(self, name: str) -> int:
-        """Return the number in a header; 0 where there is none."""
-        text = self.headers.get(name, "0")
-        # 20 digits are more than etcd's 64 bits take; int() would also read signs,
-        # spaces, underscores and other scripts' digits.
-        if text.isdigit() and text.isascii() and len(text) <= 20:
-            return int(text)
-        return 0
+
+def is_number(text: str) -> bool:
+    """Tell whether a header holds a number as etcd writes it.
+
+    int() would also read signs, spaces, underscores and other scripts' digits; and
+    20 digits are more than etcd's 64 bits take.
+    """
+    return text.isdigit() and text.isascii() and len(text) <= 20
 
 
 class Asked(NamedTuple):

@@ -122,11 +122,11 @@ class Session:
 
     # --- after an answer that was understood
 
-    def check(self, answer: Answer, floor: int, quorum: bool) -> int:
-        """Refuse an answer that is too old, or another cluster's; return its index.
+    def take(self, answer: Answer, floor: int, *, quorum: bool) -> int:
+        """Take in an answer that was understood, also a refusal; return its index.
 
         Args:
-            answer: of any kind, also a refusal.
+            answer: ...
             floor: the index known when the call began; 0 to take any answer.
             quorum: whether the cluster agreed on the answer.
 
@@ -135,23 +135,21 @@ class Session:
             WrongCluster: it comes from another cluster than the first one, or does
                 not tell from which.
         """
-        self.check_cluster(answer)
+        if answer.headers.get("x-etcd-cluster-id") != self.cluster_id:
+            self.check_cluster(answer)
         index = answer.index
-        if 0 < index < floor and not quorum:
-            raise StaleAnswer(
-                f"an answer as of index {index}, older than {floor}, which this "
-                "client has seen",
-                sent=True,
-            )
-        return index
-
-    def learn(self, index: int, floor: int) -> None:
-        """Take in the index of an answer that was understood, and not refused."""
         if index > self.index:
             with self._lock:
                 self.index = max(self.index, index)
         elif 0 < index < floor:
+            if not quorum:
+                raise StaleAnswer(
+                    f"an answer as of index {index}, older than {floor}, which this "
+                    "client has seen",
+                    sent=True,
+                )
             self._start_anew(index)
+        return index
 
     def proved(self, since: float) -> None:
         """Note that what is known now was the newest state at a time."""

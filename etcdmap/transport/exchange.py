@@ -46,29 +46,18 @@ class WireExchange:
         sent: whether the request may have reached the server.
     """
 
-    __slots__ = (
-        "_answer",
-        "_cancelled",
-        "_connection",
-        "_deadline",
-        "_failure",
-        "_identity",
-        "_interrupt",
-        "_limit",
-        "_opening",
-        "_payload",
-        "_pool",
-        "_reader",
-        "_sent_whole",
-        "_spell",
-        "_steps",
-        "_timeout",
-        "_used",
-        "_waiting",
-        "_whole",
-        "ended",
-        "sent",
-    )
+    # On the class, so that an exchange that goes well does not set them.
+    ended = False
+    sent = False
+    _answer: Answer | None = None
+    _cancelled = False
+    _failure: EtcdMapError | None = None
+    #: Ends the wait of another thread; changed with the pool's lock held.
+    _interrupt: Callable[[], object] | None = None
+    _sent_whole = False
+    _steps: Steps[None] | None = None
+    _waiting: Waiting | None = None
+    _whole = False
 
     def __init__(
         self,
@@ -89,18 +78,11 @@ class WireExchange:
         self._limit = limit
         self._opening = opening
         self._identity = identity
-        self._answer: Answer | None = None
-        self._failure: EtcdMapError | None = None
-        self._steps: Steps[None] | None = None
-        self._waiting: Waiting | None = None
-        self._sent_whole = self._whole = self._cancelled = False
-        self.ended = self.sent = False
         self._connection = self._used = connection = pool.borrow()
-        #: Ends the wait of another thread; changed by one thread at a time.
-        self._interrupt: Callable[[], object] | None = None
         if connection is not None:
             self._interrupt = connection.shut_down
-            if self._asks_first(connection) is None:
+            # As `_asks_first`, spelt out: idle connections are not fresh.
+            if identity is None or connection.shown is identity.token:
                 self._send_quickly(connection)
                 return
         self._take_steps(0)
@@ -200,7 +182,8 @@ class WireExchange:
         connection = self._connection
         if connection is None:
             return self.ended
-        latest = min(until, self._deadline) - KERNEL_PATIENCE
+        # A hair less: who waits for just that long has lost a part of it already.
+        latest = min(until, self._deadline) - 0.9 * KERNEL_PATIENCE
         try:
             while now <= latest:
                 try:
@@ -397,8 +380,6 @@ def wait_any(exchanges: Iterable[Exchange], timeout: float) -> Exchange | None:
         One that has ended, be it well or not; None if the time is over.
     """
     exchanges = list(exchanges)
-    if len(exchanges) == 1:
-        return exchanges[0] if exchanges[0].wait(timeout) else None
     until = time.monotonic() + timeout
     while (ended := next(filter(_has_ended, exchanges), None)) is None:
         waiting = [(exchange, exchange.waiting()) for exchange in exchanges]

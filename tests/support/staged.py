@@ -85,7 +85,10 @@ html = said("<html>")
 class StagedExchange:
     """An exchange that ends at a time; see `etcdmap.transport.Exchange`."""
 
-    def __init__(self, endpoint: str, plan: Plan, ends: float) -> None:
+    def __init__(
+        self, endpoint: str, plan: Plan, ends: float, wait: Callable[..., Any]
+    ) -> None:
+        self._wait = wait
         self.endpoint = endpoint
         self.ends = ends
         self.ended = plan.seconds <= 0
@@ -93,6 +96,11 @@ class StagedExchange:
         self.given_up = False
         self.tokens: list[object] = []
         self._outcome = plan.outcome
+
+    def wait(self, timeout: float) -> bool:
+        """Wait on the stage, for this one only."""
+        self.ended = self.ended or self._wait([self], timeout) is not None
+        return self.ended
 
     def result(self) -> Answer:
         """Give or raise the outcome."""
@@ -159,7 +167,9 @@ class Stage:
     ) -> StagedExchange:
         """Begin an exchange, which may end at once."""
         plan = self._plan(endpoint, request, timeout)
-        exchange = StagedExchange(endpoint, plan, self.time.now + plan.seconds)
+        exchange = StagedExchange(
+            endpoint, plan, self.time.now + plan.seconds, self._wait_any
+        )
         if plan.seconds > 0:
             self.exchanges.append(exchange)
         return exchange
