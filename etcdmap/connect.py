@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -22,27 +21,16 @@ DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 URL, USERNAME, PASSWORD = "ETCDMAP_URL", "ETCDMAP_USERNAME", "ETCDMAP_PASSWORD"
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """The arguments of `connect`; pickled in place of a client."""
-
-    endpoints: tuple[str, ...]
-    timeout: float
-    connect_timeout: float
-    username: str | None = field(repr=False)
-    password: str | None = field(repr=False)
-    verify: bool | str
-    cert: str | tuple[str, str] | None
-    session: Any = field(repr=False)
-    shuffle: bool
-    max_response: int
-    cache_ttl: float | None
-    cache_size: int
-    max_stale: float
-    policy: Policy | None
-    fence: bool
-    auto_sync: float | None
-    authenticated: bool = False
+# Which options are the transport's; the others are the client's.
+_OF_TRANSPORT = (
+    "cert",
+    "connect_timeout",
+    "max_response",
+    "password",
+    "session",
+    "username",
+    "verify",
+)
 
 
 def connect(
@@ -61,7 +49,7 @@ def connect(
     cache_size: int = DEFAULT_SIZE,
     max_stale: float = DEFAULT_MAX_STALE,
     policy: Policy | None = None,
-    fence: bool = True,
+    fence: bool | None = None,
     auto_sync: float | None = None,
 ) -> Client:
     """Make a client for a cluster; nothing is sent yet.
@@ -85,71 +73,49 @@ def connect(
             `EtcdMapping.using`.
         policy: when to try again, and when to ask another endpoint as well.
         fence: whether writes of values name the state that they replace, so that
-            they can be sent to another member when one is silent.
+            they can be sent to another member when one is silent.  None for as long
+            as there are several endpoints; True also for one URL that stands for
+            several members, a balancer's; False never.
         auto_sync: learn the members anew every so many seconds; see `Client.sync`.
     """
-    return _make(
-        _Settings(
-            clean_endpoints(DEFAULT_ENDPOINT if endpoints is None else endpoints),
-            timeout,
-            positive_seconds("connect_timeout", connect_timeout),
-            username,
-            password,
-            verify,
-            cert,
-            session,
-            shuffle,
-            max_response,
-            cache_ttl,
-            cache_size,
-            max_stale,
-            policy,
-            fence,
-            auto_sync,
-            authenticated=username is not None,
-        )
-    )
+    options = dict(locals())
+    if endpoints is not None:
+        options["endpoints"] = clean_endpoints(endpoints)  # once: it may be a generator
+    return _make(options)
 
 
-def _make(settings: _Settings) -> Client:
-    cache = None
-    if settings.cache_ttl is not None:
-        ttl = positive_seconds("cache_ttl", settings.cache_ttl)
-        cache = ReadCache(ttl, settings.cache_size)
+def _make(options: Mapping[str, Any]) -> Client:
+    """Make a client from the arguments of `connect`; they are pickled in its place."""
+    given = dict(options)
+    endpoints = given.pop("endpoints")
+    positive_seconds("connect_timeout", given["connect_timeout"])
+    transport = make_transport(**{name: given.pop(name) for name in _OF_TRANSPORT})
+    cache, ttl, size = None, given.pop("cache_ttl"), given.pop("cache_size")
+    if ttl is not None:
+        cache = ReadCache(positive_seconds("cache_ttl", ttl), size)
     return Client(
-        settings.endpoints,
-        make_transport(
-            connect_timeout=settings.connect_timeout,
-            username=settings.username,
-            password=settings.password,
-            verify=settings.verify,
-            cert=settings.cert,
-            session=settings.session,
-            max_response=settings.max_response,
-        ),
-        timeout=settings.timeout,
-        shuffle=settings.shuffle,
-        max_stale=settings.max_stale,
-        policy=settings.policy,
-        fence=settings.fence,
-        auto_sync=settings.auto_sync,
+        DEFAULT_ENDPOINT if endpoints is None else endpoints,
+        transport,
         cache=cache,
-        recipe=_recipe(settings),
+        recipe=_recipe(options),
+        **given,
     )
 
 
-def _recipe(settings: _Settings) -> tuple[Any, ...] | None:
-    if settings.session is not None:
+def _recipe(options: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    if options["session"] is not None:
         return None
-    return _reconnect, (replace(settings, username=None, password=None),)
+    authenticated = options["username"] is not None
+    bare = {**options, "username": None, "password": None}
+    return _reconnect, (bare, authenticated)
 
 
-def _reconnect(settings: _Settings) -> Client:
+def _reconnect(options: Mapping[str, Any], authenticated: bool) -> Client:
     """Make the client of an unpickled mapping; credentials are never pickled."""
-    if settings.authenticated:
+    if authenticated:
         username, password = _credentials_from_environment()
-        settings = replace(settings, username=username, password=password)
-    return _make(settings)
+        options = {**options, "username": username, "password": password}
+    return _make(options)
 
 
 def _credentials_from_environment() -> tuple[str, str]:

@@ -2,9 +2,6 @@
 
 * No redirects, no cookies, and no proxies or netrc from the environment, unless
   the caller's session says so.
-* It is shared by threads: each exchange borrows a session from a LIFO pool, so
-  there are as many sockets as there are requests at the same time.  (requests
-  documents no thread contract for one Session.)
 * It can only block, so `wrapped` gives each exchange a thread.  That bounds it,
   too: http.client's timeouts are per packet, so a server that sends a byte now and
   then within a head would never meet the deadline.
@@ -13,13 +10,11 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 
 from etcdmap import forking
 from etcdmap.errors import (
@@ -29,7 +24,6 @@ from etcdmap.errors import (
     InvalidResponse,
 )
 from etcdmap.models import Answer, Request
-from etcdmap.transport import failures
 from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, standing_fields
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
 from etcdmap.transport.stock_failures import of_requests
@@ -40,37 +34,32 @@ _LONGEST = 365 * 86400.0
 
 
 class RequestsTransport:
-    """A `BlockingTransport` on requests.
+    """A `BlockingTransport` on a `requests.Session`.
 
     Args:
+        session: the caller's, used as it is: its proxies, hooks, adapters, auth and
+            TLS settings apply; it is not closed here.
         connect_timeout: seconds to wait for a connection.
         username: for HTTP basic auth, which is what v2 auth uses.
         password: goes with it.
-        verify: whether to verify TLS certificates, or the path of a CA bundle.
-        cert: path of a client certificate, or a pair (certificate, key).
-        session: a session of the caller's, used as it is: its proxies, hooks,
-            adapters, auth and TLS settings apply; it is not closed here.
         max_response: limit for an answer, bytes.
+        tls: what the session says itself.
     """
 
     def __init__(
         self,
         *,
+        session: requests.Session,
         connect_timeout: float = 1.0,
         username: str | None = None,
         password: str | None = None,
-        verify: bool | str = True,
-        cert: str | tuple[str, str] | None = None,
-        session: requests.Session | None = None,
         max_response: int = DEFAULT_MAX_RESPONSE,
+        **tls: Any,
     ) -> None:
+        self._session = session
         self._connect_timeout = connect_timeout
         self._max_response = max_response
-        self._theirs = session
-        self._verify = verify
-        self._cert = cert
         self._headers = standing_fields(username, password)
-        self._idle: deque[requests.Session] = deque()
         self._closed = False
         forking.register(self)
 
@@ -78,15 +67,13 @@ class RequestsTransport:
         """See `BlockingTransport.exchange`."""
         if self._closed:
             raise ClientClosed("this client was closed; make a new mapping or client")
-        if timeout <= 0:  # urllib3 would call it a wrong argument
-            raise failures.timed_out(timeout, sent=False)
         deadline = time.monotonic() + timeout
-        session = self._borrow()
         answered = False
         try:
             if len(request.target) > LONGEST_FIRST_TARGET:
-                self._send(session, endpoint, OPENING, timeout).close()
-            response = self._send(session, endpoint, request, timeout)
+                self._send(endpoint, OPENING, timeout).close()
+                timeout = max(deadline - time.monotonic(), 0.001)
+            response = self._send(endpoint, request, timeout)
             answered = True
             with response:
                 _check_length(response, endpoint)
@@ -94,96 +81,49 @@ class RequestsTransport:
         except (EtcdMapError, Warning):  # warnings may be made errors
             raise
         except Exception as error:  # a session may run hooks and auth of any kind
-            retried = self._theirs is not None and _retries(_adapter(session, endpoint))
+            retried = _retries(_adapter(self._session, endpoint))
             raise of_requests(
                 error, timeout, answered=answered, retried=retried
             ) from error
-        finally:
-            self._give_back(session)
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, body, endpoint)
 
     def distrust(self, endpoint: str) -> None:
         """See `Transport.distrust`; closes what is idle to others as well.
 
-        Of a session of the caller's, requests' adapters as they come close their
-        idle connections, and open others on demand; what others do is theirs.
+        requests' adapters as they come close their idle connections, and open
+        others on demand; what others do is theirs.
         """
-        self._close_idle()
-        if self._theirs is not None:
-            adapter = _adapter(self._theirs, endpoint)
-            if type(adapter) is HTTPAdapter and not (
-                # Who waits for a connection of a closed pool waits for ever, and
-                # who sends again finds it closed.
-                adapter._pool_block or _retries(adapter)
-            ):
-                adapter.close()
+        adapter = _adapter(self._session, endpoint)
+        if type(adapter) is HTTPAdapter and not (
+            # Who waits for a connection of a closed pool waits for ever, and
+            # who sends again finds it closed.
+            adapter._pool_block or _retries(adapter)
+        ):
+            adapter.close()
 
     def close(self) -> None:
-        """Close the idle sessions now, and those in use when they come back."""
+        """Use the session no more."""
         self._closed = True
-        self._close_idle()
 
-    def _close_idle(self) -> None:
-        while True:
-            try:
-                self._idle.pop().close()
-            except IndexError:  # also if another thread took the last one
-                return
-
-    # --- sessions
-
-    def _borrow(self) -> requests.Session:
-        if self._theirs is not None:
-            return self._theirs
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._new_session()
-
-    def _give_back(self, session: requests.Session) -> None:
-        if session is self._theirs:
-            return
-        self._idle.append(session)
-        # close() may have run since; then nobody else would close this one.
-        if self._closed:
-            self.close()
-
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
-        # Without this, proxy variables and ~/.netrc reach requests to etcd.
-        session.trust_env = False
-        session.verify = self._verify
-        session.cert = self._cert
-        return session
+    def after_fork(self) -> None:
+        """Start anew in a forked child: the parent goes on with the old ones."""
+        self._session.close()  # in this process only; it reopens on demand
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a transport holds connections and credentials: not to pickle")
 
-    def after_fork(self) -> None:
-        """Start anew in a forked child: the parent goes on with the old ones."""
-        self._idle = deque()
-        if self._theirs is not None:
-            self._theirs.close()  # in this process only; it reopens on demand
-
     # --- one exchange
 
     def _send(
-        self,
-        session: requests.Session,
-        endpoint: str,
-        request: Request[Any],
-        timeout: float,
+        self, endpoint: str, request: Request[Any], timeout: float
     ) -> requests.Response:
-        settings: dict[str, Any] = {"proxies": {}}
         prepared = self._prepare(endpoint, request)
-        if session is self._theirs:
-            prepared = self._prepare_theirs(session, prepared)
-            settings = dict(
-                session.merge_environment_settings(
-                    endpoint + request.target, {}, True, None, None
-                )
+        settings = dict(
+            self._session.merge_environment_settings(
+                endpoint + request.target, {}, True, None, None
             )
+        )
         settings.update(
             stream=True,
             allow_redirects=False,
@@ -191,31 +131,19 @@ class RequestsTransport:
         )
         redirect = _Redirect()
         prepared.hooks["response"].append(redirect.hide)
-        return redirect.show(session.send(prepared, **settings))
+        return redirect.show(self._session.send(prepared, **settings))
 
     def _prepare(
         self, endpoint: str, request: Request[Any]
     ) -> requests.PreparedRequest:
-        # Filled in by hand: prepare() would parse and re-quote the URL, which
-        # is spelt as it must be, and costs more than the exchange.
-        prepared = requests.PreparedRequest()
-        prepared.method = request.method
-        prepared.url = endpoint + request.target
-        prepared.headers = CaseInsensitiveDict(self._headers)
-        prepared.hooks = {"response": []}
-        prepared.body = request.body
+        headers = dict(self._headers)
         if request.body is not None:
-            prepared.headers["Content-Type"] = "application/x-www-form-urlencoded"
-            prepared.headers["Content-Length"] = str(len(request.body))
-        return prepared
-
-    def _prepare_theirs(
-        self, session: requests.Session, ours: requests.PreparedRequest
-    ) -> requests.PreparedRequest:
-        prepared = session.prepare_request(
-            requests.Request(ours.method, ours.url, dict(ours.headers), data=ours.body)
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        url = endpoint + request.target
+        prepared = self._session.prepare_request(
+            requests.Request(request.method, url, headers, data=request.body)
         )
-        prepared.url = ours.url
+        prepared.url = url  # it is spelt as it must be, and was quoted anew
         return prepared
 
     def _body(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -22,6 +23,10 @@ def wrapped(transport: Transport | BlockingTransport) -> Transport:
     if hasattr(transport, "begin"):
         return cast("Transport", transport)
     return ThreadedTransport(transport)
+
+
+def _nothing(endpoint: str) -> None:
+    pass
 
 
 class ThreadedTransport:
@@ -65,9 +70,8 @@ class ThreadedTransport:
     def distrust(self, endpoint: str) -> None:
         """See `Transport.distrust`."""
         self._shown.pop(endpoint, None)
-        distrust = getattr(self.inner, "distrust", None)
-        if distrust is not None:
-            distrust(endpoint)
+        with contextlib.suppress(Exception):  # whatever a caller's session does
+            getattr(self.inner, "distrust", _nothing)(endpoint)
 
     def close(self) -> None:
         """See `Transport.close`."""
