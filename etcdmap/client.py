@@ -24,12 +24,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap import forking
 from etcdmap.cache import ReadCache
 from etcdmap.call import Call
+from etcdmap.closing import Closing
 from etcdmap.endpoints import clean_endpoints, positive_seconds
 from etcdmap.errors import EtcdMapError, InvalidResponse
 from etcdmap.fences import Fences
@@ -56,7 +56,7 @@ class State(NamedTuple):
     pinned: str
 
 
-class Client:
+class Client(Closing):
     """Sends requests to a cluster, over whichever of its endpoints works.
 
     Args:
@@ -230,19 +230,6 @@ class Client:
         """
         self._closing.set()
         self.transport.close()
-
-    def __enter__(self) -> Client:
-        """Give the client; it is closed at the end of the block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the client."""
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Client {list(self.endpoints)}>"

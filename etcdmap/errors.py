@@ -52,6 +52,10 @@ class EtcdMapError(Exception):
         # KeyError.__str__ would show repr(message); all of ours show text.
         return Exception.__str__(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Arguments that are given by name defeat BaseException's way.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
 
 # --- answers of etcd -------------------------------------------------------
 
@@ -107,9 +111,6 @@ class ServerError(EtcdMapError):
         if self.endpoint:
             text += f" at {self.endpoint}"
         return f"{text}; {self.hint}" if self.hint else text
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class KeyNotFound(ServerError, KeyError):
@@ -244,9 +245,6 @@ class RequestFailed(EtcdMapError):
             lines.append(f"  {line}" + (f" ({count} times)" if count > 1 else ""))
         return "\n".join(lines)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
 
 class ClusterUnavailable(RequestFailed):
     """No member answered; nothing was applied, so trying again is safe."""
@@ -286,9 +284,6 @@ class ExchangeFailed(EtcdMapError):
         self.timed_out = timed_out
         self.lasting = lasting
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
 
 class InvalidResponse(EtcdMapError):
     """The endpoint answered, but not as etcd's v2 API does.
@@ -319,9 +314,6 @@ class InvalidResponse(EtcdMapError):
         if self.status in (408, 425, 429, 499):
             return False
         return 300 <= self.status < 500 or self.status == 501
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class WrongCluster(InvalidResponse):
@@ -357,9 +349,6 @@ class DecodeError(EtcdMapError, ValueError):
     def __str__(self) -> str:
         text = Exception.__str__(self)
         return text if self.key is None else f"{self.key}: {text}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class PrefixRequired(EtcdMapError, ValueError):
@@ -410,9 +399,6 @@ class PartialWrite(EtcdMapError):
             lines.append(f"  ... and {len(self.failed) - len(shown)} more in .failed")
         return "\n".join(lines)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
 
 class LocalClusterError(EtcdMapError):
     """No etcd binary was found, or a local member did not start or answer."""
@@ -421,7 +407,7 @@ class LocalClusterError(EtcdMapError):
 def _rebuild(
     kind: type[EtcdMapError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> EtcdMapError:
-    """Unpickle an error: keyword-only arguments defeat BaseException's way."""
+    """Unpickle an error."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)

@@ -106,7 +106,7 @@ class _Put(FencedWrite):
         keys: KeysAPI,
         path: str,
         timeout: float,
-        text: str,
+        text: str | None,
         ttl: float | None,
         *,
         present: bool = False,
@@ -154,6 +154,19 @@ class _Put(FencedWrite):
         return event.action == "compareAndSwap" and _replaced(event, fence)
 
 
+class _Refresh(_Put):
+    """A fenced renewal of a ttl; which of two equal ones was carried out is all one."""
+
+    def __init__(self, keys: KeysAPI, path: str, timeout: float, ttl: float) -> None:
+        super().__init__(keys, path, timeout, None, ttl, present=True)
+        self._form = spell_form(None, ttl, refresh=True)
+
+    def _settle(self, fence: Fence, refusal: ServerError) -> Verdict:
+        # History holds no renewals.  Renewed once more from the state that is there
+        # now, the ttl is what was asked for, whatever became of the other copies.
+        return Verdict(unmoved=False)
+
+
 class _Delete(FencedWrite):
     """A fenced delete of a file."""
 
@@ -180,36 +193,6 @@ class _Delete(FencedWrite):
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         return event.action == "compareAndDelete" and _replaced(event, fence)
-
-
-class _Refresh(FencedWrite):
-    """A fenced renewal of a ttl; which of two equal ones was carried out is all one."""
-
-    def __init__(self, keys: KeysAPI, path: str, timeout: float, ttl: float) -> None:
-        super().__init__(keys, path, timeout)
-        self._form = spell_form(None, ttl, refresh=True)
-
-    def _check_state(self, fence: Fence) -> None:
-        if not fence.modified_index:
-            raise KeyNotFound("Key not found", code=100, key=self._path)
-
-    def _send(self, fence: Fence, timeout: float) -> int:
-        index = self._keys.store(
-            "PUT",
-            Asked(self._path, "compareAndSwap", after=fence.modified_index),
-            f"?noValueOnSuccess=true&prevIndex={fence.modified_index}",
-            self._form,
-            index_of_write,
-            resend=Resend.FENCED,
-            timeout=timeout,
-        )
-        self._client.fences.put(self._path, index)
-        return index
-
-    def _settle(self, fence: Fence, refusal: ServerError) -> Verdict:
-        # History holds no renewals.  Renewed once more from the state that is there
-        # now, the ttl is what was asked for, whatever became of the other copies.
-        return Verdict(unmoved=False)
 
 
 def _replaced(event: Result, fence: Fence) -> bool:
