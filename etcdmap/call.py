@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etcdmap.errors import (
     Attempt,
@@ -63,24 +63,22 @@ _MOST_REDIRECTS = 10
 _PENDING: Any = object()
 
 
-class _Copy:
-    """A copy of the request under way to one endpoint."""
+class _Copy(NamedTuple):
+    """A copy of the request under way to one endpoint.
 
-    __slots__ = ("began", "endpoint", "exchange", "quorum", "token")
+    Attributes:
+        endpoint: who is asked.
+        exchange: ...
+        began: when.
+        quorum: whether the cluster is to agree on the answer.
+        token: of the identity that its answer shows, if it is believed.
+    """
 
-    def __init__(
-        self,
-        endpoint: str,
-        exchange: Exchange,
-        began: float,
-        quorum: bool,
-        token: object,
-    ) -> None:
-        self.exchange = exchange
-        self.endpoint = endpoint
-        self.began = began
-        self.quorum = quorum
-        self.token = token
+    endpoint: str
+    exchange: Exchange
+    began: float
+    quorum: bool
+    token: object
 
     def as_attempt(self) -> Attempt:
         """Give it as an attempt that nothing came of."""
@@ -342,10 +340,6 @@ class Call:
                 return _PENDING
             return self._read(answer, copy)
         except (ExchangeFailed, InvalidResponse) as error:
-            # Well-framed nonsense, so the transport has kept the connection.  (The
-            # kinds of InvalidResponse, and who may not list members, are understood.)
-            if type(error) is InvalidResponse and self._request.kind != "members":
-                self._client.transport.distrust(copy.endpoint)
             sent = copy.exchange.sent and _may_be_applied(error)
             self._note(copy.endpoint, error, sent=sent)
             return _PENDING
@@ -420,7 +414,7 @@ class Call:
         self._attempts.append(Attempt(endpoint, error, sent))
         if isinstance(error, StaleAnswer):
             self._ask_once_more(endpoint)
-        elif not isinstance(error, Unauthorized):
+        elif not (isinstance(error, Unauthorized) or self._request.kind == "members"):
             self._leave(endpoint)
         if sent and self._once:
             raise self._unknown() from error
@@ -429,6 +423,8 @@ class Call:
         """Count a failure against an endpoint, and have the next call go elsewhere."""
         client = self._client
         client.health.failed(endpoint)
+        # Where one connection is dead, or brought nonsense, the others may be, too.
+        client.transport.distrust(endpoint)
         client.session.failed()
         if client.pinned == endpoint:
             client.pin(client.order()[0])
@@ -461,9 +457,8 @@ class Call:
             return
         if self._writes and any(attempt.sent for attempt in self._attempts):
             raise self._unknown()
-        for error in errors:
-            if isinstance(error, InvalidResponse):
-                raise error
+        if all(isinstance(error, InvalidResponse) for error in errors):
+            raise errors[0]
         raise self._failed(ClusterUnavailable, "no endpoint can be used")
 
     def _raise_if_agreed(self, error: Unauthorized) -> None:
