@@ -75,7 +75,13 @@ def payload_of(
     payload = _json(answer, parse)
     if not isinstance(payload, dict):
         raise _strange(answer, "JSON that is no object")
-    _check_asked(asked, answer, payload, node_cut_out=parse is not parse_json)
+    node = payload.get("node")
+    if (
+        node is None
+        or node.get("key") != asked.key
+        or payload["action"] != asked.action
+    ):
+        _check_asked(asked, answer, payload, node_cut_out=parse is not parse_json)
     return payload
 
 
@@ -87,8 +93,7 @@ def _check_asked(
     if action != asked.action and not watched:
         raise _strange(answer, "what answers another request")
     if node is not None:
-        plain = node.get("key") == asked.key and not asked.inside  # nearly always
-        if not (plain or asked.is_shown_by(node)):
+        if not asked.is_shown_by(node):
             raise _strange(answer, "what is about another key")
     elif asked.after is not None:
         if answer.index <= asked.after:

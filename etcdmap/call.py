@@ -414,7 +414,10 @@ class Call:
         self._attempts.append(Attempt(endpoint, error, sent))
         if isinstance(error, StaleAnswer):
             self._ask_once_more(endpoint)
-        elif not (isinstance(error, Unauthorized) or self._request.kind == "members"):
+        elif not isinstance(error, Unauthorized) and not (
+            # Who may not list the members, or is a proxy, serves all else.
+            self._request.kind == "members" and isinstance(error, InvalidResponse)
+        ):
             self._leave(endpoint)
         if sent and self._once:
             raise self._unknown() from error

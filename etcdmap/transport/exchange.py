@@ -79,12 +79,12 @@ class WireExchange:
         self._opening = opening
         self._identity = identity
         self._connection = self._used = connection = pool.borrow()
-        if connection is not None:
-            self._interrupt = connection.shut_down
-            # As `_asks_first`, spelt out: idle connections are not fresh.
-            if identity is None or connection.shown is identity.token:
-                self._send_quickly(connection)
-                return
+        # As `_asks_first`, spelt out: idle connections are not fresh.
+        if connection is not None and (
+            identity is None or connection.shown is identity.token
+        ):
+            self._send_quickly(connection)
+            return
         self._take_steps(0)
         # A connection on the same machine is there at once, and then the request
         # leaves before anybody waits.
@@ -171,6 +171,10 @@ class WireExchange:
             self.sent = connection.tls
             self._fail(failures.of_socket(error, sent=self.sent), error)
             return
+        except BaseException:  # a signal's: what has left is not known
+            self.sent = True
+            self.give_up()
+            raise
         self.sent = sent > 0
         if sent < len(self._payload):
             self._take_steps(sent)
@@ -185,7 +189,8 @@ class WireExchange:
         # A hair less: who waits for just that long has lost a part of it already.
         latest = min(until, self._deadline) - 0.9 * KERNEL_PATIENCE
         try:
-            while now <= latest:
+            # The kernel waits for too short a time to be interrupted.
+            while now <= latest and not self._cancelled:
                 try:
                     if self._reader.feed(connection.receive_soon()):
                         self._finish()
@@ -237,6 +242,8 @@ class WireExchange:
         connection = self._connection
         if connection is None:
             connection = yield from self._connect()
+        else:
+            self.interruptible(connection.shut_down)
         if not offset:
             first = self._asks_first(connection)
             if first is not None:
@@ -362,10 +369,11 @@ class WireExchange:
 
     def _let_go(self) -> Connection | None:
         """End, so that `cancel` reaches no connection that others may use."""
-        with self._pool.lock:
-            self.ended = True
-            self._interrupt = None
-            connection, self._connection = self._connection, None
+        self.ended = True
+        if self._interrupt is not None:
+            with self._pool.lock:
+                self._interrupt = None
+        connection, self._connection = self._connection, None
         return connection
 
 
