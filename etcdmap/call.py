@@ -136,9 +136,8 @@ class Call:
             self._make_contact()
         try:
             self._launch(self._first)
-            # Nearly always there is an answer within the time that no request is
-            # copied before, whatever was measured.
-            result = self._wait(client.policy.read_floor)
+            # Nearly always there is an answer before anything else is worth a look.
+            result = self._wait(client.health.least_delay)
             return self._go_on() if result is _PENDING else result
         finally:
             for copy in self._running:
@@ -488,8 +487,9 @@ class Call:
         for attempt in reversed(self._attempts):
             if isinstance(attempt.error, WrongCluster):
                 raise attempt.error
-        last = self._attempts[-1].error if self._attempts else None
-        if isinstance(last, ExchangeFailed) and last.timed_out:
+        # What failed otherwise before has just been cut short by the deadline now.
+        last = [a.error for a in self._attempts if a.endpoint == self._asked_last()]
+        if last and all(getattr(error, "timed_out", False) for error in last):
             why = f"no answer within {self._timeout:g} s{self._advice()}"
             raise self._failed(DeadlineExceeded, why)
         raise self._failed(
@@ -497,6 +497,9 @@ class Call:
             f"no endpoint could be used for {self._timeout:g} s; check that etcd runs "
             f"and that the endpoints are right{self._advice()}",
         )
+
+    def _asked_last(self) -> str | None:
+        return self._attempts[-1].endpoint if self._attempts else None
 
     def _advice(self) -> str:
         if self._quorum and self._request.consistency == "session":

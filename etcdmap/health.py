@@ -67,6 +67,8 @@ class Health:
     def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
         self._policy = policy
         self._clock = clock
+        #: No request is copied before that many seconds, whatever was measured.
+        self.least_delay = min(policy.read_floor, policy.write_floor, policy.again)
         self._latencies: dict[str, _Latency] = {}
         self._rests: dict[str, tuple[float, float]] = {}  # length, end
         self._overtaken: dict[str, int] = {}
