@@ -13,93 +13,17 @@ from etcdmap.parameters import spell_form
 from etcdmap.settling import FencedWrite, Verdict, event_index
 
 
-class FencedWrites:
-    """Fenced writes of files.
+class FencedPut(FencedWrite):
+    """A fenced write of a text; `do` and `do_if` give its index.
 
     Args:
         keys: reaches etcd.
-        timeout: deadline of one write, seconds, settling included.
+        path: where.
+        timeout: deadline, seconds, settling included.
+        text: what.
+        ttl: seconds until it expires, or None.
+        present: whether there must be a file already, else KeyNotFound.
     """
-
-    def __init__(self, keys: KeysAPI, timeout: float | None) -> None:
-        self._keys = keys
-        self._timeout = timeout or keys.client.timeout
-
-    # --- writes that only have to be done
-
-    def put(
-        self, path: str, text: str, ttl: float | None, known: Fence | None = None
-    ) -> int:
-        """Write a file, whatever it held, and give its index.
-
-        Raises:
-            NotAFile: a directory stands there.
-
-        Cost: 1 request if the state is known, else 2; 2 more each time that
-        another writer came between.
-        """
-        return _Put(self._keys, path, self._timeout, text, ttl).do(known)
-
-    def replace(self, path: str, text: str, ttl: float | None) -> int:
-        """Write a file that is there, whatever it holds, and give its index.
-
-        Raises:
-            KeyNotFound: the key is absent.
-            NotAFile: a directory stands there.
-
-        Cost: as `put`.
-        """
-        return _Put(self._keys, path, self._timeout, text, ttl, present=True).do(None)
-
-    def delete(self, path: str, known: Fence | None = None) -> None:
-        """Delete a file.
-
-        Raises:
-            KeyNotFound: the key is absent.
-            NotAFile: a directory stands there.
-
-        Cost: as `put`.
-        """
-        _Delete(self._keys, path, self._timeout).do(known)
-
-    def refresh(self, path: str, ttl: float, known: Fence) -> None:
-        """Renew the ttl of a file.
-
-        Raises:
-            KeyNotFound: the key is absent.
-            NotAFile: a directory stands there.
-
-        Cost: as `put`.
-        """
-        _Refresh(self._keys, path, self._timeout, ttl).do(known)
-
-    # --- writes whose caller must know who did it
-
-    def put_if(self, path: str, text: str, ttl: float | None, fence: Fence) -> int:
-        """Write a file that is in a state, and give its index.
-
-        Raises:
-            CompareFailed, KeyExists, KeyNotFound: it is in another state, and
-                this write was not carried out and never will be.
-            OutcomeUnknown: that could not be made certain.
-
-        Cost: 1 request.
-        """
-        write = _Put(self._keys, path, self._timeout, text, ttl)
-        if not fence.modified_index:
-            # A copy that comes late could bring back what was taken since.
-            write.resend = Resend.IF_NOT_SENT
-        return write.do_if(fence)
-
-    def delete_if(self, path: str, fence: Fence) -> None:
-        """Delete a file that is in a state.  Raises, cost: as `put_if`."""
-        _Delete(self._keys, path, self._timeout).do_if(fence)
-
-
-class _Put(FencedWrite):
-    """A fenced write of a text."""
-
-    resend = Resend.FENCED
 
     def __init__(
         self,
@@ -132,7 +56,7 @@ class _Put(FencedWrite):
             f"?noValueOnSuccess=true&{condition}",
             self._form,
             index_of_write,
-            resend=self.resend,
+            resend=self._resend,
             timeout=timeout,
         )
         self._client.fences.put(self._path, index)
@@ -154,7 +78,7 @@ class _Put(FencedWrite):
         return event.action == "compareAndSwap" and _replaced(event, fence)
 
 
-class _Refresh(_Put):
+class FencedRefresh(FencedPut):
     """A fenced renewal of a ttl; which of two equal ones was carried out is all one."""
 
     def __init__(self, keys: KeysAPI, path: str, timeout: float, ttl: float) -> None:
@@ -167,8 +91,8 @@ class _Refresh(_Put):
         return Verdict(unmoved=False)
 
 
-class _Delete(FencedWrite):
-    """A fenced delete of a file."""
+class FencedDelete(FencedWrite):
+    """A fenced delete of a file; KeyNotFound if it is absent."""
 
     def _check_state(self, fence: Fence) -> None:
         if not fence.modified_index:

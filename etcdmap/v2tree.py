@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from etcdmap.answers import presence, presence_from_body
 from etcdmap.cache import ReadCache
 from etcdmap.errors import KeyNotFound, NotADirectory, NotAFile
-from etcdmap.fenced import FencedWrites
+from etcdmap.fenced import FencedDelete, FencedPut, FencedRefresh
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer, Asked
 from etcdmap.nodes import (
@@ -72,11 +72,8 @@ class V2Tree:
         return None if self._quorum else self.keys.client.cache
 
     @property
-    def _fenced(self) -> FencedWrites | None:
-        """The fenced writes, if writes are fenced now: a sync may learn endpoints."""
-        if self.keys.client.fences_writes:
-            return FencedWrites(self.keys, self.timeout)
-        return None
+    def _seconds(self) -> float:
+        return self.timeout or self.keys.client.timeout
 
     def __reduce__(self) -> tuple[Any, ...]:
         return V2Tree, (self.keys, self.consistency, self.timeout)
@@ -105,8 +102,8 @@ class V2Tree:
             # Not for others: what it brings may be older than they may see.
             return self._fetch(path)
         fetch = partial(self._fetch_for_cache, path)
-        timeout = self.timeout or self.keys.client.timeout
-        return cast("File | Directory", cache.load(path, fetch, _ttl_of, timeout))
+        node = cache.load(path, fetch, _ttl_of, self._seconds)
+        return cast("File | Directory", node)
 
     def list(self, path: str, *, recursive: bool = False) -> File | Directory:
         """See `Tree.list`."""
@@ -211,15 +208,15 @@ class V2Tree:
         known: Fence | None = None,
     ) -> int:
         """See `Tree.put`."""
-        fenced = self._fenced
-        if fenced is not None:
-            if expect is ANYTHING:
-                return fenced.put(path, text, ttl, known)
-            if expect == PRESENT:
-                return fenced.replace(path, text, ttl)
+        if self.keys.client.fences_writes:
+            write = FencedPut(
+                self.keys, path, self._seconds, text, ttl, present=expect == PRESENT
+            )
+            if expect is ANYTHING or expect == PRESENT:
+                return write.do(known)
             fence = _fence_of(expect)
             if fence is not None:
-                return fenced.put_if(path, text, ttl, fence)
+                return write.do_if(fence)
         # With noValueOnSuccess the header is the index of this very write.
         query, action = "?noValueOnSuccess=true", "set"
         if expect is not ANYTHING:
@@ -242,15 +239,16 @@ class V2Tree:
 
     def refresh(self, path: str, ttl: float) -> None:
         """See `Tree.refresh`."""
-        fenced, client = self._fenced, self.keys.client
-        known = client.fences.get(path)
-        if fenced is not None and known:
-            fenced.refresh(path, ttl, Fence(known))
+        client = self.keys.client
+        known = client.fences.get(path) if client.fences_writes else None
+        if known:
+            write = FencedRefresh(self.keys, path, self._seconds, ttl)
+            write.do(Fence(known))
             return
         query = "?prevExist=true&noValueOnSuccess=true"
         form = spell_form(None, ttl, refresh=True)
         index = self._store("PUT", Asked(path, "update", after=0), query, form)
-        if fenced is not None:
+        if client.fences_writes:
             client.fences.put(path, index)
 
     def delete(
@@ -268,16 +266,16 @@ class V2Tree:
 
     def _delete_fenced(self, path: str, expect: Expect, known: Fence | None) -> bool:
         """Delete a file by a fenced write; False if that can't be."""
-        fenced = self._fenced
-        if fenced is None:
+        if not self.keys.client.fences_writes:
             return False
+        write = FencedDelete(self.keys, path, self._seconds)
         if expect is not ANYTHING:
             fence = _fence_of(expect)
             if fence is not None:
-                fenced.delete_if(path, fence)
+                write.do_if(fence)
             return fence is not None
         try:
-            fenced.delete(path, known)
+            write.do(known)
         except NotAFile:
             return False  # a directory: v2 has no condition for its delete
         return True
@@ -288,9 +286,8 @@ class V2Tree:
 
     def delete_file(self, path: str) -> None:
         """See `Tree.delete_file`."""
-        fenced = self._fenced
-        if fenced is not None:
-            fenced.delete(path)
+        if self.keys.client.fences_writes:
+            FencedDelete(self.keys, path, self._seconds).do(None)
             return
         self._store("DELETE", Asked(path, "delete"), "")
 
