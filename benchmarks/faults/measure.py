@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from benchmarks.faults.actions import Stage
 from benchmarks.faults.clients import HONEST
 from benchmarks.faults.rows import Row
-from benchmarks.faults.world import Options, World
+from benchmarks.faults.world import PEER, Options, World
 
+from support.faults.calls import Bulk, count_expired, most_failed, sum_up_bulk
 from support.faults.checker import Report, check, longest_gap
 from support.faults.history import Op
 
@@ -44,6 +45,10 @@ class Run:
         left: how many times a call ended with another member in use than the one
             before it.
         operations: how many calls there were.
+        failed: how many writes of one thread failed since the fault began, of the
+            one that met most.
+        expired: how often the keys that a heartbeat shall keep expired.
+        bulk: of writes of many keys.
         reports: of the checker; two where the cluster lost its data.
         warnings: of the clients.
     """
@@ -56,6 +61,9 @@ class Run:
     elsewhere: float | None
     left: int
     operations: int
+    failed: int
+    expired: int | None
+    bulk: Bulk | None
     reports: list[Report]
     warnings: list[str]
 
@@ -84,8 +92,11 @@ class Run:
         return dataclasses.asdict(self)
 
 
-def run_once(row: Row, options: Options) -> Run:
+def run_once(row: Row, options: Options) -> dict[str, Run]:
     """Run a row once.
+
+    Returns:
+        By the client's name; that of the client under test comes first.
 
     Raises:
         Invalid: the client used another kind of member than wanted.
@@ -97,6 +108,7 @@ def run_once(row: Row, options: Options) -> Run:
         before = _requests(world) if row.auth else {}
         stage.began = time.monotonic()
         row.fault(stage)
+        stage.ended = time.monotonic()
         time.sleep(_TAIL)
         until = time.monotonic()
         world.stop_clients()
@@ -104,8 +116,10 @@ def run_once(row: Row, options: Options) -> Run:
         final, index = world.final()
         world.end_watch(index)
         ops = world.ops()
+        theirs = [op for op in ops if op.client.startswith(PEER)]
+        ops = [op for op in ops if not op.client.startswith(PEER)]
         run = _measure(row, stage, ops, until)
-        run.reports = _judge(world, stage, ops, final)
+        _judge(run, world, stage, ops, final)
         run.warnings = world.warnings()
         if row.auth:
             elsewhere = sum(
@@ -114,13 +128,18 @@ def run_once(row: Row, options: Options) -> Run:
                 if url != stage.in_use.endpoint
             )
             run.elsewhere = elsewhere / max(run.operations, 1)
-        return run
+        runs = {options.factory: run}
+        if world.beside:
+            runs[PEER] = _measure(row, stage, theirs, until)
+            _judge(runs[PEER], world, stage, theirs, final)
+        return runs
 
 
 def _warm_up(world: World) -> None:
-    """Wait until the client works, and a little longer."""
+    """Wait until the clients work, and a little longer."""
     deadline = time.monotonic() + 20.0
-    while world.last_op() is None:
+    clients = ["c0", PEER] if world.beside else ["c0"]
+    while not all(world.last_op(client) for client in clients):
         if time.monotonic() > deadline:
             raise Invalid("the client did nothing")
         time.sleep(0.05)
@@ -134,6 +153,7 @@ def _stage(world: World, row: Row) -> Stage:
         world.cluster,
         in_use=world.cluster.member(op.endpoint),
         leader=world.cluster.leader(),
+        lasts=row.lasts,
         before_wipe=lambda: world.end_watch(None),
         after_wipe=lambda: world.watch(stage.in_use, after=0),
     )
@@ -158,6 +178,11 @@ def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
     if stage.healthy is not None:
         first = min((end for end in successes if end >= stage.healthy), default=until)
         resumed = first - stage.healthy
+    if row.workload == "heartbeat":  # refused: too late, it has expired
+        writes = [op for op in writes if op.outcome != "refused"]
+    bulk = None
+    if row.workload.startswith("bulk"):
+        bulk = sum_up_bulk(mine, stage.began, stage.ended)
     return Run(
         write_gap=gap(writes),
         read_gap=gap([op for op in reads if not (beside and op.thread == 1)]),
@@ -167,6 +192,9 @@ def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
         elsewhere=None,
         left=sum(_moves([op for op in mine if op.client == c]) for c in clients),
         operations=len(during),
+        failed=most_failed(mine, stage.began),
+        expired=None,
+        bulk=bulk,
         reports=[],
         warnings=[],
     )
@@ -178,11 +206,16 @@ def _moves(ops: list[Op]) -> int:
 
 
 def _judge(
-    world: World, stage: Stage, ops: list[Op], final: Mapping[str, str]
-) -> list[Report]:
-    at_end = {op.key: final.get(op.key) for op in ops}
+    run: Run, world: World, stage: Stage, ops: list[Op], final: Mapping[str, str]
+) -> None:
+    log = world.logs[0] if world.logs else None
+    kept = {op.key for op in ops if op.kind == "refresh"}
+    if kept and log is not None:
+        run.expired = count_expired(log, kept)
+    at_end = {**dict.fromkeys(op.key for op in ops), **final}
     if stage.wiped is None:
-        return [check(ops, events=world.logs[0], final=at_end)]
+        run.reports = [check(ops, events=log, final=at_end)]
+        return
     gone, empty = stage.wiped
     before = [op for op in ops if op.end <= gone]
     # A write that was on its way may have reached the new cluster.  One that was
@@ -193,8 +226,8 @@ def _judge(
         if op.start >= empty
         or (op.writes and op.end > gone and (op.end > empty or op.outcome != "ok"))
     ]
-    return [
-        check(before, events=world.logs[0]),
+    run.reports = [
+        check(before, events=log),
         check(after, events=world.logs[1], final=at_end),
     ]
 
