@@ -231,12 +231,12 @@ class Recorder:
 
 
 def load(paths: Iterable[Path]) -> list[Op]:
-    """Read files of records, in the order in which the operations began."""
-    ops = [
-        Op.from_json(line)
-        for path in paths
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
+    """Read files of records, in the order in which the operations began.
+
+    A last line that is still being written is left out.
+    """
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    ops = [Op.from_json(line) for text in texts for line in text.split("\n")[:-1]]
     return sorted(ops, key=lambda op: op.start)
 
 
