@@ -107,6 +107,22 @@ def pace(rate: float, stopped: Stopped) -> Iterator[int]:
         time.sleep(following - now)
 
 
+def next_tick(rate: float) -> float:
+    """Tell when the next of the moments is that all processes know, by their clock."""
+    return (time.monotonic() * rate // 1 + 1) / rate
+
+
+def ticks(rate: float, stopped: Stopped) -> Iterator[int]:
+    """Count up at moments that are the same in all processes."""
+    for number in itertools.count():
+        following = next_tick(rate)
+        while (left := following - time.monotonic()) > 0.0:
+            if stopped():
+                return
+            time.sleep(min(left, 0.1))
+        yield number
+
+
 def alternate(seat: Seat, rate: float, stopped: Stopped) -> None:
     """Set an own key, read it; every third read is of the key others write."""
     keys = seat.own_keys()

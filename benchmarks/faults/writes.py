@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from benchmarks.faults.workloads import Seat, Stopped, pace
+from benchmarks.faults.workloads import Seat, Stopped, pace, ticks
 
 #: What a heartbeat's key lives for without it, seconds.
 TTL = 4.0
@@ -69,8 +69,11 @@ def beat(seat: Seat, rate: float, stopped: Stopped) -> None:
 
 
 def bulk(seat: Seat, rate: float, stopped: Stopped, *, large: bool = False) -> None:
-    """Write many keys in one call, the same ones each time."""
-    for number in pace(rate, stopped):
+    """Write many keys in one call, the same ones each time.
+
+    All clients begin at the same moments, so that a fault meets each of them in a call.
+    """
+    for number in ticks(rate, stopped):
         size = (LARGE_BULK if number else SMALL_BULK) if large else BULK
         values = {
             f"{seat.client}/{n:05}": f"{seat.client}.{number}.{n}" for n in range(size)
