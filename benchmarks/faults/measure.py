@@ -106,10 +106,11 @@ def run_once(row: Row, options: Options) -> dict[str, Run]:
     """
     with World(row, options) as world:
         world.start_clients()
-        _warm_up(world)
+        bulk = row.workload.startswith("bulk")
+        _warm_up(world, bulk=bulk)
         stage = _stage(world, row)
         before = _requests(world) if row.auth else {}
-        if row.workload.startswith("bulk"):  # not between two of them
+        if bulk:  # not between two of them
             time.sleep(next_tick(world.rate) + _INTO_CALL - time.monotonic())
         stage.began = time.monotonic()
         row.fault(stage)
@@ -140,10 +141,11 @@ def run_once(row: Row, options: Options) -> dict[str, Run]:
         return runs
 
 
-def _warm_up(world: World) -> None:
+def _warm_up(world: World, *, bulk: bool) -> None:
     """Wait until the clients work, and a little longer."""
-    deadline = time.monotonic() + 20.0
-    clients = ["c0", PEER] if world.beside else ["c0"]
+    deadline = time.monotonic() + 30.0
+    # A loop of thousands of writes has long begun when the first call for them ends.
+    clients = ["c0", PEER] if world.beside and not bulk else ["c0"]
     while not all(world.last_op(client) for client in clients):
         if time.monotonic() > deadline:
             raise Invalid("the client did nothing")
@@ -190,7 +192,7 @@ def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
     if row.workload.startswith("bulk"):
         bulk = sum_up_bulk(mine, stage.began, stage.ended)
     return Run(
-        write_gap=gap(writes),
+        write_gap=gap(writes) if bulk is None else None,
         read_gap=gap([op for op in reads if not (beside and op.thread == 1)]),
         reader_gap=gap([op for op in reads if beside and op.thread == 1]),
         slowest=max((op.end - op.start for op in during), default=0.0),

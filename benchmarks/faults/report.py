@@ -106,7 +106,7 @@ class Result:
     def _failures(self) -> Iterable[str]:
         limit = self.row.failures
         if limit is not None and any(run.failed > limit for run in self.runs):
-            yield f"more than {limit} failed calls in a thread"
+            yield f"failed calls in a thread: more than {limit}"
         if any(run.expired for run in self.runs):
             yield "a key expired in spite of its heartbeat"
 
@@ -180,13 +180,13 @@ def _remarks(result: Result) -> Iterable[str]:
 def _costs(result: Result) -> Iterable[str]:
     failed = max((run.failed for run in result.runs), default=0)
     if failed and result.row.failures is not None:
-        yield f"{failed} failed calls in a thread"
+        yield f"failed calls in a thread: {failed}"
     expired = sum(run.expired or 0 for run in result.runs)
     if expired:
         yield f"expired: {expired}"
     for bulk in (run.bulk for run in result.runs if run.bulk is not None):
         yield (
-            f"{bulk.longest:.1f} s, usually {bulk.usual:.1f} s, "
+            f"{bulk.longest:.1f} s, usually {_seconds(bulk.usual)} s, "
             f"{bulk.within:.1f} s of them in the fault: {bulk.written} written, "
             f"{bulk.failed} failed, {bulk.pending} pending"
         )

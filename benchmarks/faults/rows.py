@@ -39,7 +39,8 @@ class Row(NamedTuple):
         timeout: of a call, seconds, if not the command line's.
         beside: whether python-etcd does the same beside the client.
         watched: whether the cluster's events are followed, which is one request each.
-        failures: most calls of one thread that may fail since the fault began, or None.
+        failures: most calls of one thread that may fail since the fault began, or
+            keys of its bulk writes; None where none may, or where nothing can succeed.
         tolerated: counters that need not be zero.
         delay: most seconds that a bulk write may take longer than without a fault.
         deadlines: most timeouts that a bulk write may go on during the fault.
@@ -182,6 +183,9 @@ def _bulk(hit: _Hit) -> Row:
         lasts=None if hit.kills else 10.0,
         beside=True,
         watched=False,
+        # What was in flight, if etcd's history went past it before it was looked up.
+        honest=_honest("set"),
+        failures=16,
         delay=1.5 + (ELECTION if hit.elects else 0.0),
     )
 

@@ -37,7 +37,8 @@ class Bulk:
     """What came of the bulk writes that a fault met.
 
     Attributes:
-        usual: how long one took before the fault and after it, the median, seconds.
+        usual: how long one took before the fault and after it, the median, seconds;
+            None if it met all of them.
         longest: how long the longest of those that the fault met took.
         within: the longest time that one of them went on while the fault lasted.
         written: keys that were written for certain, of all that the fault met.
@@ -45,7 +46,7 @@ class Bulk:
         pending: keys that were not tried.
     """
 
-    usual: float
+    usual: float | None
     longest: float
     within: float
     written: int
@@ -55,7 +56,7 @@ class Bulk:
     @property
     def delay(self) -> float:
         """How much longer than usual the longest took, seconds."""
-        return self.longest - self.usual
+        return self.longest - (self.usual or 0.0)
 
 
 def sum_up_bulk(ops: Sequence[Op], begin: float, end: float) -> Bulk:
@@ -76,7 +77,7 @@ def sum_up_bulk(ops: Sequence[Op], begin: float, end: float) -> Bulk:
     others = [took[s] for s in calls.keys() - set(met) if len(calls[s]) == most]
     hit = [op for start in met for op in calls[start]]
     return Bulk(
-        usual=statistics.median(others) if others else 0.0,
+        usual=statistics.median(others) if others else None,
         longest=max((took[start] for start in met), default=0.0),
         within=max(
             (min(start + took[start], end) - max(start, begin) for start in met),
