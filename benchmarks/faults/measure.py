@@ -106,12 +106,8 @@ def run_once(row: Row, options: Options) -> dict[str, Run]:
     """
     with World(row, options) as world:
         world.start_clients()
-        bulk = row.workload.startswith("bulk")
-        _warm_up(world, bulk=bulk)
-        stage = _stage(world, row)
+        stage = _begin(world, row)
         before = _requests(world) if row.auth else {}
-        if bulk:  # not between two of them
-            time.sleep(next_tick(world.rate) + _INTO_CALL - time.monotonic())
         stage.began = time.monotonic()
         row.fault(stage)
         stage.ended = time.monotonic()
@@ -139,6 +135,16 @@ def run_once(row: Row, options: Options) -> dict[str, Run]:
             runs[PEER] = _measure(row, stage, theirs, until)
             _judge(runs[PEER], world, stage, theirs, final)
         return runs
+
+
+def _begin(world: World, row: Row) -> Stage:
+    """Wait for the moment in which the fault shall begin."""
+    bulk = row.workload.startswith("bulk")
+    _warm_up(world, bulk=bulk)
+    stage = _stage(world, row)
+    if bulk:  # not between two of them
+        time.sleep(next_tick(world.rate) + _INTO_CALL - time.monotonic())
+    return stage
 
 
 def _warm_up(world: World, *, bulk: bool) -> None:

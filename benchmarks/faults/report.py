@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -185,9 +186,11 @@ def _costs(result: Result) -> Iterable[str]:
     if expired:
         yield f"expired: {expired}"
     for bulk in (run.bulk for run in result.runs if run.bulk is not None):
+        usual = f", usually {bulk.usual:.1f} s" if bulk.usual is not None else ""
+        ended = math.isfinite(bulk.longest)
         yield (
-            f"{bulk.longest:.1f} s, usually {_seconds(bulk.usual)} s, "
-            f"{bulk.within:.1f} s of them in the fault: {bulk.written} written, "
+            f"{f'{bulk.longest:.1f} s' if ended else 'not ended'}{usual}, "
+            f"{bulk.within:.1f} s in the fault: {bulk.written} written, "
             f"{bulk.failed} failed, {bulk.pending} pending"
         )
 

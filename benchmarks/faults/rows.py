@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.faults import actions
 from benchmarks.faults.actions import Fault
@@ -44,6 +44,7 @@ class Row(NamedTuple):
         tolerated: counters that need not be zero.
         delay: most seconds that a bulk write may take longer than without a fault.
         deadlines: most timeouts that a bulk write may go on during the fault.
+        options: further ones of the client under test.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Row(NamedTuple):
     tolerated: frozenset[str] = frozenset()
     delay: float | None = None
     deadlines: float | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 def _contend(name: str, title: str, fault: Fault, *, split: bool = False) -> Row:
@@ -187,6 +189,21 @@ def _bulk(hit: _Hit) -> Row:
         honest=_honest("set"),
         failures=16,
         delay=1.5 + (ELECTION if hit.elects else 0.0),
+    )
+
+
+def _silent(name: str, title: str, *options: tuple[str, Any]) -> Row:
+    return Row(
+        name,
+        f"10,000 keys in one call, {title}",
+        actions.stop_all,
+        "bulk-large",
+        outage=True,
+        lasts=4 * TIMEOUT,
+        beside=True,
+        watched=False,
+        deadlines=2.0,
+        options=options,
     )
 
 
@@ -335,15 +352,6 @@ ROWS: tuple[Row, ...] = (
     *map(_unfenced, (*_HITS, *_AWAY)),
     *map(_heartbeat, (*_HITS, *_AWAY)),
     *map(_bulk, _HITS),
-    Row(
-        "bulk-stop-all",
-        "10,000 keys in one call, SIGSTOP of all members",
-        actions.stop_all,
-        "bulk-large",
-        outage=True,
-        lasts=4 * TIMEOUT,
-        beside=True,
-        watched=False,
-        deadlines=2.0,
-    ),
+    _silent("bulk-stop-all", "SIGSTOP of all members"),
+    _silent("bulk-stop-all-unfenced", "the same with fence=False", ("fence", False)),
 )

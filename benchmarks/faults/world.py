@@ -145,7 +145,7 @@ class World:
             self.timeout,
             USER if self._row.auth else None,
             PASSWORD if self._row.auth else None,
-            options.client_options,
+            (*self._row.options, *options.client_options),
         )
         return Job(
             client,
