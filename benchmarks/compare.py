@@ -21,22 +21,33 @@ ROOT = Path(__file__).resolve().parents[1]
 PEERS = ("python-etcd", "k3etcd")
 
 #: Set where the environment was made, and its Python runs this again.
-_INSIDE = "ETCDMAP_BENCHMARK_INSIDE"
+INSIDE = "ETCDMAP_BENCHMARK_INSIDE"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the environment and measure in it; `--quick` measures right here."""
     given = _parse(arguments)
-    if given.quick or os.environ.get(_INSIDE):
+    if given.quick or os.environ.get(INSIDE):
         # Only here: the environment may be what brings its dependencies.
         from benchmarks.speed.run import run
 
         return run(given)
     with tempfile.TemporaryDirectory(prefix="etcdmap-benchmark-") as temporary:
-        python = make_environment(given.env or Path(temporary) / "env")
-        command = [python, "-m", "benchmarks.compare", *(arguments or sys.argv[1:])]
-        environment = {**os.environ, _INSIDE: "1"}
-        return subprocess.run(command, cwd=ROOT, env=environment).returncode
+        directory = given.env or Path(temporary) / "env"
+        return run_inside(directory, "benchmarks.compare", arguments)
+
+
+def run_inside(directory: Path, module: str, arguments: list[str] | None) -> int:
+    """Run a benchmark in an environment with all clients; give its exit status."""
+    python = make_environment(directory)
+    command = [
+        python,
+        "-m",
+        module,
+        *(sys.argv[1:] if arguments is None else arguments),
+    ]
+    environment = {**os.environ, INSIDE: "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
 def make_environment(directory: Path) -> str:

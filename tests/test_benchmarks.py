@@ -63,3 +63,14 @@ def test_steady_compares_reads_and_writes() -> None:
     printed = run("benchmarks.steady", "--quick")
     for row in ("m[k] ", "m[k] = v, again", "m[k] = v, a new key"):
         assert f"\n{row}" in printed
+
+
+def test_faults_runs_a_row_and_writes_what_it_found(tmp_path: Path) -> None:
+    """The shortest one: a member is killed, and the client goes on."""
+    figures = tmp_path / "figures.json"
+    row = "heartbeat-kill-follower"
+    printed = run("benchmarks.faults", "--rows", row, "--alone", "--json", str(figures))
+    (found,) = json.loads(figures.read_text())
+    assert f"\n{row} " in printed
+    assert found["row"] == row
+    assert found["runs"][0]["operations"] > 0

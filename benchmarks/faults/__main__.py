@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
 import sys
 from http.client import HTTPException
 from pathlib import Path
 
+from benchmarks.compare import INSIDE, run_inside
 from benchmarks.faults.clients import find_factory
 from benchmarks.faults.measure import Invalid, run_once
-from benchmarks.faults.report import HEADER, Result, examples, format_result
-from benchmarks.faults.rows import ROWS, Row
-from benchmarks.faults.world import Options
+from benchmarks.faults.report import (
+    HEADER,
+    NAME_WIDTH,
+    Result,
+    examples,
+    format_result,
+)
+from benchmarks.faults.rows import ROWS, TIMEOUT, Row
+from benchmarks.faults.world import PEER, Options
 from etcdmap.errors import LocalClusterError
 
 _ATTEMPTS = 3
@@ -21,9 +30,11 @@ _ATTEMPTS = 3
 def main(arguments: list[str] | None = None) -> int:
     """Run rows; gives 1 if any is not as good as it should be and that was asked."""
     given = _parse(arguments)
+    if given.env and os.environ.get(INSIDE) is None:
+        return run_inside(given.env, "benchmarks.faults", arguments)
     if given.list:
         for row in ROWS:
-            print(f"{row.name:<24}{row.title}")
+            print(f"{row.name:<{NAME_WIDTH}}{row.title}")
         return 0
     options = Options(
         factory=given.client,
@@ -32,12 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
         timeout=given.timeout,
         client_options=tuple(given.option),
         binary=given.etcd,
+        beside=not given.alone and importlib.util.find_spec("etcd") is not None,
     )
-    results = [Result(row, [], []) for row in given.rows]
+    if not (options.beside or given.alone) and any(row.beside for row in given.rows):
+        print(f"{PEER} is not installed, and nobody beside", file=sys.stderr)
+    results: list[Result] = []
     print(HEADER, flush=True)
-    for result in results:
-        _run_row(result, given.runs, options)
-        print(format_result(result), flush=True)
+    for row in given.rows:
+        found = _run_row(row, given.runs, options)
+        print(*map(format_result, found), sep="\n", flush=True)
+        results += found
     if given.json:
         rows = [result.to_dict() for result in results]
         given.json.write_text(json.dumps(rows, indent=1, default=str), encoding="utf-8")
@@ -46,22 +61,27 @@ def main(arguments: list[str] | None = None) -> int:
     return _complain(results, options) if given.check else 0
 
 
-def _run_row(result: Result, runs: int, options: Options) -> None:
+def _run_row(row: Row, runs: int, options: Options) -> list[Result]:
+    result, beside = Result(row, [], []), Result(row, [], [], PEER)
     attempts = runs + _ATTEMPTS
     while len(result.runs) < runs and attempts:
         attempts -= 1
         try:
-            result.runs.append(run_once(result.row, options))
+            mine, *others = run_once(row, options).values()
         except (Invalid, LocalClusterError, OSError, HTTPException) as exc:
             # What is wrong with the client never ends up here, but in the run.
-            print(f"  {result.row.name}, once more: {exc!r}", file=sys.stderr)
+            print(f"  {row.name}, once more: {exc!r}", file=sys.stderr)
+        else:
+            result.runs.append(mine)
+            beside.runs += others
     if len(result.runs) < runs:
         result.troubles.append(f"only {len(result.runs)} of {runs} runs")
+    return [result, beside] if beside.runs else [result]
 
 
 def _complain(results: list[Result], options: Options) -> int:
     bad = False
-    for result in results:
+    for result in (one for one in results if not one.beside):
         for complaint in result.complaints(options.timeout):
             bad = True
             print(f"{result.row.name}: {complaint}")
@@ -88,8 +108,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         type=_factory,
         default="etcdmap",
         metavar="NAME",
-        help="etcdmap, naive (sends everything again: shows what the judge finds), or "
-        "package.module:factory, called with a benchmarks.faults.clients.Setup",
+        help="etcdmap, naive (sends everything again: shows what the judge finds), "
+        "python-etcd, or package.module:factory, called with a "
+        "benchmarks.faults.clients.Setup",
     )
     parser.add_argument(
         "--option",
@@ -105,8 +126,31 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default="session",
         help="what reads promise, and are judged by",
     )
-    parser.add_argument("--rate", type=float, default=200.0, help="calls a second")
-    parser.add_argument("--timeout", type=float, default=5.0, help="of a call, seconds")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=200.0,
+        help="calls a second, where the row has no rate of its own",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        help="of a call, seconds, where the row has none of its own",
+    )
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="without python-etcd, which else does the same beside the client in the "
+        "rows for unfenced writes, heartbeats and bulk writes; its figures are shown, "
+        "not judged",
+    )
+    parser.add_argument(
+        "--env",
+        type=Path,
+        help="run in this environment, which has python-etcd; made if it is not "
+        "there; that of benchmarks.compare will do",
+    )
     parser.add_argument("--etcd", metavar="PATH", help="the etcd to run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write details there")
     parser.add_argument("--check", action="store_true", help="exit with 1 if not good")

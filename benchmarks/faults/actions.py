@@ -25,7 +25,9 @@ class Stage:
         cluster: of three members.
         in_use: the member that the (first) client uses when the fault begins.
         leader: the leader then.
+        lasts: how long it lasts, seconds, where that is not `LASTS` and its like.
         began: when it began, as `time.monotonic` has it.
+        ended: when it was over.
         wiped: from when to when the cluster lost its data.
         healthy: when a member first was healthy again after an outage.
         before_wipe: called just before the data is lost.
@@ -35,7 +37,9 @@ class Stage:
     cluster: LocalCluster
     in_use: Member
     leader: Member
+    lasts: float | None = None
     began: float = 0.0
+    ended: float = 0.0
     wiped: tuple[float, float] | None = None
     healthy: float | None = None
     before_wipe: Callable[[], None] = lambda: None
@@ -52,34 +56,41 @@ def calm(stage: Stage) -> None:
 
 def kill_in_use(stage: Stage) -> None:
     """Kill the member in use, and start it again."""
-    _kill(stage.in_use)
+    _kill(stage, stage.in_use)
 
 
 def kill_leader(stage: Stage) -> None:
     """Kill the leader, and start it again."""
-    _kill(stage.leader)
+    _kill(stage, stage.leader)
 
 
-def _kill(member: Member) -> None:
+def _kill(stage: Stage, member: Member) -> None:
     member.kill()
-    time.sleep(LASTS)
+    time.sleep(stage.lasts or LASTS)
     member.start()
 
 
 def stop_in_use(stage: Stage) -> None:
     """Freeze the member in use for a while."""
-    _stop(stage.in_use)
+    _stop(stage, stage.in_use)
 
 
 def stop_leader(stage: Stage) -> None:
     """Freeze the leader for a while."""
-    _stop(stage.leader)
+    _stop(stage, stage.leader)
 
 
-def _stop(member: Member) -> None:
-    member.pause()
-    time.sleep(LASTS)
-    member.resume()
+def stop_all(stage: Stage) -> None:
+    """Freeze all members: they take connections and data, and say nothing."""
+    _stop(stage, *stage.cluster.members)
+
+
+def _stop(stage: Stage, *members: Member) -> None:
+    for member in members:
+        member.pause()
+    time.sleep(stage.lasts or LASTS)
+    for member in members:
+        member.resume()
 
 
 def cut_in_use(stage: Stage) -> None:
@@ -96,7 +107,7 @@ def _isolate(stage: Stage, member: Member) -> None:
     cluster = stage.cluster
     assert isinstance(cluster, SplitCluster)
     cluster.isolate(member)
-    time.sleep(ISOLATION_LASTS)
+    time.sleep(stage.lasts or ISOLATION_LASTS)
     cluster.links.heal()
 
 

@@ -20,10 +20,11 @@ from etcdmap.errors import (
     KeyExists,
     KeyNotFound,
     OutcomeUnknown,
+    PartialWrite,
     RequestFailed,
 )
 
-from support.faults.history import Level, Op, Outcome
+from support.faults.history import NOT_TRIED, Level, Op, Outcome
 
 T = TypeVar("T")
 
@@ -42,7 +43,12 @@ class Setup(NamedTuple):
 
 
 class Subject(Protocol):
-    """A client under test."""
+    """A client under test.
+
+    `put` sets a key as it is, without a look at what it replaces, where the client has
+    such a call; `lease` sets one that expires.  `update` writes many keys and gives,
+    for each that was not written, the error; None if it was not tried.
+    """
 
     @property
     def pinned(self) -> str: ...
@@ -51,6 +57,12 @@ class Subject(Protocol):
     def create(self, key: str, value: str) -> None: ...
     def cas(self, key: str, expected: str, value: str) -> None: ...
     def delete(self, key: str) -> None: ...
+    def append(self, directory: str, value: str) -> str: ...
+    def mkdir(self, key: str) -> None: ...
+    def put(self, key: str, value: str) -> None: ...
+    def lease(self, key: str, value: str, ttl: float) -> None: ...
+    def refresh(self, key: str, ttl: float) -> None: ...
+    def update(self, values: Mapping[str, str]) -> Mapping[str, Exception | None]: ...
     def using(self, level: Level) -> Subject: ...
     def outcome(self, op: Op, error: Exception) -> Outcome: ...
     def close(self) -> None: ...
@@ -68,6 +80,7 @@ class EtcdMapSubject:
     def __init__(self, setup: Setup, mapping: EtcdMapping | None = None) -> None:
         self._setup = setup
         self._mapping = _connect(setup) if mapping is None else mapping
+        self._directories: dict[str, EtcdMapping] = {}
 
     @property
     def pinned(self) -> str:
@@ -95,6 +108,36 @@ class EtcdMapSubject:
 
     def delete(self, key: str) -> None:
         del self._mapping[key]
+
+    def append(self, directory: str, value: str) -> str:
+        if directory not in self._directories:
+            with contextlib.suppress(KeyExists):
+                self._mapping.mkdir(directory)
+            self._directories[directory] = self._mapping[directory]
+        return self._directories[directory].append(value)
+
+    def mkdir(self, key: str) -> None:
+        self._mapping.mkdir(key)
+
+    def put(self, key: str, value: str) -> None:
+        self._mapping.keys_api.set(f"{self._mapping.prefix}/{key}", value)
+
+    def lease(self, key: str, value: str, ttl: float) -> None:
+        self._mapping.set(key, value, ttl=ttl)
+
+    def refresh(self, key: str, ttl: float) -> None:
+        self._mapping.refresh(key, ttl)
+
+    def update(self, values: Mapping[str, str]) -> Mapping[str, Exception | None]:
+        try:
+            self._mapping.flat.update(values)
+        except PartialWrite as exc:
+            start = len(self._mapping.prefix) + 1
+            missing: dict[str, Exception | None] = {
+                path[start:]: error for path, error in exc.failed.items()
+            }
+            return missing | dict.fromkeys(path[start:] for path in exc.pending)
+        return {}
 
     def using(self, level: Level) -> EtcdMapSubject:
         if not hasattr(self._mapping, "using"):
@@ -141,6 +184,21 @@ def _connect(setup: Setup) -> EtcdMapping:
     return EtcdMapping(setup.endpoints, setup.prefix, **options)
 
 
+def update_one_by_one(
+    subject: Subject, values: Mapping[str, str]
+) -> Mapping[str, Exception | None]:
+    """Write in a loop, which ends at the first error; see `Subject`."""
+    waiting: dict[str, Exception | None] = dict.fromkeys(values)
+    for key, value in values.items():
+        try:
+            subject.set(key, value)
+        except Exception as exc:
+            waiting[key] = exc
+            break
+        del waiting[key]
+    return waiting
+
+
 def find_factory(name: str) -> Factory:
     """Find a factory by its short name, or as ``package.module:factory``.
 
@@ -150,16 +208,18 @@ def find_factory(name: str) -> Factory:
     module, _, attribute = _SHORT.get(name, name).partition(":")
     with contextlib.suppress(ImportError, AttributeError):
         return cast(Factory, getattr(importlib.import_module(module), attribute))
-    raise ValueError(f"no client {name!r}: give etcdmap, naive or module:factory")
+    short = ", ".join(_SHORT)
+    raise ValueError(f"no client {name!r}: give module:factory, or one of {short}")
 
 
 _SHORT: Mapping[str, str] = {
     "etcdmap": "benchmarks.faults.clients:EtcdMapSubject",
     "naive": "benchmarks.faults.naive:NaiveSubject",
+    "python-etcd": "benchmarks.faults.python_etcd:PythonEtcdSubject",
 }
 
 #: Errors that say what they should, where a fault leaves no other way out.
 HONEST = frozenset(
     error.__name__
     for error in (OutcomeUnknown, ClusterUnavailable, DeadlineExceeded, RequestFailed)
-)
+) | {NOT_TRIED, "EtcdConnectionFailed"}

@@ -15,12 +15,16 @@ from urllib.parse import urlsplit
 from benchmarks.faults.actions import Stage
 from benchmarks.faults.clients import HONEST
 from benchmarks.faults.rows import Row
-from benchmarks.faults.world import Options, World
+from benchmarks.faults.workloads import next_tick
+from benchmarks.faults.world import PEER, Options, World
 
+from support.faults.calls import Bulk, count_expired, most_failed, sum_up_bulk
 from support.faults.checker import Report, check, longest_gap
 from support.faults.history import Op
 
 _WARM_UP = 1.5
+#: From the start of a bulk write to the fault.
+_INTO_CALL = 0.3
 #: Long enough for what a frozen member wakes up with.
 _TAIL = 4.0
 
@@ -44,6 +48,10 @@ class Run:
         left: how many times a call ended with another member in use than the one
             before it.
         operations: how many calls there were.
+        failed: how many writes of one thread failed since the fault began, of the
+            one that met most.
+        expired: how often the keys that a heartbeat shall keep expired.
+        bulk: of writes of many keys.
         reports: of the checker; two where the cluster lost its data.
         warnings: of the clients.
     """
@@ -56,6 +64,9 @@ class Run:
     elsewhere: float | None
     left: int
     operations: int
+    failed: int
+    expired: int | None
+    bulk: Bulk | None
     reports: list[Report]
     warnings: list[str]
 
@@ -84,19 +95,22 @@ class Run:
         return dataclasses.asdict(self)
 
 
-def run_once(row: Row, options: Options) -> Run:
+def run_once(row: Row, options: Options) -> dict[str, Run]:
     """Run a row once.
+
+    Returns:
+        By the client's name; that of the client under test comes first.
 
     Raises:
         Invalid: the client used another kind of member than wanted.
     """
     with World(row, options) as world:
         world.start_clients()
-        _warm_up(world)
-        stage = _stage(world, row)
+        stage = _begin(world, row)
         before = _requests(world) if row.auth else {}
         stage.began = time.monotonic()
         row.fault(stage)
+        stage.ended = time.monotonic()
         time.sleep(_TAIL)
         until = time.monotonic()
         world.stop_clients()
@@ -104,8 +118,10 @@ def run_once(row: Row, options: Options) -> Run:
         final, index = world.final()
         world.end_watch(index)
         ops = world.ops()
+        theirs = [op for op in ops if op.client.startswith(PEER)]
+        ops = [op for op in ops if not op.client.startswith(PEER)]
         run = _measure(row, stage, ops, until)
-        run.reports = _judge(world, stage, ops, final)
+        _judge(run, world, stage, ops, final)
         run.warnings = world.warnings()
         if row.auth:
             elsewhere = sum(
@@ -114,13 +130,29 @@ def run_once(row: Row, options: Options) -> Run:
                 if url != stage.in_use.endpoint
             )
             run.elsewhere = elsewhere / max(run.operations, 1)
-        return run
+        runs = {options.factory: run}
+        if world.beside:
+            runs[PEER] = _measure(row, stage, theirs, until)
+            _judge(runs[PEER], world, stage, theirs, final)
+        return runs
 
 
-def _warm_up(world: World) -> None:
-    """Wait until the client works, and a little longer."""
-    deadline = time.monotonic() + 20.0
-    while world.last_op() is None:
+def _begin(world: World, row: Row) -> Stage:
+    """Wait for the moment in which the fault shall begin."""
+    bulk = row.workload.startswith("bulk")
+    _warm_up(world, bulk=bulk)
+    stage = _stage(world, row)
+    if bulk:  # not between two of them
+        time.sleep(next_tick(world.rate) + _INTO_CALL - time.monotonic())
+    return stage
+
+
+def _warm_up(world: World, *, bulk: bool) -> None:
+    """Wait until the clients work, and a little longer."""
+    deadline = time.monotonic() + 30.0
+    # A loop of thousands of writes has long begun when the first call for them ends.
+    clients = ["c0", PEER] if world.beside and not bulk else ["c0"]
+    while not all(world.last_op(client) for client in clients):
         if time.monotonic() > deadline:
             raise Invalid("the client did nothing")
         time.sleep(0.05)
@@ -134,6 +166,7 @@ def _stage(world: World, row: Row) -> Stage:
         world.cluster,
         in_use=world.cluster.member(op.endpoint),
         leader=world.cluster.leader(),
+        lasts=row.lasts,
         before_wipe=lambda: world.end_watch(None),
         after_wipe=lambda: world.watch(stage.in_use, after=0),
     )
@@ -145,7 +178,8 @@ def _stage(world: World, row: Row) -> Stage:
 def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
     mine = [op for op in ops if op.judged]
     writes = [op for op in mine if op.kind != "get"]
-    reads = [op for op in mine if op.kind == "get"]
+    # Where it is writes that count, who must know what is there looks now and then.
+    reads = [op for op in mine if op.kind == "get" and not row.beside]
     beside = "+" in row.workload  # then thread 1 only reads
 
     def gap(some: list[Op]) -> float | None:
@@ -158,8 +192,13 @@ def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
     if stage.healthy is not None:
         first = min((end for end in successes if end >= stage.healthy), default=until)
         resumed = first - stage.healthy
+    if row.workload == "heartbeat":  # refused: too late, it has expired
+        writes = [op for op in writes if op.outcome != "refused"]
+    bulk = None
+    if row.workload.startswith("bulk"):
+        bulk = sum_up_bulk(mine, stage.began, stage.ended)
     return Run(
-        write_gap=gap(writes),
+        write_gap=gap(writes) if bulk is None else None,
         read_gap=gap([op for op in reads if not (beside and op.thread == 1)]),
         reader_gap=gap([op for op in reads if beside and op.thread == 1]),
         slowest=max((op.end - op.start for op in during), default=0.0),
@@ -167,6 +206,9 @@ def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
         elsewhere=None,
         left=sum(_moves([op for op in mine if op.client == c]) for c in clients),
         operations=len(during),
+        failed=most_failed(mine, stage.began),
+        expired=None,
+        bulk=bulk,
         reports=[],
         warnings=[],
     )
@@ -178,11 +220,16 @@ def _moves(ops: list[Op]) -> int:
 
 
 def _judge(
-    world: World, stage: Stage, ops: list[Op], final: Mapping[str, str]
-) -> list[Report]:
-    at_end = {op.key: final.get(op.key) for op in ops}
+    run: Run, world: World, stage: Stage, ops: list[Op], final: Mapping[str, str]
+) -> None:
+    log = world.logs[0] if world.logs else None
+    kept = {op.key for op in ops if op.kind == "refresh"}
+    if kept and log is not None:
+        run.expired = count_expired(log, kept)
+    at_end = {**dict.fromkeys(op.key for op in ops), **final}
     if stage.wiped is None:
-        return [check(ops, events=world.logs[0], final=at_end)]
+        run.reports = [check(ops, events=log, final=at_end)]
+        return
     gone, empty = stage.wiped
     before = [op for op in ops if op.end <= gone]
     # A write that was on its way may have reached the new cluster.  One that was
@@ -193,8 +240,8 @@ def _judge(
         if op.start >= empty
         or (op.writes and op.end > gone and (op.end > empty or op.outcome != "ok"))
     ]
-    return [
-        check(before, events=world.logs[0]),
+    run.reports = [
+        check(before, events=log),
         check(after, events=world.logs[1], final=at_end),
     ]
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import http.client
 import threading
+from collections.abc import Mapping
 from urllib.parse import quote
 
-from benchmarks.faults.clients import Setup
+from benchmarks.faults.clients import Setup, update_one_by_one
 
 from support.faults.events import Answer, Line
 from support.faults.history import Level, Op, Outcome
@@ -60,6 +61,25 @@ class NaiveSubject:
 
     def delete(self, key: str) -> None:
         self._send("DELETE", key)
+
+    def append(self, directory: str, value: str) -> str:
+        body = self._send("POST", directory, form=f"value={value}").body
+        return str(body["node"]["key"]).rpartition("/")[2]
+
+    def mkdir(self, key: str) -> None:
+        self._send("PUT", key, form="dir=true&prevExist=false")
+
+    def put(self, key: str, value: str) -> None:
+        self.set(key, value)
+
+    def lease(self, key: str, value: str, ttl: float) -> None:
+        self._send("PUT", key, form=f"value={value}&ttl={ttl:.0f}")
+
+    def refresh(self, key: str, ttl: float) -> None:
+        self._send("PUT", key, form=f"refresh=true&prevExist=true&ttl={ttl:.0f}")
+
+    def update(self, values: Mapping[str, str]) -> Mapping[str, Exception | None]:
+        return update_one_by_one(self, values)
 
     def using(self, level: Level) -> NaiveSubject:
         return NaiveSubject(self._setup._replace(level=level))

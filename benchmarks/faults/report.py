@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,8 +14,11 @@ from benchmarks.faults.rows import Row
 
 from support.faults.counters import Counters
 
+#: Of the first column.
+NAME_WIDTH = 32
+
 HEADER = (
-    f"{'row':<24}{'runs':>4}  {'write gap':>9} {'read gap':>9} {'reader':>7} "
+    f"{'row':<{NAME_WIDTH}}{'runs':>4}  {'write gap':>9} {'read gap':>9} {'reader':>7} "
     f"{'slowest':>7} {'oldest':>7}  {'lost':>4} {'twice':>5} {'old':>4} {'stale':>5} "
     f"{'back':>4} {'wrong':>5} {'order':>5} {'unexp':>5}  remarks"
 )
@@ -26,12 +30,14 @@ _RESUME = 1.0
 
 @dataclasses.dataclass
 class Result:
-    """All runs of one row."""
+    """All runs of one row, of one client."""
 
     row: Row
     runs: list[Run]
     #: Runs that were not the ones wanted, and what went wrong otherwise.
     troubles: list[str]
+    #: The client that did the same beside the one under test; "" for that one.
+    beside: str = ""
 
     def median(self, name: str) -> float | None:
         """Give the median over the runs of one of their times."""
@@ -76,7 +82,8 @@ class Result:
     def complaints(self, max_timeout: float) -> list[str]:
         """Tell what is not as good as it should be."""
         found = [*self.troubles]
-        found += [f"{n}: {c}" for n, c in self._counts().items() if c]
+        counts = self._counts().items()
+        found += [f"{n}: {c}" for n, c in counts if c and n not in self.row.tolerated]
         for name in ("write_gap", "read_gap", "reader_gap"):
             limit, value = getattr(self.row, name), self.median(name)
             if limit is not None and value is not None and value > limit:
@@ -84,8 +91,11 @@ class Result:
         limit = self.row.oldest_read
         if limit is not None and self.oldest_read > limit:
             found.append(f"oldest read over {limit:g} s")
-        if any(run.slowest > max_timeout + 0.5 for run in self.runs):
+        timeout = self.row.timeout or max_timeout
+        if any(run.slowest > timeout + 0.5 and not run.bulk for run in self.runs):
             found.append("a call took longer than its timeout")
+        found += self._failures()
+        found += [said for run in self.runs for said in self._about_bulk(run, timeout)]
         if (self.median("resumed") or 0.0) > _RESUME:
             found.append(f"resumed later than {_RESUME:g} s")
         if (self.median("elsewhere") or 0.0) > _MOST_ELSEWHERE:
@@ -93,6 +103,22 @@ class Result:
         if not self.row.outage and self.errors.keys() - self.row.honest:
             found.append("errors where there need be none")
         return found
+
+    def _failures(self) -> Iterable[str]:
+        limit = self.row.failures
+        if limit is not None and any(run.failed > limit for run in self.runs):
+            yield f"failed calls in a thread: more than {limit}"
+        if any(run.expired for run in self.runs):
+            yield "a key expired in spite of its heartbeat"
+
+    def _about_bulk(self, run: Run, timeout: float) -> Iterable[str]:
+        if run.bulk is None:
+            return
+        if self.row.delay is not None and run.bulk.delay > self.row.delay:
+            yield f"a bulk write took over {self.row.delay:g} s longer than usual"
+        most = self.row.deadlines
+        if most is not None and run.bulk.within > most * timeout + 0.5:
+            yield f"a bulk write went on for over {most:g} deadlines without an answer"
 
     def _counts(self) -> dict[str, int]:
         return {
@@ -106,6 +132,7 @@ class Result:
         """Give it as JSON can take it."""
         return {
             "row": self.row.name,
+            "client beside": self.beside,
             "title": self.row.title,
             "runs": [run.to_dict() for run in self.runs],
             "troubles": self.troubles,
@@ -121,8 +148,9 @@ def format_result(result: Result) -> str:
         f"{counters.wrong_value:>5}",
         f"{result.disorder:>5} {sum(run.unexpected for run in result.runs):>5}",
     ]
+    name = f"  {result.beside}" if result.beside else result.row.name
     return (
-        f"{result.row.name:<24}{len(result.runs):>4}  "
+        f"{name:<{NAME_WIDTH}}{len(result.runs):>4}  "
         f"{_seconds(result.median('write_gap')):>9} "
         f"{_seconds(result.median('read_gap')):>9} "
         f"{_seconds(result.median('reader_gap')):>7} "
@@ -132,6 +160,7 @@ def format_result(result: Result) -> str:
 
 
 def _remarks(result: Result) -> Iterable[str]:
+    yield from _costs(result)
     if result.errors:
         found = result.errors.most_common()
         yield ", ".join(f"{count} {name} ({kind})" for (kind, name), count in found)
@@ -147,6 +176,23 @@ def _remarks(result: Result) -> Iterable[str]:
     if result.undecided:
         yield f"{result.undecided} keys undecided"
     yield from result.troubles
+
+
+def _costs(result: Result) -> Iterable[str]:
+    failed = max((run.failed for run in result.runs), default=0)
+    if failed and result.row.failures is not None:
+        yield f"failed calls in a thread: {failed}"
+    expired = sum(run.expired or 0 for run in result.runs)
+    if expired:
+        yield f"expired: {expired}"
+    for bulk in (run.bulk for run in result.runs if run.bulk is not None):
+        usual = f", usually {bulk.usual:.1f} s" if bulk.usual is not None else ""
+        ended = math.isfinite(bulk.longest)
+        yield (
+            f"{f'{bulk.longest:.1f} s' if ended else 'not ended'}{usual}, "
+            f"{bulk.within:.1f} s in the fault: {bulk.written} written, "
+            f"{bulk.failed} failed, {bulk.pending} pending"
+        )
 
 
 def _seconds(value: float | None) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.faults import actions
 from benchmarks.faults.actions import Fault
 
+#: Of a call, seconds: the client's default.
+TIMEOUT = 5.0
 #: An election: 1 to 2 s without the leader's heartbeat, and a vote.
 ELECTION = 2.2
 #: Longest age of a session read, seconds, and what measuring it may add.
@@ -33,6 +35,16 @@ class Row(NamedTuple):
         read_gap: the same for reads, by the threads that write as well.
         reader_gap: the same for a thread that only reads.
         oldest_read: most seconds that a value read may have been replaced, or None.
+        lasts: how long the fault lasts, seconds, if not as long as usual.
+        timeout: of a call, seconds, if not the command line's.
+        beside: whether python-etcd does the same beside the client.
+        watched: whether the cluster's events are followed, which is one request each.
+        failures: most calls of one thread that may fail since the fault began, or
+            keys of its bulk writes; None where none may, or where nothing can succeed.
+        tolerated: counters that need not be zero.
+        delay: most seconds that a bulk write may take longer than without a fault.
+        deadlines: most timeouts that a bulk write may go on during the fault.
+        options: further ones of the client under test.
     """
 
     name: str
@@ -49,6 +61,15 @@ class Row(NamedTuple):
     read_gap: float | None = None
     reader_gap: float | None = None
     oldest_read: float | None = None
+    lasts: float | None = None
+    timeout: float | None = None
+    beside: bool = False
+    watched: bool = True
+    failures: int | None = None
+    tolerated: frozenset[str] = frozenset()
+    delay: float | None = None
+    deadlines: float | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 def _contend(name: str, title: str, fault: Fault, *, split: bool = False) -> Row:
@@ -61,6 +82,128 @@ def _contend(name: str, title: str, fault: Fault, *, split: bool = False) -> Row
         honest=frozenset({("create", "OutcomeUnknown"), ("cas", "OutcomeUnknown")}),
         split=split,
         clients=3,
+    )
+
+
+class _Hit(NamedTuple):
+    """A fault of one member, for the rows of each kind of writes."""
+
+    name: str
+    title: str
+    fault: Fault
+    in_use: Literal["leader", "follower"] = "follower"
+    split: bool = False
+
+    @property
+    def kills(self) -> bool:
+        """Whether connections end at once."""
+        return self.name.startswith("kill")
+
+    @property
+    def elects(self) -> bool:
+        """Whether a leader must be elected."""
+        return "leader" in self.name
+
+
+_HITS = (
+    _Hit("kill-follower", "SIGKILL of a follower, in use", actions.kill_in_use),
+    _Hit("kill-leader", "SIGKILL of the leader, in use", actions.kill_leader, "leader"),
+    _Hit("stop-follower", "SIGSTOP of a follower, in use", actions.stop_in_use),
+    _Hit("stop-leader", "SIGSTOP of the leader, in use", actions.stop_leader, "leader"),
+    _Hit("cut-follower", "a follower, in use, cut off", actions.cut_in_use, split=True),
+    _Hit(
+        "cut-leader", "the leader, in use, cut off", actions.cut_leader, "leader", True
+    ),
+)
+_AWAY = (
+    _Hit(
+        "kill-leader-elsewhere", "SIGKILL of another one, it leads", actions.kill_leader
+    ),
+    _Hit(
+        "stop-leader-elsewhere", "SIGSTOP of another one, it leads", actions.stop_leader
+    ),
+    _Hit(
+        "cut-leader-elsewhere",
+        "another one cut off, it leads",
+        actions.cut_leader,
+        split=True,
+    ),
+)
+
+
+def _honest(*kinds: str) -> frozenset[tuple[str, str]]:
+    return frozenset((kind, "OutcomeUnknown") for kind in kinds)
+
+
+def _unfenced(hit: _Hit) -> Row:
+    # What is sent once waits for its answer as long as it may.
+    waits = hit.elects or not hit.kills
+    return Row(
+        f"unfenced-{hit.name}",
+        f"writes that are sent once, {hit.title}",
+        hit.fault,
+        "unfenced",
+        hit.in_use,
+        split=hit.split,
+        honest=_honest("append", "create", "mkdir", "cas", "set"),
+        write_gap=TIMEOUT + 0.5 if waits else 0.3,
+        # Longer than three calls that wait for their answers in vain.
+        lasts=None if hit.kills else 3 * TIMEOUT + 1.0,
+        beside=True,
+        failures=1,
+        # A set without a fence may come late; whoever uses it is told so.
+        tolerated=frozenset({"old_value_back"}),
+    )
+
+
+def _heartbeat(hit: _Hit) -> Row:
+    return Row(
+        f"heartbeat-{hit.name}",
+        f"a ttl of 4 s renewed every 0.5 s, {hit.title}",
+        hit.fault,
+        "heartbeat",
+        hit.in_use,
+        split=hit.split,
+        honest=_honest("refresh"),
+        # A beat, a call that fails, and what is left of an election.
+        write_gap=0.5 + 2.0 + 0.5,
+        lasts=None if hit.kills else 10.0,
+        timeout=2.0,  # or the first call that fails lets the key expire
+        beside=True,
+        failures=1,
+    )
+
+
+def _bulk(hit: _Hit) -> Row:
+    return Row(
+        f"bulk-{hit.name}",
+        f"2,000 keys in one call, {hit.title}",
+        hit.fault,
+        "bulk",
+        hit.in_use,
+        split=hit.split,
+        lasts=None if hit.kills else 10.0,
+        beside=True,
+        watched=False,
+        # What was in flight, if etcd's history went past it before it was looked up.
+        honest=_honest("set"),
+        failures=16,
+        delay=1.5 + (ELECTION if hit.elects else 0.0),
+    )
+
+
+def _silent(name: str, title: str, *options: tuple[str, Any]) -> Row:
+    return Row(
+        name,
+        f"10,000 keys in one call, {title}",
+        actions.stop_all,
+        "bulk-large",
+        outage=True,
+        lasts=4 * TIMEOUT,
+        beside=True,
+        watched=False,
+        deadlines=2.0,
+        options=options,
     )
 
 
@@ -206,4 +349,9 @@ ROWS: tuple[Row, ...] = (
     _contend("stop-leader", "SIGSTOP of the leader", actions.stop_leader),
     _contend("cut-follower", "a follower cut off", actions.cut_in_use, split=True),
     _contend("cut-leader", "the leader cut off", actions.cut_leader, split=True),
+    *map(_unfenced, (*_HITS, *_AWAY)),
+    *map(_heartbeat, (*_HITS, *_AWAY)),
+    *map(_bulk, _HITS),
+    _silent("bulk-stop-all", "SIGSTOP of all members"),
+    _silent("bulk-stop-all-unfenced", "the same with fence=False", ("fence", False)),
 )

@@ -15,6 +15,7 @@ from multiprocessing.synchronize import Event as Signal
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.faults import writes
 from benchmarks.faults.clients import Setup, find_factory
 from benchmarks.faults.workloads import (
     FOREIGN,
@@ -61,6 +62,8 @@ class Part(NamedTuple):
     loop: Loop
     #: What its reads promise, if not what the client was made with.
     level: Level | None = None
+    #: Whether it has a client of its own, that no other thread leads elsewhere.
+    alone: bool = False
 
 
 #: By name: the threads of the client's process.
@@ -72,6 +75,19 @@ WORKLOADS: dict[str, tuple[Part, ...]] = {
     "threads": (Part(alternate),) * 8,
     "forks": (Part(alternate),),
     "contend": (Part(contend),),
+    "unfenced": tuple(
+        Part(loop, alone=True)
+        for loop in (
+            writes.append,
+            writes.create,
+            writes.mkdir,
+            writes.swap,
+            writes.put,
+        )
+    ),
+    "heartbeat": (Part(writes.beat),),
+    "bulk": (Part(writes.bulk),),
+    "bulk-large": (Part(writes.bulk_large),),
 }
 
 
@@ -122,6 +138,10 @@ def _run_threads(seat: Seat, job: Job, stopped: Stopped) -> None:
             mine = mine._replace(
                 subject=subject, level=part.level, client=f"{job.client}-{part.level}"
             )
+        if part.alone:
+            name = f"{job.client}-{part.loop.__name__}"
+            subject = find_factory(job.factory)(job.setup)
+            mine = mine._replace(subject=subject, client=name)
         arguments = (mine, job.rate, stopped)
         threads.append(threading.Thread(target=part.loop, args=arguments, daemon=True))
     for thread in threads:

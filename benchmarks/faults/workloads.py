@@ -35,24 +35,46 @@ class Seat(NamedTuple):
         key: str,
         value: str | None = None,
         expected: str | None = None,
+        call: Callable[[], str | None] | None = None,
     ) -> Op:
-        """Call one operation and record it."""
+        """Call one operation and record it.
+
+        Args:
+            kind: which.
+            key: on which key.
+            value: what is written.
+            expected: what a compare-and-swap compares with.
+            call: what to call for it, if not the subject's method for this kind.
+        """
+        if call is None:
+            call = self._call(kind, key, value or "", expected or "")
+        template = self.template(kind, key, value, expected)
+        return self.recorder.run(call, template, lambda: self.subject.pinned)
+
+    def _call(
+        self, kind: Kind, key: str, value: str, expected: str
+    ) -> Callable[[], str | None]:
         subject = self.subject
+        calls: dict[Kind, Callable[[], str | None]] = {
+            "get": lambda: subject.get(key),
+            "set": lambda: subject.set(key, value),
+            "create": lambda: subject.create(key, value),
+            "cas": lambda: subject.cas(key, expected, value),
+            "delete": lambda: subject.delete(key),
+            "append": lambda: subject.append(key, value),
+            "mkdir": lambda: subject.mkdir(key),
+        }
+        return calls[kind]
 
-        def call() -> str | None:
-            if kind == "get":
-                return subject.get(key)
-            if kind == "set":
-                subject.set(key, value or "")
-            elif kind == "create":
-                subject.create(key, value or "")
-            elif kind == "cas":
-                subject.cas(key, expected or "", value or "")
-            else:
-                subject.delete(key)
-            return None
-
-        template = Op(
+    def template(
+        self,
+        kind: Kind,
+        key: str,
+        value: str | None = None,
+        expected: str | None = None,
+    ) -> Op:
+        """Make the record of an operation that has not begun."""
+        return Op(
             client=self.client,
             kind=kind,
             key=key,
@@ -63,7 +85,6 @@ class Seat(NamedTuple):
             thread=self.thread,
             level=self.level,
         )
-        return self.recorder.run(call, template, lambda: subject.pinned)
 
     def values(self) -> Iterator[str]:
         """Give values that nobody else writes."""
@@ -84,6 +105,22 @@ def pace(rate: float, stopped: Stopped) -> Iterator[int]:
         now = time.monotonic()
         following = max(following + 1 / rate, now)
         time.sleep(following - now)
+
+
+def next_tick(rate: float) -> float:
+    """Tell when the next of the moments is that all processes know, by their clock."""
+    return (time.monotonic() * rate // 1 + 1) / rate
+
+
+def ticks(rate: float, stopped: Stopped) -> Iterator[int]:
+    """Count up at moments that are the same in all processes."""
+    for number in itertools.count():
+        following = next_tick(rate)
+        while (left := following - time.monotonic()) > 0.0:
+            if stopped():
+                return
+            time.sleep(min(left, 0.1))
+        yield number
 
 
 def alternate(seat: Seat, rate: float, stopped: Stopped) -> None:

@@ -22,8 +22,18 @@ from support.faults.isolation import SplitCluster
 PREFIX = "/faults"
 USER, PASSWORD = "root", "correct horse"
 _FOREIGN_RATE = 20.0
-#: Of all threads of a client together, where there are several.
-_THREADS_RATE = 400.0
+#: Calls a second of one thread, where that is not the command line's to say; of
+#: threads and forks 400 together.
+_RATES = {
+    "threads": 50.0,
+    "forks": 100.0,
+    "unfenced": 20.0,
+    "heartbeat": 2.0,
+    "bulk": 1 / 6,
+    "bulk-large": 1 / 6,
+}
+#: The client that does the same beside the one under test.
+PEER = "python-etcd"
 _LONGEST_RUN = 120.0
 _JOIN = 15.0
 
@@ -37,6 +47,8 @@ class Options(NamedTuple):
     timeout: float = 5.0
     client_options: tuple[tuple[str, Any], ...] = ()
     binary: str | None = None
+    #: Whether `PEER` is there to do the same, in the rows that ask for it.
+    beside: bool = False
 
 
 class World:
@@ -96,9 +108,11 @@ class World:
         if self._row.in_use == "follower":
             order = [*followers, leader]
         endpoints = tuple(member.endpoint for member in order)
-        self.watch(order[0])
+        if self._row.watched:
+            self.watch(order[0])
         deadline = time.monotonic() + _LONGEST_RUN
-        if not self._row.auth:  # where requests to other members are counted
+        # Not where requests to other members are counted.
+        if self._row.watched and not self._row.auth:
             self._spawn(
                 write_foreign,
                 Foreign(
@@ -112,6 +126,15 @@ class World:
         for number in range(self._row.clients):
             turned = endpoints[number:] + endpoints[:number]
             self._spawn(work, self._job(f"c{number}", turned, deadline))
+        if self.beside:
+            job = self._job(PEER, endpoints, deadline)
+            setup = job.setup._replace(level="any", options=())
+            self._spawn(work, job._replace(factory=PEER, setup=setup))
+
+    @property
+    def beside(self) -> bool:
+        """Whether the other client is there."""
+        return self._row.beside and self._options.beside
 
     def _job(self, client: str, endpoints: tuple[str, ...], deadline: float) -> Job:
         options = self._options
@@ -119,10 +142,10 @@ class World:
             endpoints,
             PREFIX,
             options.level,
-            options.timeout,
+            self.timeout,
             USER if self._row.auth else None,
             PASSWORD if self._row.auth else None,
-            options.client_options,
+            (*self._row.options, *options.client_options),
         )
         return Job(
             client,
@@ -137,8 +160,12 @@ class World:
     @property
     def rate(self) -> float:
         """Operations a second of one thread."""
-        share = {"threads": 8, "forks": 4}.get(self._row.workload)
-        return self._options.rate if share is None else _THREADS_RATE / share
+        return _RATES.get(self._row.workload, self._options.rate)
+
+    @property
+    def timeout(self) -> float:
+        """Of one call, seconds."""
+        return self._row.timeout or self._options.timeout
 
     def _spawn(self, target: Callable[..., None], job: Job | Foreign) -> None:
         process = self._context.Process(target=target, args=(job, self._stop))
@@ -148,7 +175,7 @@ class World:
     def stop_clients(self) -> None:
         """Have all processes end; kill those that don't."""
         self._stop.set()
-        end = time.monotonic() + self._options.timeout + _JOIN
+        end = time.monotonic() + self.timeout + _JOIN
         for process in self._processes:
             process.join(max(0.0, end - time.monotonic()))
             if process.is_alive():
@@ -160,9 +187,9 @@ class World:
         """Read what all clients did up to now."""
         return load(self._dir.glob("*.jsonl"))
 
-    def last_op(self) -> Op | None:
-        """Give the last operation of the first client."""
-        mine = [op for op in self.ops() if op.judged and op.client.startswith("c0")]
+    def last_op(self, client: str = "c0") -> Op | None:
+        """Give the last operation of a client."""
+        mine = [op for op in self.ops() if op.judged and op.client.startswith(client)]
         return max(mine, key=lambda op: op.end, default=None)
 
     def warnings(self) -> list[str]:
@@ -197,7 +224,8 @@ class World:
         Args:
             index: up to which the events are wanted; None where there is no asking.
         """
-        assert self._watcher is not None
+        if self._watcher is None:
+            return
         log = self._watcher.stop(index or 0)
         complete = log.complete and index is not None
         self.logs.append(log._replace(complete=complete, final_index=index))

@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from support.faults.history import Op, Recorder, load, save
+from support.faults.history import NOT_TRIED, Op, Recorder, load, save
 
 INF = float("inf")
 
@@ -102,3 +102,55 @@ def test_history_survives_saving_and_loading(tmp_path: Path) -> None:
     save(tmp_path / "history.jsonl", ops)
     assert load([tmp_path / "history.jsonl"]) == ops
     assert "Infinity" not in (tmp_path / "history.jsonl").read_text()  # no JSON
+
+
+def test_recorder_run_all_notes_each_key_of_one_call(tmp_path: Path) -> None:
+    """What failed, what was not tried and what is done are told apart."""
+    path = tmp_path / "history.jsonl"
+    clock = iter([1.0, 2.0])
+    recorder = Recorder(path, lambda op, error: "unknown", clock=lambda: next(clock))
+    templates = [Op("a", "set", key, 0, 0, value=key) for key in "xyz"]
+    error = TimeoutError("slow")
+    recorder.run_all(lambda: {"y": error, "z": None}, templates, lambda: "http://m0")
+    done, failed, pending = load([path])
+    assert (done.outcome, done.start, done.end, done.endpoint) == (
+        "ok",
+        1,
+        2,
+        "http://m0",
+    )
+    assert (failed.outcome, failed.error) == ("unknown", "TimeoutError")
+    assert (pending.outcome, pending.error) == ("failed", NOT_TRIED)
+
+
+def test_recorder_run_all_that_raises_is_every_keys_error(tmp_path: Path) -> None:
+    """Nothing tells the keys apart then."""
+    path = tmp_path / "history.jsonl"
+    recorder = Recorder(path, lambda op, error: "unknown")
+
+    def fail() -> dict[str, Exception | None]:
+        raise KeyError("gone")
+
+    recorder.run_all(fail, [Op("a", "set", key, 0, 0, value=key) for key in "xy"])
+    assert [(one.outcome, one.error) for one in load([path])] == [
+        ("unknown", "KeyError")
+    ] * 2
+
+
+def test_recorder_notes_the_name_that_an_append_made(tmp_path: Path) -> None:
+    """What is written stays, beside the name."""
+    path = tmp_path / "history.jsonl"
+    recorder = Recorder(path, lambda op, error: "unknown")
+    recorder.run(lambda: "07", Op("a", "append", "q", 0, 0, value="1"))
+    (one,) = load([path])
+    assert (one.name, one.value) == ("07", "1")
+
+
+def test_history_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    """Whoever looks while clients work sees whole records only."""
+    path = tmp_path / "history.jsonl"
+    op = Op("a", "set", "k", 0.25, 1, value="1")
+    save(path, [op])
+    with path.open("a", encoding="utf-8") as file:
+        file.write(op.to_json()[:20])
+    assert load([path]) == [op]

@@ -4,7 +4,8 @@
 - `session`: reads never go back, and see their client's own writes;
 - `counters`: what went wrong, in words, exact if the cluster was watched.
 
-All need that every value is written once in a run.
+What makes a new name each time is no register, and `once` looks at it.  All need that
+every value is written once in a run.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from itertools import pairwise
 from typing import Any
 
 from support.faults.counters import Counters, KeyCounter
-from support.faults.events import EventLog
+from support.faults.events import Event, EventLog
 from support.faults.history import Op
 from support.faults.linearize import MAX_STEPS, linearize
+from support.faults.once import count_once
 from support.faults.session import broken
 
 _SHOWN = 20
+_OF_REGISTERS = ("get", "set", "create", "cas", "delete")
 
 
 @dataclasses.dataclass
@@ -76,26 +79,33 @@ def check(
         events: what the cluster did meanwhile; None if nobody watched.
         initial: values before the first operation; other keys were absent.
         final: values after the last one, as a quorum read gave them; None for keys
-            that are absent.
+            that are absent; of directories as `events.read_all` gives them.
         max_steps: when to give up looking for an order.
 
     Raises:
         ValueError: a value was written twice: nothing can be decided.
     """
     by_key: dict[str, list[Op]] = defaultdict(list)
-    for op in sorted(ops, key=lambda op: op.start):
-        by_key[op.key].append(op)
-    report = Report(Counters(), [], [], [], _errors(by_key), 0.0, [])
+    ops = sorted(ops, key=lambda op: op.start)
+    for op in ops:
+        if op.kind in _OF_REGISTERS:
+            by_key[op.key].append(op)
+    logs = None if events is None else _by_key(events)
+    report = Report(Counters(), [], [], [], _errors(ops), 0.0, [])
     for key, of_key in by_key.items():
         _refuse_repeated(of_key)
         before = (initial or {}).get(key)
         _check_order(report, key, of_key, before, final, max_steps)
-        mine = None if events is None else _of_key(events, key)
+        mine = None
+        if events is not None and logs is not None:
+            mine = events._replace(events=tuple(logs[key]))
         counter = KeyCounter(of_key, before, mine, report.examples)
         report.counters.add(counter.count(final or {}))
         if mine is not None:
             oldest = oldest_read(of_key, mine)
             report.oldest_read = max(report.oldest_read, oldest)
+    if final is not None:
+        report.counters.add(count_once(ops, final, report.examples))
     del report.examples[_SHOWN:]
     return report
 
@@ -180,17 +190,20 @@ def _gap(ends: list[float], begin: float, until: float) -> float:
     return max(later - e for e, later in pairwise(moments))
 
 
-def _errors(by_key: Mapping[str, list[Op]]) -> dict[str, dict[str, int]]:
+def _errors(ops: Iterable[Op]) -> dict[str, dict[str, int]]:
     errors: dict[str, dict[str, int]] = {}
-    for op in (op for ops in by_key.values() for op in ops):
+    for op in ops:
         if op.error and op.judged and op.outcome in ("unknown", "failed"):
             of_kind = errors.setdefault(op.kind, {})
             of_kind[op.error] = of_kind.get(op.error, 0) + 1
     return errors
 
 
-def _of_key(log: EventLog, key: str) -> EventLog:
-    return log._replace(events=tuple(e for e in log.events if e.key == key))
+def _by_key(log: EventLog) -> dict[str, list[Event]]:
+    found: dict[str, list[Event]] = defaultdict(list)
+    for event in log.events:
+        found[event.key].append(event)
+    return found
 
 
 def _refuse_repeated(ops: Iterable[Op]) -> None:

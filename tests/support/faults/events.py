@@ -103,7 +103,8 @@ def read_all(
     """Read a directory from the whole cluster, however long that takes to answer.
 
     Returns:
-        The values by key relative to the directory, and etcd's index.
+        The values by key relative to the directory, and etcd's index.  Directories
+        are among them: their keys end in a slash, their values are empty.
 
     Raises:
         TimeoutError: nobody answered in time.
@@ -115,17 +116,21 @@ def read_all(
             with contextlib.suppress(*_TROUBLE), contextlib.closing(line):
                 answer = line.ask("GET", f"/v2/keys{prefix}?recursive=true&quorum=true")
                 if answer.status == 200:
-                    return dict(_files(answer.body["node"], prefix)), answer.index
+                    children = answer.body["node"].get("nodes", ())
+                    nodes = [pair for node in children for pair in _flat(node, prefix)]
+                    return dict(nodes), answer.index
                 if answer.body["errorCode"] == _NOT_FOUND:
                     return {}, answer.index
         time.sleep(0.05)
     raise TimeoutError(f"no member gave a quorum read within {timeout:g} s")
 
 
-def _files(node: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
+def _flat(node: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
+    key = _relative(node["key"], prefix)
     if not node.get("dir"):
-        return [(_relative(node["key"], prefix), node["value"])]
-    return [pair for child in node.get("nodes", ()) for pair in _files(child, prefix)]
+        return [(key, node["value"])]
+    below = [pair for child in node.get("nodes", ()) for pair in _flat(child, prefix)]
+    return [(f"{key}/", ""), *below]
 
 
 def _relative(key: str, prefix: str) -> str:

@@ -9,12 +9,13 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-#: ``cas`` without a value deletes: compare-and-delete.
-Kind = Literal["get", "set", "create", "cas", "delete"]
+#: ``cas`` without a value deletes: compare-and-delete.  The last three are nothing that
+#: a register can do: an in-order create, an empty directory, a ttl renewed.
+Kind = Literal["get", "set", "create", "cas", "delete", "append", "mkdir", "refresh"]
 #: ``refused``: the cluster looked, and the condition did not hold (a create of what is
 #: there, a delete of what is not).  ``failed``: certainly without effect.
 Outcome = Literal["ok", "refused", "unknown", "failed"]
@@ -36,6 +37,7 @@ class Op:
         end: when it returned; infinity if it never did.
         outcome: what the caller was told.
         value: what was written, read or popped; None for absent.
+        name: the key that an ``append`` made in the directory `key`.
         expected: what a ``cas`` compared with.
         error: the type of the exception raised, or "".
         detail: its message.
@@ -53,6 +55,7 @@ class Op:
     end: float
     outcome: Outcome = "ok"
     value: str | None = None
+    name: str = ""
     expected: str | None = None
     error: str = ""
     detail: str = ""
@@ -105,6 +108,9 @@ class Op:
 
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Op)}
 
+#: The error of a key that a call for many keys came to an end before.
+NOT_TRIED = "NotTried"
+
 #: Tells from an exception what became of the operation that raised it.
 Judge = Callable[[Op, Exception], Outcome]
 
@@ -142,7 +148,8 @@ class Recorder:
         """Call an operation and record what came of it.
 
         Args:
-            call: does it, and gives the value read; None otherwise, or if absent.
+            call: does it, and gives the value read, or the name appended; None
+                otherwise, or if absent.
             template: the operation; its times and its outcome are filled in.
             endpoint: tells the member in use.
         """
@@ -153,19 +160,52 @@ class Recorder:
         try:
             value = call()
         except Exception as exc:
-            changes = {
-                "outcome": self._judge(op, exc),
-                "error": type(exc).__name__,
-                "detail": str(exc)[:500],
-            }
+            changes = self._raised(op, exc)
         else:
             if value is not None:
-                changes = {"value": value}
+                changes = {"name" if op.kind == "append" else "value": value}
         changes["end"] = self._clock()
         op = dataclasses.replace(op, endpoint=endpoint(), **changes)
         self.record(op)
         self._open.pop(number, None)
         return op
+
+    def run_all(
+        self,
+        call: Callable[[], Mapping[str, Exception | None]],
+        templates: Sequence[Op],
+        endpoint: Callable[[], str] = str,
+    ) -> None:
+        """Call one operation on many keys and record what came of each of them.
+
+        Args:
+            call: does it, and gives for each key that was not written the error met
+                there; None if it was not tried.
+            templates: what it does to each key.
+            endpoint: tells the member in use.
+        """
+        start = self._clock()
+        ops = [dataclasses.replace(op, start=start, end=math.inf) for op in templates]
+        numbers = [next(self._numbers) for _ in ops]
+        self._open.update(zip(numbers, ops, strict=True))
+        try:
+            missing = call()
+        except Exception as exc:
+            missing = dict.fromkeys((op.key for op in ops), exc)
+        ended: dict[str, Any] = {"end": self._clock(), "endpoint": endpoint()}
+        for number, op in zip(numbers, ops, strict=True):
+            changes = self._raised(op, missing[op.key]) if op.key in missing else {}
+            self.record(dataclasses.replace(op, **ended, **changes))
+            self._open.pop(number, None)
+
+    def _raised(self, op: Op, error: Exception | None) -> dict[str, Any]:
+        if error is None:
+            return {"outcome": "failed", "error": NOT_TRIED}
+        return {
+            "outcome": self._judge(op, error),
+            "error": type(error).__name__,
+            "detail": str(error)[:500],
+        }
 
     def record(self, op: Op) -> None:
         """Write down an operation that ended."""
@@ -191,12 +231,12 @@ class Recorder:
 
 
 def load(paths: Iterable[Path]) -> list[Op]:
-    """Read files of records, in the order in which the operations began."""
-    ops = [
-        Op.from_json(line)
-        for path in paths
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
+    """Read files of records, in the order in which the operations began.
+
+    A last line that is still being written is left out.
+    """
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    ops = [Op.from_json(line) for text in texts for line in text.split("\n")[:-1]]
     return sorted(ops, key=lambda op: op.start)
 
 
