@@ -356,6 +356,10 @@ class KeysAPI:
     ) -> T:
         """Send a write and return what `read` made of the answer."""
         key = asked.key
+        if asked.after is not None:
+            # Whatever it does, it does after all that was seen before it was sent.
+            seen = self.client.session.index
+            asked = asked._replace(after=max(asked.after, seen))
         request = Request(
             method,
             _target(key, query),

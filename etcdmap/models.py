@@ -69,7 +69,8 @@ class Asked(NamedTuple):
         action: what a success says was done, as in `Result.action`; None for
             whatever a watch may tell.
         after: where no node is shown (``noValueOnSuccess``), the index must be above
-            this one, that of the state replaced; None if a node is shown.
+            this one: that of the state replaced, and all seen before; None if a node
+            is shown.
         inside: whether the node is a new one, right below `key`.
     """
 
