@@ -207,6 +207,7 @@ def _look_up(
 ) -> Steps[list[Any]]:
     """Return the addresses of a name, by a time."""
     flag = Flag()
+    look_up = None
     try:
         look_up = resolver.look_up(host, flag)
         interruptible(flag.raise_)
@@ -215,6 +216,8 @@ def _look_up(
         return look_up.addresses(port)
     finally:
         interruptible(None)
+        if look_up is not None:
+            resolver.leave(look_up, flag)
         flag.close()
 
 
