@@ -188,8 +188,8 @@ def _connect_any(
         now = time.monotonic()
         share = (due - now) / (len(addresses) - at)
         sock = socket.socket(family, kind, protocol)
-        interruptible(partial(_shut_down, sock))
         try:
+            interruptible(partial(_shut_down, sock))
             yield from _connect(sock, address, now + share)
         except OSError as error:
             sock.close()
@@ -255,8 +255,8 @@ def _shake_hands(
         do_handshake_on_connect=False,
         suppress_ragged_eofs=False,
     )
-    interruptible(partial(_shut_down, wrapped))
     try:
+        interruptible(partial(_shut_down, wrapped))
         while True:
             try:
                 wrapped.do_handshake()
