@@ -18,7 +18,6 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 
 from etcdmap import forking
 from etcdmap.errors import (
-    ClientClosed,
     EtcdMapError,
     ExchangeFailed,
     InvalidResponse,
@@ -66,7 +65,7 @@ class RequestsTransport:
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """See `BlockingTransport.exchange`."""
         if self._closed:
-            raise ClientClosed("this client was closed; make a new mapping or client")
+            raise failures.client_closed()
         deadline = time.monotonic() + timeout
         answered = False
         try:

@@ -46,6 +46,7 @@ class ThreadedTransport:
         self.inner = inner
         self._shown: dict[str, object] = {}
         self._running: set[ThreadExchange] = set()
+        self._closed = False
         forking.register(self)
 
     def after_fork(self) -> None:
@@ -61,8 +62,13 @@ class ThreadedTransport:
         identity: Identity | None = None,
     ) -> ThreadExchange:
         """See `Transport.begin`; takes a thread."""
+        if self._closed:
+            raise failures.client_closed()
         exchange = ThreadExchange(endpoint, timeout, partial(self._show, endpoint))
         self._running.add(exchange)
+        # close() may have run since; then nobody else would end this one.
+        if self._closed:
+            exchange.cancel()
         work = partial(self._work, exchange, request, timeout, identity)
         in_thread("etcdmap-exchange", work)
         return exchange
@@ -75,6 +81,7 @@ class ThreadedTransport:
 
     def close(self) -> None:
         """See `Transport.close`."""
+        self._closed = True
         self.inner.close()
         for exchange in list(self._running):
             exchange.cancel()
