@@ -23,6 +23,7 @@ from etcdmap.errors import (
     InvalidResponse,
 )
 from etcdmap.models import Answer, Request
+from etcdmap.transport import failures
 from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, standing_fields
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
 from etcdmap.transport.stock_failures import of_requests
