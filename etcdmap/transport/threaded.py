@@ -145,7 +145,7 @@ class ThreadExchange:
     def leave(self) -> bool:
         """Note that the request leaves now, if somebody waits for it still."""
         with self._lock:
-            self.sent = not self.ended
+            self.sent = not self.ended and self._outcome is None
             return self.sent
 
     def end(self, outcome: Answer | Exception) -> None:
@@ -193,7 +193,11 @@ class ThreadExchange:
 
     def cancel(self) -> None:
         """See `Exchange.cancel`."""
-        self.end(failures.given_up(sent=self.sent))
+        # In one hold with `leave`: what is told to be unsent never leaves.
+        with self._lock:
+            if self._outcome is None:
+                self._outcome = failures.given_up(sent=self.sent)
+        self._flag.raise_()
 
     def advance(self) -> None:
         """See `Exchange.advance`."""
