@@ -17,8 +17,6 @@ from etcdmap.errors import ExchangeFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import Identity, WireTransport, wait_any
 from etcdmap.transport import names as names_module
-from etcdmap.transport.stock import RequestsTransport
-from etcdmap.transport.threaded import ThreadedTransport
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -30,6 +28,7 @@ from support.fault_server import (
     file_answer,
 )
 from support.hangs import HangingNames, Waiter, hanging_names, swallowing, threads
+from support.sessions import OnSession
 
 #: Seconds that count as none on a machine that is busy.
 AT_ONCE = 0.1
@@ -45,7 +44,7 @@ def make(kind: str, **settings: Any) -> Any:
     """Make a transport of a kind."""
     if kind == "wire":
         return WireTransport(**settings)
-    return ThreadedTransport(RequestsTransport(**settings))
+    return OnSession(**settings)
 
 
 def get(target: str = "/v2/keys/k") -> Request[Answer]:

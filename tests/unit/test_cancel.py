@@ -17,8 +17,6 @@ from etcdmap.errors import ClientClosed, ExchangeFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import Exchange, Identity, Transport, WireTransport, wait_any
 from etcdmap.transport import sockets as sockets_module
-from etcdmap.transport.stock import RequestsTransport
-from etcdmap.transport.threaded import ThreadedTransport
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -30,9 +28,11 @@ from support.fault_server import (
     Stopwatch,
     Until,
     file_answer,
+    head,
     response,
 )
 from support.hangs import Waiter, hanging_names, join, swallowing
+from support.sessions import OnSession
 
 #: How late who waits may be woken.
 GRACE = 0.2
@@ -94,7 +94,7 @@ def hanging(stage: str, certificate: Path) -> Iterator[Case]:
         if kind == "wire":
             transport = WireTransport(**settings)
         else:
-            transport = ThreadedTransport(RequestsTransport(**settings))
+            transport = OnSession(**settings)
         stack.callback(transport.close)
         threads = kind == "threads"
         if where == "name":
@@ -317,7 +317,7 @@ def test_cancel_at_any_moment_harms_no_other_exchange(kind: str) -> None:
     """While answers come and connections change hands, each gets its own answer."""
     transport: Transport = WireTransport()
     if kind == "threads":
-        transport = ThreadedTransport(RequestsTransport())
+        transport = OnSession()
     echo = Reply(lambda request: response(request.line))
     victims: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
     with FaultServer([Repeat(echo)]) as server:
@@ -349,6 +349,40 @@ def ask_often(
             assert "given up" in str(error)  # noqa: PT017
         else:
             assert body == f"GET {target}"
+
+
+# --- an answer whose end is that of the connection --------------------------------
+
+
+@pytest.mark.parametrize("end", ["cancel", "close"])
+@pytest.mark.parametrize("warm", [False, True], ids=["new", "warm"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_cancel_makes_no_answer_of_what_has_come(
+    certificate: Path, end: str, warm: bool, tls: bool
+) -> None:
+    """Without a length the end of the connection ends it, but not an end of our own."""
+    before: list[Any] = [READ, file_answer()] if warm else []
+    told = threading.Event()
+
+    class Told:
+        def do(self, conversation: object) -> None:
+            told.set()
+
+    script: Any = [*before, READ, head() + b"half", Told(), STALL]
+    transport = WireTransport(verify=str(certificate))
+    with FaultServer(script, certificate=certificate if tls else None) as server:
+        if warm:
+            transport.begin(server.url, get(), 5).result()
+        exchange = transport.begin(server.url, put(), 20)
+        waiter = Waiter(exchange.result)
+        assert told.wait(10)
+        waiter.wait_until_it_waits()
+        stop = transport.close if end == "close" else exchange.cancel
+        assert waiter.seconds_after(stop) < GRACE
+        error = waiter.outcome()
+        assert isinstance(error, ExchangeFailed), error
+        assert error.sent
+        transport.close()
 
 
 # --- sockets that nobody holds ----------------------------------------------------

@@ -12,7 +12,6 @@ import pytest
 from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidResponse
 from etcdmap.models import Answer, Request
 from etcdmap.transport import Identity, Transport, WireTransport, wrapped
-from etcdmap.transport.stock import RequestsTransport
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -29,6 +28,7 @@ from support.fault_server import (
     response,
 )
 from support.hangs import join
+from support.sessions import OnSession
 
 #: How late an exchange may end.
 GRACE = 0.2
@@ -72,7 +72,7 @@ def wire(certificate: Path) -> Iterator[WireTransport]:
 @pytest.fixture
 def threaded() -> Iterator[Transport]:
     """Give a transport that blocks, in threads."""
-    transport = wrapped(RequestsTransport())
+    transport = OnSession()
     yield transport
     transport.close()
     join("etcdmap-exchange")
@@ -351,16 +351,23 @@ class Held:
         """There is nothing to close."""
 
 
+@pytest.mark.parametrize("first", ["told", "answered"])
 @pytest.mark.parametrize("end", ["give_up", "cancel", "close"])
 def test_identity_in_threads_ended_while_it_is_asked_sends_nothing_more(
-    end: str,
+    end: str, first: str
 ) -> None:
-    """The look can't be broken off there; what would follow it stays away."""
+    """The look can't be broken off there; what would follow it stays away.
+
+    Whether who waits is told before the look is answered, or after it.
+    """
     held = Held()
     transport = wrapped(held)
     begun = transport.begin("http://a:1", put(), 5, identity())
     assert held.there.acquire(timeout=10)
     (transport.close if end == "close" else getattr(begun, end))()
+    if first == "answered":
+        held.go.set()
+        join("etcdmap-exchange")
     with Stopwatch() as watch, pytest.raises(ExchangeFailed) as caught:
         begun.result()
     assert watch.seconds < GRACE

@@ -30,6 +30,7 @@ from support.fault_server import (
     response,
 )
 from support.hangs import Waiter, join
+from support.sessions import collect_what_urllib3_left
 
 WAIT = threading.Event()
 ACCEPT = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -60,6 +61,13 @@ class StartTls:
         sock = context.wrap_socket(conversation.socket, server_side=True)
         conversation.socket = sock
         conversation.server._sockets[conversation.number] = sock
+
+
+@pytest.fixture(autouse=True)
+def no_garbage() -> Iterator[None]:
+    """Leave nothing of urllib3's to the next test."""
+    yield
+    collect_what_urllib3_left()
 
 
 @contextlib.contextmanager
@@ -249,6 +257,27 @@ def test_read_that_a_gateway_gave_up_on_is_asked_elsewhere(status: int) -> None:
 
 
 # --- close() -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "several"])
+def test_close_of_the_client_leaves_a_fenced_write_unknown(many: bool) -> None:
+    """It may be sent twice, and is not: who closed it gets no second try."""
+    absent = response('{"errorCode":100,"message":"Key not found","index":7}', 404)
+    script = [READ, absent, READ, STALL]
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(FaultServer(script)) for _ in range(2 if many else 1)
+        ]
+        endpoints = [server.url for server in servers]
+        mapping = stack.enter_context(
+            EtcdMapping(endpoints, "/app", timeout=20, fence=True)
+        )
+        waiter = Waiter(lambda: mapping.set("k", "v"))
+        while not any("PUT" in line for server in servers for line in server.lines):
+            assert not WAIT.wait(0.005)
+        waiter.wait_until_it_waits()
+        assert waiter.seconds_after(mapping.client.close) < 0.2
+        assert isinstance(waiter.outcome(), OutcomeUnknown)
 
 
 @pytest.mark.parametrize("kind", ["plain", "tls", "session"])

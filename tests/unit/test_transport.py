@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gc
 import gzip
 import os
 import pickle
@@ -17,7 +16,6 @@ import socket
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from requests.adapters import HTTPAdapter
 
 from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidResponse
 from etcdmap.models import Answer, Request, Resend
-from etcdmap.transport import Transport, WireTransport, make_transport, wrapped
+from etcdmap.transport import Transport, WireTransport, make_transport
 from etcdmap.transport.stock import RequestsTransport, _retries
 from etcdmap.transport.stock_failures import of_requests
 from etcdmap.transport.threaded import ThreadedTransport
@@ -54,6 +52,7 @@ from support.fault_server import (
     refusing,
     response,
 )
+from support.sessions import collect_what_urllib3_left
 from support.transports import exchange
 
 #: Seconds for one exchange, where its end is what is tested.
@@ -97,17 +96,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 
         yield make
     if request.param == "session":
-        _collect_what_urllib3_left()
-
-
-def _collect_what_urllib3_left() -> None:
-    """Free the sockets that urllib3 drops unclosed when an exchange fails.
-
-    Else they would warn in whichever test the garbage collector runs next.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+        collect_what_urllib3_left()
 
 
 @pytest.fixture
@@ -116,13 +105,13 @@ def transport(make: Make) -> Transport:
     return make()
 
 
-@pytest.fixture(params=[WireTransport, RequestsTransport], ids=["wire", "requests"])
-def make_own(request: pytest.FixtureRequest) -> Iterator[Make]:
+@pytest.fixture
+def make_own() -> Iterator[Make]:
     """Give a function that makes a transport that owns its connections."""
     with contextlib.ExitStack() as stack:
 
         def make(**settings: Any) -> Transport:
-            transport = wrapped(request.param(**settings))
+            transport = WireTransport(**settings)
             stack.callback(transport.close)
             return transport
 
@@ -131,7 +120,7 @@ def make_own(request: pytest.FixtureRequest) -> Iterator[Make]:
 
 @pytest.fixture
 def own(make_own: Make) -> Transport:
-    """Give a transport that owns its connections, of each kind."""
+    """Give a transport that owns its connections."""
     return make_own()
 
 

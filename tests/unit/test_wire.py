@@ -20,7 +20,6 @@ from etcdmap.transport import (
     WireTransport,
     make_transport,
     wait_any,
-    wrapped,
 )
 from etcdmap.transport import wire as wire_module
 from etcdmap.transport.http1 import Reader
@@ -47,6 +46,7 @@ from support.fault_server import (
     refusing,
     response,
 )
+from support.sessions import OnSession
 from support.transports import exchange
 
 #: How late an exchange may end.
@@ -531,7 +531,7 @@ def either(request: pytest.FixtureRequest) -> Iterator[Transport]:
     """Give each kind of transport."""
     transport: Transport = WireTransport()
     if request.param == "requests":
-        transport = wrapped(RequestsTransport())
+        transport = OnSession()
     yield transport
     transport.close()
 
@@ -593,7 +593,7 @@ def test_wait_any_tells_of_failures(either: Transport) -> None:
 
 def test_wait_any_of_both_kinds_at_once(transport: WireTransport) -> None:
     """What is waited for is a socket, whoever works behind it."""
-    stock = wrapped(RequestsTransport())
+    stock = OnSession()
     with FaultServer([READ, STALL]) as first, FaultServer() as second:
         exchanges = [
             transport.begin(first.url, get(), 5),
