@@ -45,6 +45,8 @@ class ThreadedTransport:
     def __init__(self, inner: BlockingTransport) -> None:
         self.inner = inner
         self._shown: dict[str, object] = {}
+        #: Change when an exchange with an endpoint fails.
+        self._ages: dict[str, object] = {}
         self._running: set[ThreadExchange] = set()
         self._closed = False
         forking.register(self)
@@ -64,7 +66,8 @@ class ThreadedTransport:
         """See `Transport.begin`; takes a thread."""
         if self._closed:
             raise failures.client_closed()
-        exchange = ThreadExchange(endpoint, timeout, partial(self._show, endpoint))
+        show = partial(self._show, endpoint, self._ages.get(endpoint))
+        exchange = ThreadExchange(endpoint, timeout, show)
         self._running.add(exchange)
         # close() may have run since; then nobody else would end this one.
         if self._closed:
@@ -75,7 +78,7 @@ class ThreadedTransport:
 
     def distrust(self, endpoint: str) -> None:
         """See `Transport.distrust`."""
-        self._shown.pop(endpoint, None)
+        self._forget(endpoint)
         with contextlib.suppress(Exception):  # whatever a caller's session does
             getattr(self.inner, "distrust", _nothing)(endpoint)
 
@@ -86,8 +89,14 @@ class ThreadedTransport:
         for exchange in list(self._running):
             exchange.cancel()
 
-    def _show(self, endpoint: str, token: object) -> None:
-        self._shown[endpoint] = token
+    def _show(self, endpoint: str, age: object, token: object) -> None:
+        # What failed since may have been the end of whoever showed it.
+        if self._ages.get(endpoint) is age:
+            self._shown[endpoint] = token
+
+    def _forget(self, endpoint: str) -> None:
+        self._ages[endpoint] = object()
+        self._shown.pop(endpoint, None)
 
     def _work(
         self,
@@ -103,13 +112,13 @@ class ThreadedTransport:
             if identity is not None and self._shown.get(endpoint) != identity.token:
                 answer = self.inner.exchange(endpoint, identity.request, timeout)
                 identity.request.read(answer)
-                self._shown[endpoint] = identity.token
+                exchange.showed(identity.token)
             if not exchange.leave():
                 return  # nobody waits any more: then it must not be sent, either
             left = max(deadline - time.monotonic(), 0.001)
             outcome = self.inner.exchange(endpoint, request, left)
         except Exception as error:
-            self._shown.pop(endpoint, None)
+            self._forget(endpoint)
             outcome = error
         finally:
             self._running.discard(exchange)
