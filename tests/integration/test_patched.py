@@ -140,6 +140,32 @@ with LocalCluster(1, binary={binary!r}) as cluster:
     )
 
 
+def test_gevent_name_that_hangs_holds_up_no_deadline() -> None:
+    """Look-ups are waited for beside others; a name that is known works."""
+    gevently(
+        """
+import socket
+real = socket.getaddrinfo
+def slow(host, *args, **settings):
+    if host == "slow.test" and not settings.get("flags", 0) & socket.AI_NUMERICHOST:
+        gevent.sleep(5)
+    return real(host, *args, **settings)
+socket.getaddrinfo = slow
+with FaultServer() as server:
+    known = f"http://localhost:{{server.port}}"
+    options = dict(shuffle=False, timeout=4, consistency="any")
+    with EtcdMapping(["http://slow.test:1", known], "/app", **options) as m:
+        value, seconds = took(lambda: m["k"])
+        assert value == "v" and seconds < 1.5, seconds
+    with EtcdMapping("http://slow.test:1", "/app", timeout=0.3) as m:
+        error, seconds = took(lambda: m["k"], EtcdMapError)
+        assert 0.3 <= seconds < 0.5, seconds
+        for attempt in error.attempts:
+            assert not attempt.sent
+"""
+    )
+
+
 def test_gevent_session_and_close() -> None:
     """A requests.Session works as well, and close() ends what waits."""
     gevently(

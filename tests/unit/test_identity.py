@@ -313,6 +313,22 @@ def test_identity_in_threads_is_asked_again_after_a_failure(
         assert server.lines[3:] == [LOOK, WRITE]
 
 
+def test_identity_in_threads_shown_before_a_failure_does_not_count_after_it(
+    threaded: Transport,
+) -> None:
+    """One thread is slow to say what its answer showed; meanwhile another failed."""
+    first = identity()
+    with FaultServer([READ, file_answer(), READ, RESET], [STALL]) as server:
+        slow = threaded.begin(server.url, get(), 5)
+        slow.result()
+        with pytest.raises(ExchangeFailed):
+            threaded.begin(server.url, get(), 5).result()
+        slow.showed(first.token)
+        server.scripts = ([Repeat(READ, file_answer())],)
+        threaded.begin(server.url, put(), 5, first).result()
+        assert server.lines == [READING, READING, LOOK, WRITE]
+
+
 def test_identity_in_threads_is_asked_again_after_nothing_listened(
     threaded: Transport,
 ) -> None:

@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 import requests
 
-from etcdmap import ClusterUnavailable, EtcdMapError, EtcdMapping, OutcomeUnknown
+from etcdmap import (
+    ClusterUnavailable,
+    EtcdMapError,
+    EtcdMapping,
+    OutcomeUnknown,
+    PartialWrite,
+)
 from etcdmap.errors import ClientClosed, ExchangeFailed, RequestFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import Transport, WireTransport, make_transport
@@ -25,7 +31,9 @@ from support.fault_server import (
     RESET,
     STALL,
     FaultServer,
+    Received,
     Repeat,
+    Reply,
     refusing,
     response,
 )
@@ -278,6 +286,55 @@ def test_close_of_the_client_leaves_a_fenced_write_unknown(many: bool) -> None:
         waiter.wait_until_it_waits()
         assert waiter.seconds_after(mapping.client.close) < 0.2
         assert isinstance(waiter.outcome(), OutcomeUnknown)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda m: m["k"], id="read"),
+        pytest.param(lambda m: m.append("v"), id="append"),
+        pytest.param(lambda m: m.set("k", "v"), id="set"),
+        pytest.param(lambda m: m.update(a="1", b="2"), id="update"),
+        pytest.param(lambda m: m.clear(), id="clear"),
+    ],
+)
+def test_close_of_the_client_ends_a_pause_between_attempts(call: Any) -> None:
+    """Where nothing listens, calls try again and again; none of them was sent."""
+    with refusing() as url, EtcdMapping(url, "/app", timeout=20) as mapping:
+        waiter = Waiter(lambda: call(mapping))
+        waiter.wait_until_it_waits()
+        assert waiter.seconds_after(mapping.client.close) < 0.2
+        assert isinstance(waiter.outcome(), ClientClosed)
+
+
+def test_close_of_the_client_ends_a_write_of_many_keys() -> None:
+    """What was sent is unknown; the rest was never sent; nothing is called written."""
+    absent = response('{"errorCode":100,"message":"Key not found","index":7}', 404)
+    hold = threading.Event()
+
+    def reply(request: Received) -> bytes:
+        if request.line.startswith("GET"):
+            return absent
+        assert hold.wait(20)
+        return b""
+
+    values = {f"k{number}": number for number in range(50)}
+    with (
+        FaultServer([Repeat(Reply(reply))]) as server,
+        EtcdMapping(server.url, "/app", timeout=20) as mapping,
+    ):
+        waiter = Waiter(lambda: mapping.update(values))
+        server.wait_for(lambda s: any("PUT" in line for line in s.lines))
+        waiter.wait_until_it_waits()
+        assert waiter.seconds_after(mapping.client.close) < 0.2
+        error = waiter.outcome()
+        assert isinstance(error, PartialWrite)
+        assert not error.written
+        sent = sum(line.startswith("PUT") for line in server.lines)
+        unknown = [e for e in error.failed.values() if isinstance(e, OutcomeUnknown)]
+        assert len(unknown) == sent
+        assert len(error.failed) + len(error.pending) == len(values)
+        hold.set()
 
 
 @pytest.mark.parametrize("kind", ["plain", "tls", "session"])
