@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etcdmap.errors import (
     Attempt,
+    ClientClosed,
     ClusterUnavailable,
     DeadlineExceeded,
     EtcdMapError,
@@ -234,6 +235,10 @@ class Call:
         except ExchangeFailed as error:
             self._note(endpoint, error, sent=False)
             return
+        except ClientClosed as error:  # by another thread, after a copy had left
+            if self._writes and self._has_unanswered():
+                raise self._unknown() from error
+            raise
         if self._running:
             self._drop_oldest(endpoint)
         self._running.append(_Copy(endpoint, begun, now, self._quorum, identity.token))

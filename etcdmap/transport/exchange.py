@@ -109,6 +109,8 @@ class WireExchange:
             return True
         while not self.ended:
             fd, events, due = self.waiting()
+            if self.ended:
+                break  # there is nothing any more to wait for
             left = max(0.0, min(until, due) - time.monotonic())
             if self._is_ready(fd, events, left):
                 self.advance()
@@ -347,6 +349,10 @@ class WireExchange:
                 raise TimeoutError
 
     def _finish(self) -> None:
+        if (self._cancelled or self._pool.closed) and not self._reader.reusable:
+            # The end of the connection that ended the answer may be our own doing.
+            self._fail(failures.given_up(sent=self.sent))
+            return
         connection = self._let_go()
         if connection is None:
             raise AssertionError("unreachable")

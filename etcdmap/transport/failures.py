@@ -8,9 +8,14 @@ from __future__ import annotations
 import socket
 import ssl
 
-from etcdmap.errors import ExchangeFailed
+from etcdmap.errors import ClientClosed, ExchangeFailed
 
 _CLOSED = "the connection was closed before an answer came (or expects https?)"
+
+
+def client_closed() -> ClientClosed:
+    """Give the error of who uses what was closed."""
+    return ClientClosed("this client was closed; make a new mapping or client")
 
 
 def no_tls() -> ExchangeFailed:

@@ -64,16 +64,23 @@ class Resolver:
             in_thread("etcdmap-resolve", partial(self._work, host, look_up))
         return look_up
 
+    def leave(self, look_up: LookUp, flag: Flag) -> None:
+        """Wait for it no more: it may hang for as long as the process lives."""
+        with self._lock:
+            look_up.flags.discard(flag)
+
     def _work(self, host: str, look_up: LookUp) -> None:
+        found: Any = OSError("the look-up of the name was interrupted")
         try:
-            found: Any = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except Exception as error:
             found = error
-        with self._lock:
-            look_up.outcome = found
-            self._under_way.pop(host, None)
-            for flag in look_up.flags:
-                flag.raise_()
+        finally:  # also at Ctrl-C, in the caller: nobody else would end it
+            with self._lock:
+                look_up.outcome = found
+                self._under_way.pop(host, None)
+                for flag in look_up.flags:
+                    flag.raise_()
 
 
 resolver = Resolver()

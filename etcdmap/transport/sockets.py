@@ -188,8 +188,8 @@ def _connect_any(
         now = time.monotonic()
         share = (due - now) / (len(addresses) - at)
         sock = socket.socket(family, kind, protocol)
-        interruptible(partial(_shut_down, sock))
         try:
+            interruptible(partial(_shut_down, sock))
             yield from _connect(sock, address, now + share)
         except OSError as error:
             sock.close()
@@ -207,6 +207,7 @@ def _look_up(
 ) -> Steps[list[Any]]:
     """Return the addresses of a name, by a time."""
     flag = Flag()
+    look_up = None
     try:
         look_up = resolver.look_up(host, flag)
         interruptible(flag.raise_)
@@ -215,6 +216,8 @@ def _look_up(
         return look_up.addresses(port)
     finally:
         interruptible(None)
+        if look_up is not None:
+            resolver.leave(look_up, flag)
         flag.close()
 
 
@@ -252,8 +255,8 @@ def _shake_hands(
         do_handshake_on_connect=False,
         suppress_ragged_eofs=False,
     )
-    interruptible(partial(_shut_down, wrapped))
     try:
+        interruptible(partial(_shut_down, wrapped))
         while True:
             try:
                 wrapped.do_handshake()

@@ -18,12 +18,12 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 
 from etcdmap import forking
 from etcdmap.errors import (
-    ClientClosed,
     EtcdMapError,
     ExchangeFailed,
     InvalidResponse,
 )
 from etcdmap.models import Answer, Request
+from etcdmap.transport import failures
 from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, standing_fields
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
 from etcdmap.transport.stock_failures import of_requests
@@ -66,7 +66,7 @@ class RequestsTransport:
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """See `BlockingTransport.exchange`."""
         if self._closed:
-            raise ClientClosed("this client was closed; make a new mapping or client")
+            raise failures.client_closed()
         deadline = time.monotonic() + timeout
         answered = False
         try:

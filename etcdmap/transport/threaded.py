@@ -45,7 +45,10 @@ class ThreadedTransport:
     def __init__(self, inner: BlockingTransport) -> None:
         self.inner = inner
         self._shown: dict[str, object] = {}
+        #: Change when an exchange with an endpoint fails.
+        self._ages: dict[str, object] = {}
         self._running: set[ThreadExchange] = set()
+        self._closed = False
         forking.register(self)
 
     def after_fork(self) -> None:
@@ -61,26 +64,39 @@ class ThreadedTransport:
         identity: Identity | None = None,
     ) -> ThreadExchange:
         """See `Transport.begin`; takes a thread."""
-        exchange = ThreadExchange(endpoint, timeout, partial(self._show, endpoint))
+        if self._closed:
+            raise failures.client_closed()
+        show = partial(self._show, endpoint, self._ages.get(endpoint))
+        exchange = ThreadExchange(endpoint, timeout, show)
         self._running.add(exchange)
+        # close() may have run since; then nobody else would end this one.
+        if self._closed:
+            exchange.cancel()
         work = partial(self._work, exchange, request, timeout, identity)
         in_thread("etcdmap-exchange", work)
         return exchange
 
     def distrust(self, endpoint: str) -> None:
         """See `Transport.distrust`."""
-        self._shown.pop(endpoint, None)
+        self._forget(endpoint)
         with contextlib.suppress(Exception):  # whatever a caller's session does
             getattr(self.inner, "distrust", _nothing)(endpoint)
 
     def close(self) -> None:
         """See `Transport.close`."""
+        self._closed = True
         self.inner.close()
         for exchange in list(self._running):
             exchange.cancel()
 
-    def _show(self, endpoint: str, token: object) -> None:
-        self._shown[endpoint] = token
+    def _show(self, endpoint: str, age: object, token: object) -> None:
+        # What failed since may have been the end of whoever showed it.
+        if self._ages.get(endpoint) is age:
+            self._shown[endpoint] = token
+
+    def _forget(self, endpoint: str) -> None:
+        self._ages[endpoint] = object()
+        self._shown.pop(endpoint, None)
 
     def _work(
         self,
@@ -96,13 +112,13 @@ class ThreadedTransport:
             if identity is not None and self._shown.get(endpoint) != identity.token:
                 answer = self.inner.exchange(endpoint, identity.request, timeout)
                 identity.request.read(answer)
-                self._shown[endpoint] = identity.token
+                exchange.showed(identity.token)
             if not exchange.leave():
                 return  # nobody waits any more: then it must not be sent, either
             left = max(deadline - time.monotonic(), 0.001)
             outcome = self.inner.exchange(endpoint, request, left)
         except Exception as error:
-            self._shown.pop(endpoint, None)
+            self._forget(endpoint)
             outcome = error
         finally:
             self._running.discard(exchange)
@@ -138,7 +154,7 @@ class ThreadExchange:
     def leave(self) -> bool:
         """Note that the request leaves now, if somebody waits for it still."""
         with self._lock:
-            self.sent = not self.ended
+            self.sent = not self.ended and self._outcome is None
             return self.sent
 
     def end(self, outcome: Answer | Exception) -> None:
@@ -186,7 +202,11 @@ class ThreadExchange:
 
     def cancel(self) -> None:
         """See `Exchange.cancel`."""
-        self.end(failures.given_up(sent=self.sent))
+        # In one hold with `leave`: what is told to be unsent never leaves.
+        with self._lock:
+            if self._outcome is None:
+                self._outcome = failures.given_up(sent=self.sent)
+        self._flag.raise_()
 
     def advance(self) -> None:
         """See `Exchange.advance`."""

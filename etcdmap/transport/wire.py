@@ -18,8 +18,8 @@ import threading
 from typing import Any
 
 from etcdmap import forking
-from etcdmap.errors import ClientClosed
 from etcdmap.models import Request
+from etcdmap.transport import failures
 from etcdmap.transport.exchange import WireExchange
 from etcdmap.transport.head import (
     LONGEST_FIRST_TARGET,
@@ -76,7 +76,7 @@ class WireTransport:
     ) -> WireExchange:
         """See `Transport.begin`."""
         if self._closed:
-            raise ClientClosed("this client was closed; make a new mapping or client")
+            raise failures.client_closed()
         pool = self._pools.get(endpoint) or self._add_pool(endpoint)
         opening = OPENING if len(request.target) > LONGEST_FIRST_TARGET else None
         return WireExchange(

@@ -38,14 +38,18 @@ from support.fault_server import (
     head,
     response,
 )
+from support.raw_http import ask
 from support.servers import newest
 
 #: How late a call may end on a busy machine, beyond its timeout.
-GRACE = 1.5
+GRACE = 0.2
 TIMEOUT = 0.3
 LIMIT = 1 << 20
+#: Where the mapping stands, and the key that is asked for.
+PREFIX = "/bad"
+KEY = f"{PREFIX}/k"
 #: Moves on soon, so that silence costs a test little.
-HASTY = Policy(first_delay=0.1, patience=0.2, first_pause=0.02)
+HASTY = Policy(first_delay=0.1, again=0.2, first_pause=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,12 @@ def good() -> Iterator[str]:
     """Give a real member that works, of the newest etcd at hand."""
     with LocalCluster(1, binary=newest()) as cluster:
         yield cluster.endpoints[0]
+
+
+@pytest.fixture(scope="module")
+def cluster_id(good: str) -> str:
+    """Give the id of its cluster."""
+    return ask(good, "GET", "/v2/keys/").headers["x-etcd-cluster-id"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +78,7 @@ Connect = Callable[..., EtcdMapping]
 
 
 @pytest.fixture(params=["wire", "session"])
-def connect(request: pytest.FixtureRequest, prefix: str) -> Iterator[Connect]:
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """Give a function that makes a mapping, over each way to an endpoint."""
     with contextlib.ExitStack() as stack:
 
@@ -78,7 +88,7 @@ def connect(request: pytest.FixtureRequest, prefix: str) -> Iterator[Connect]:
                 session = stack.enter_context(requests.Session())
                 session.trust_env = False
                 settings["session"] = session
-            made = EtcdMapping(endpoints, prefix, shuffle=False, **settings)
+            made = EtcdMapping(endpoints, PREFIX, shuffle=False, **settings)
             return stack.enter_context(made)
 
         yield connect
@@ -111,10 +121,10 @@ def json_answer(value: Any) -> Script:
 
 def node(**fields: Any) -> Script:
     """Answer with a node of these fields."""
-    return json_answer({"action": "get", "node": {"key": "/k", **fields}})
+    return json_answer({"action": "get", "node": {"key": KEY, **fields}})
 
 
-GOOD_NODE = {"action": "get", "node": {"key": "/k", "value": "x", "modifiedIndex": 3}}
+GOOD_NODE = {"action": "get", "node": {"key": KEY, "value": "x", "modifiedIndex": 3}}
 WHOLE = json.dumps(GOOD_NODE).encode()
 
 #: Answers that no client may take for an answer of etcd, whatever was asked for.
@@ -226,9 +236,9 @@ BAD_LISTINGS: list[Any] = [
     pytest.param(node(dir=True, nodes=["x"]), id="child-text"),
     pytest.param(node(dir=True, nodes=[{"value": "x"}]), id="child-no-key"),
     pytest.param(node(dir=True, nodes=[{"key": 5, "value": "x"}]), id="key-number"),
-    pytest.param(node(dir=True, nodes=[{"key": "/k/a"}]), id="child-no-value"),
+    pytest.param(node(dir=True, nodes=[{"key": f"{KEY}/a"}]), id="child-no-value"),
     pytest.param(
-        node(dir=True, nodes=[{"key": "/k/a", "value": 5, "modifiedIndex": 3}]),
+        node(dir=True, nodes=[{"key": f"{KEY}/a", "value": 5, "modifiedIndex": 3}]),
         id="child-value-number",
     ),
 ]
@@ -262,7 +272,7 @@ def all_fail(connect: Connect, script: Script, *names: str) -> None:
         work = {}
         for name in names:
             # The status and the index of the store are all that HEAD tells.
-            bad = [_at_index(a) for a in script] if name == "k in m" else script
+            bad = [_without_index(a) for a in script] if name == "k in m" else script
             server = stack.enter_context(FaultServer(bad))
             mapping = connect(server.url)
             work[name] = pool.submit(fails, mapping, server.url, CALLS[name])
@@ -319,7 +329,7 @@ NONSENSE: list[Any] = [
 #: this is for sockets of our own.
 TOO_MUCH: list[Any] = [
     pytest.param([response(WHOLE, length=20)], id="body-longer"),
-    pytest.param([file_answer("x") * 2], id="two-answers"),
+    pytest.param([file_answer("x", KEY) * 2], id="two-answers"),
     pytest.param([response(WHOLE, 200, {"Content-Length": "5"})], id="length-twice"),
 ]
 
@@ -334,7 +344,7 @@ def is_used_once(mapping: EtcdMapping, server: FaultServer) -> bool:
 
 def then_smuggle(bad: Script) -> Script:
     """Answer badly, and what comes then on the same connection wrongly."""
-    return [READ, *bad, READ, file_answer("smuggled"), STALL]
+    return [READ, *bad, READ, file_answer("smuggled", KEY), STALL]
 
 
 @pytest.mark.parametrize("bad", [*UNCLEAR, *NONSENSE])
@@ -342,18 +352,18 @@ def test_unclear_answer_connection_is_not_used_again(
     connect: Connect, bad: Script
 ) -> None:
     """What comes on it afterwards belongs to no request."""
-    with FaultServer(then_smuggle(bad), [READ, file_answer("x"), CLOSE]) as server:
+    with FaultServer(then_smuggle(bad), [READ, file_answer("x", KEY), CLOSE]) as server:
         assert is_used_once(connect(server.url, consistency="any", timeout=1), server)
 
 
 @pytest.mark.parametrize("bad", TOO_MUCH)
 def test_too_much_of_an_answer_connection_is_not_used_again(
-    prefix: str, bad: Script
+    bad: Script,
 ) -> None:
     """The same for more than was announced."""
     with (
-        FaultServer(then_smuggle(bad), [READ, file_answer("x"), CLOSE]) as server,
-        EtcdMapping(server.url, prefix, consistency="any") as mapping,
+        FaultServer(then_smuggle(bad), [READ, file_answer("x", KEY), CLOSE]) as server,
+        EtcdMapping(server.url, PREFIX, consistency="any") as mapping,
     ):
         assert is_used_once(mapping, server)
 
@@ -361,7 +371,7 @@ def test_too_much_of_an_answer_connection_is_not_used_again(
 @pytest.mark.parametrize(
     "second",
     [
-        pytest.param(file_answer("smuggled"), id="good"),
+        pytest.param(file_answer("smuggled", KEY), id="good"),
         pytest.param(b"garbage", id="garbage"),
         pytest.param(b"\r\n", id="newline"),
     ],
@@ -370,7 +380,7 @@ def test_two_answers_at_once_the_second_answers_nothing(
     connect: Connect, second: bytes
 ) -> None:
     """The first one is that to the request; what follows it is nobody's."""
-    twice = [READ, file_answer("x") + second, *[READ, file_answer("x")] * 5]
+    twice = [READ, file_answer("x", KEY) + second, *[READ, file_answer("x", KEY)] * 5]
     with FaultServer(twice) as server:
         mapping = connect(server.url, consistency="any")
         assert [mapping["k"] for _ in range(4)] == ["x"] * 4
@@ -381,10 +391,11 @@ def test_two_answers_at_once_the_second_answers_nothing(
 
 @pytest.mark.parametrize("script", BAD)
 def test_bad_answer_beside_a_good_member_every_call_succeeds(
-    connect: Connect, script: Script, good: str
+    connect: Connect, script: Script, good: str, cluster_id: str
 ) -> None:
     """The good member answers; no wrong value comes from the other one."""
-    with FaultServer([_at_index(action) for action in script]) as server:
+    bad = [_as_of(cluster_id, action) for action in script]
+    with FaultServer(bad, cluster_id=cluster_id) as server:
         mapping = connect(server.url, good, timeout=10.0, policy=HASTY)
         for call, result in (
             (lambda m: m.set("k", "v") > 0, True),
@@ -400,21 +411,33 @@ def test_bad_answer_beside_a_good_member_every_call_succeeds(
 
 @pytest.mark.parametrize("script", BAD_NODES)
 def test_bad_node_beside_a_good_member_a_read_succeeds(
-    connect: Connect, script: Script, good: str, prefix: str
+    connect: Connect, script: Script, good: str, cluster_id: str
 ) -> None:
     """A node of the wrong types is not half used."""
-    with EtcdMapping(good, prefix) as other:
+    with EtcdMapping(good, PREFIX) as other:
         other["k"] = "v"
-    with FaultServer([_at_index(action, 1) for action in script]) as server:
+    with FaultServer([_as_of(cluster_id, action, 1) for action in script]) as server:
         mapping = connect(server.url, good, timeout=10.0, policy=HASTY)
         assert mapping["k"] == "v"
         assert server.connections == 1
 
 
-def _at_index(action: Any, index: int | None = None) -> Any:
-    """Change the index in an answer, or take it out: the good member has its own."""
+def _as_of(cluster_id: str, action: Any, index: int | None = None) -> Any:
+    """Make an answer that of the good member's cluster.
+
+    And change the index in it, or take it out: the good member has its own.
+    """
     line = b"X-Etcd-Index: 7\r\n"
-    to = b"" if index is None else b"X-Etcd-Index: %d\r\n" % index
+    to = f"X-Etcd-Cluster-Id: {cluster_id}\r\n".encode()
+    to += b"" if index is None else b"X-Etcd-Index: %d\r\n" % index
+    return _with_line(action, line, to)
+
+
+def _without_index(action: Any) -> Any:
+    return _with_line(action, b"X-Etcd-Index: 7\r\n", b"")
+
+
+def _with_line(action: Any, line: bytes, to: bytes) -> Any:
     if isinstance(action, bytes):
         return action.replace(line, to)
     if isinstance(action, Reply):

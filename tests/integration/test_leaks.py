@@ -206,7 +206,7 @@ def test_thousand_failovers_leave_nothing(connect: Connect, good: str) -> None:
 def test_hedged_calls_leave_nothing(connect: Connect, good: str) -> None:
     """The attempts that were overtaken are given up, and their connections closed."""
     before = Before()
-    hasty = Policy(first_delay=0.005, read_floor=0.005, patience=0.02)
+    hasty = Policy(first_delay=0.005, read_floor=0.005, again=0.02)
     with FaultServer([READ, STALL]) as silent:
         with connect(silent.url, good, policy=hasty, consistency="any") as mapping:
             mapping.client.pin(good)

@@ -371,7 +371,10 @@ def test_error_of_any_answer_hides_what_was_sent_and_received(
 
 def test_outcome_unknown_hides_the_value_that_was_sent() -> None:
     """The error names the key that is in doubt, not its value."""
-    with FaultServer([READ, CLOSE]) as server, connect(server.url) as mapping:
+    with (
+        FaultServer([READ, CLOSE]) as server,
+        connect(server.url, fence=False) as mapping,
+    ):
         error = error_of(lambda: mapping.__setitem__("k", VALUE), OutcomeUnknown)
     assert "/app/k" in str(error)
 

@@ -19,6 +19,10 @@ What it does with a connection is a script, a sequence of actions::
 
 The first script is for the first connection and so on; the last one is for all
 further connections.  Everything happens on threads that end with the server.
+
+Whoever writes asks first of which cluster this is, once for each connection.  That is
+answered on the way, whatever the script says, and remembered apart: scripts are about
+the requests that a test makes.
 """
 
 from __future__ import annotations
@@ -145,6 +149,12 @@ class Received:
         return self.raw.split(b"\r\n", 1)[0].decode("ascii").rpartition(" ")[0]
 
     @property
+    def key(self) -> str:
+        """The key that is asked for; its name as it stands in the target."""
+        target = self.line.partition(" ")[2].partition("?")[0]
+        return target.removeprefix("/v2/keys")
+
+    @property
     def headers(self) -> dict[str, str]:
         """The headers, with names in lower case."""
         lines = self.raw.split(b"\r\n\r\n", 1)[0].decode("latin-1").split("\r\n")[1:]
@@ -194,14 +204,30 @@ def chunked(*chunks: bytes, end: bool = True) -> bytes:
     return whole + (b"0\r\n\r\n" if end else b"")
 
 
-def file_answer(value: str = "v") -> bytes:
+def file_answer(value: str = "v", key: str = "/k") -> bytes:
     """Make the answer to a GET of a file."""
-    node = f'{{"key":"/k","value":"{value}","modifiedIndex":3}}'
+    node = f'{{"key":"{key}","value":"{value}","modifiedIndex":3}}'
     return response(f'{{"action":"get","node":{node}}}')
 
 
+def answering(value: str = "v") -> Reply:
+    """Read one whole request for a file, a GET, and answer it."""
+    return Reply(lambda request: file_answer(value, request.key))
+
+
 #: A server that works, for ever.
-WORKING: Final[Script] = (Repeat(READ, file_answer()),)
+WORKING: Final[Script] = (Repeat(answering()),)
+
+
+#: Part of the target by which it is asked of which cluster a server is.
+LOOK: Final = "?wait=maybe"
+
+
+def look_answer(cluster_id: str | None) -> bytes:
+    """Make etcd's answer to a form that it can't read."""
+    said = '{"errorCode":209,"message":"Invalid field","cause":"wait","index":0}'
+    headers = {} if cluster_id is None else {"X-Etcd-Cluster-Id": cluster_id}
+    return response(said, 400, headers, index=None)
 
 
 # --- the server -------------------------------------------------------------
@@ -217,16 +243,29 @@ class FaultServer:
     Args:
         *scripts: what to do with the first connection, the second and so on.
         certificate: path of a PEM file with certificate and key, to speak TLS.
+        cluster_id: what it says when it is asked of which cluster it is.
+        answers_looks: whether it answers that at all by itself; else it is a request
+            like any other.
 
     Attributes:
         requests: all that was received, in order.
+        looks: the requests that asked of which cluster it is, and were answered.
         connections: how many connections were accepted.
         ended: the numbers of the connections that are over.
     """
 
-    def __init__(self, *scripts: Script, certificate: Path | None = None) -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        certificate: Path | None = None,
+        cluster_id: str | None = None,
+        answers_looks: bool = True,
+    ) -> None:
         self.scripts = scripts or (WORKING,)
+        self.answers_looks = answers_looks
+        self.look_answer = look_answer(cluster_id)
         self.requests: list[Received] = []
+        self.looks: list[Received] = []
         self.connections = 0
         self.ended: set[int] = set()
         self._tls: ssl.SSLContext | None = None
@@ -371,6 +410,15 @@ class _Conversation:
 
     def read(self) -> Received:
         """Read and remember one whole request."""
+        request = self._next()
+        while self.server.answers_looks and LOOK in request.line:
+            self.server.looks.append(request)
+            self.socket.sendall(self.server.look_answer)
+            request = self._next()
+        self.server.remember(request)
+        return request
+
+    def _next(self) -> Received:
         while b"\r\n\r\n" not in self.buffer:
             self.receive()
         start = Received(self.buffer, self.number)
@@ -379,9 +427,7 @@ class _Conversation:
         while len(self.buffer) < size:
             self.receive()
         whole, self.buffer = self.buffer[:size], self.buffer[size:]
-        request = Received(whole, self.number)
-        self.server.remember(request)
-        return request
+        return Received(whole, self.number)
 
     def receive(self) -> None:
         """Take the bytes that are there, at least one."""

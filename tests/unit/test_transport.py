@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gc
 import gzip
 import os
 import pickle
@@ -17,7 +16,6 @@ import socket
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,14 +27,10 @@ from requests.adapters import HTTPAdapter
 
 from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidResponse
 from etcdmap.models import Answer, Request, Resend
-from etcdmap.transport import (
-    RequestsTransport,
-    StartingTransport,
-    WireTransport,
-    make_transport,
-)
-from etcdmap.transport.stock import _retries
+from etcdmap.transport import Transport, WireTransport, make_transport
+from etcdmap.transport.stock import RequestsTransport, _retries
 from etcdmap.transport.stock_failures import of_requests
+from etcdmap.transport.threaded import ThreadedTransport
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -58,13 +52,15 @@ from support.fault_server import (
     refusing,
     response,
 )
+from support.sessions import collect_what_urllib3_left
+from support.transports import exchange
 
 #: Seconds for one exchange, where its end is what is tested.
 SHORT = 0.4
 #: How late an exchange may end on a busy machine.
-GRACE = 2.0
+GRACE = 0.2
 
-Make = Callable[..., StartingTransport]
+Make = Callable[..., Transport]
 
 
 def identity(answer: Answer) -> Answer:
@@ -87,7 +83,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Give a function that makes a transport, as `connect` does, of each kind."""
     with contextlib.ExitStack() as stack:
 
-        def make(**settings: Any) -> StartingTransport:
+        def make(**settings: Any) -> Transport:
             if request.param == "session":
                 session = stack.enter_context(requests.Session())
                 session.trust_env = False
@@ -100,32 +96,22 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 
         yield make
     if request.param == "session":
-        _collect_what_urllib3_left()
-
-
-def _collect_what_urllib3_left() -> None:
-    """Free the sockets that urllib3 drops unclosed when an exchange fails.
-
-    Else they would warn in whichever test the garbage collector runs next.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+        collect_what_urllib3_left()
 
 
 @pytest.fixture
-def transport(make: Make) -> StartingTransport:
+def transport(make: Make) -> Transport:
     """Give a transport with its default settings, of each kind."""
     return make()
 
 
-@pytest.fixture(params=[WireTransport, RequestsTransport], ids=["wire", "requests"])
-def make_own(request: pytest.FixtureRequest) -> Iterator[Make]:
+@pytest.fixture
+def make_own() -> Iterator[Make]:
     """Give a function that makes a transport that owns its connections."""
     with contextlib.ExitStack() as stack:
 
-        def make(**settings: Any) -> StartingTransport:
-            transport: StartingTransport = request.param(**settings)
+        def make(**settings: Any) -> Transport:
+            transport = WireTransport(**settings)
             stack.callback(transport.close)
             return transport
 
@@ -133,20 +119,20 @@ def make_own(request: pytest.FixtureRequest) -> Iterator[Make]:
 
 
 @pytest.fixture
-def own(make_own: Make) -> StartingTransport:
-    """Give a transport that owns its connections, of each kind."""
+def own(make_own: Make) -> Transport:
+    """Give a transport that owns its connections."""
     return make_own()
 
 
 def failure(
-    transport: StartingTransport,
+    transport: Transport,
     url: str,
     request: Request[Any] | None = None,
     timeout: float = 5.0,
 ) -> ExchangeFailed | InvalidResponse:
     """Give how an exchange fails; anything else that gets out is an error."""
     with pytest.raises((ExchangeFailed, InvalidResponse)) as caught:
-        transport.exchange(url, request or get(), timeout)
+        exchange(transport, url, request or get(), timeout)
     error = caught.value
     assert isinstance(error, (ExchangeFailed, InvalidResponse))
     forget_frames(error)
@@ -168,10 +154,10 @@ def may_be_applied(error: ExchangeFailed | InvalidResponse) -> bool:
 # --- what works -------------------------------------------------------------
 
 
-def test_exchange_gives_status_headers_and_body(transport: StartingTransport) -> None:
+def test_exchange_gives_status_headers_and_body(transport: Transport) -> None:
     """An answer is given as it came, header names in lower case."""
     with FaultServer([READ, response("{}", 404, {"X-Some": "Thing"})]) as server:
-        answer = transport.exchange(server.url, get(), 5)
+        answer = exchange(transport, server.url, get(), 5)
         assert (answer.status, answer.body) == (404, b"{}")
         assert answer.headers["x-some"] == "Thing"
         assert answer.headers["x-etcd-index"] == "7"
@@ -190,11 +176,11 @@ def test_exchange_gives_status_headers_and_body(transport: StartingTransport) ->
     ],
 )
 def test_exchange_sends_target_and_body_as_they_are(
-    transport: StartingTransport, request_: Request[Any], line: None, body: bytes
+    transport: Transport, request_: Request[Any], line: None, body: bytes
 ) -> None:
     """Nothing is quoted again, normalised or left out on the way."""
     with FaultServer() as server:
-        transport.exchange(server.url, request_, 5)
+        exchange(transport, server.url, request_, 5)
         (received,) = server.requests
         assert received.line == f"{request_.method} {request_.target}"
         assert received.body == body
@@ -205,11 +191,11 @@ def test_exchange_sends_target_and_body_as_they_are(
 
 
 def test_exchange_names_itself_and_asks_for_plain_json(
-    transport: StartingTransport,
+    transport: Transport,
 ) -> None:
     """The headers are few; nothing compressed is asked for."""
     with FaultServer() as server:
-        transport.exchange(server.url, get(), 5)
+        exchange(transport, server.url, get(), 5)
         headers = server.requests[0].headers
         assert headers["host"] == f"127.0.0.1:{server.port}"
         assert headers["accept"] == "application/json"
@@ -243,26 +229,26 @@ LARGE = b"x" * 1_000_000
     ],
 )
 def test_exchange_reads_whatever_http_allows(
-    transport: StartingTransport, script: Script, body: bytes
+    transport: Transport, script: Script, body: bytes
 ) -> None:
     """However an answer is cut and framed, it is the same answer."""
     with FaultServer(script) as server:
-        assert transport.exchange(server.url, get(), 5).body == body
+        assert exchange(transport, server.url, get(), 5).body == body
 
 
-def test_exchange_does_not_unpack(transport: StartingTransport) -> None:
+def test_exchange_does_not_unpack(transport: Transport) -> None:
     """A small answer can't become a huge one."""
     packed = gzip.compress(b"0" * 1_000_000)
     script = [READ, response(packed, 200, {"Content-Encoding": "gzip"})]
     with FaultServer(script) as server:
-        assert transport.exchange(server.url, get(), 5).body == packed
+        assert exchange(transport, server.url, get(), 5).body == packed
 
 
-def test_exchange_head_has_no_body(transport: StartingTransport) -> None:
+def test_exchange_head_has_no_body(transport: Transport) -> None:
     """The length in the answer to HEAD is that of a body that does not come."""
     with FaultServer([Repeat(READ, response("", 404, length=5000))]) as server:
         for _ in range(2):
-            answer = transport.exchange(server.url, get(method="HEAD"), 5)
+            answer = exchange(transport, server.url, get(method="HEAD"), 5)
             assert (answer.status, answer.body) == (404, b"")
         assert server.connections == 1
 
@@ -286,7 +272,7 @@ def test_exchange_head_has_no_body(transport: StartingTransport) -> None:
 )
 @pytest.mark.parametrize("request_", [get(), put()], ids=["get", "put"])
 def test_exchange_redirect_is_given_not_followed(
-    transport: StartingTransport,
+    transport: Transport,
     status: int,
     location: str,
     request_: Request[Any],
@@ -294,30 +280,30 @@ def test_exchange_redirect_is_given_not_followed(
     """A redirect is an answer like any other, wherever it points to."""
     script = [Repeat(READ, response("moved", status, {"Location": location}))]
     with FaultServer(script) as server:
-        assert transport.exchange(server.url, request_, 5).status == status
+        assert exchange(transport, server.url, request_, 5).status == status
         assert len(server.requests) == 1
 
 
-def test_exchange_redirect_without_session_is_given_too(own: StartingTransport) -> None:
+def test_exchange_redirect_without_session_is_given_too(own: Transport) -> None:
     """Also where no session of the caller's is in play."""
     script = [READ, response("moved", 301, {"Location": "/x"})]
     with FaultServer(script) as server:
-        assert own.exchange(server.url, put(), 5).status == 301
+        assert exchange(own, server.url, put(), 5).status == 301
 
 
-def test_exchange_cookies_are_not_sent_back(own: StartingTransport) -> None:
+def test_exchange_cookies_are_not_sent_back(own: Transport) -> None:
     """A load balancer's cookie is nobody's business."""
     script = [Repeat(READ, response("{}", 200, {"Set-Cookie": "a=b; Path=/"}))]
     with FaultServer(script) as server:
         for _ in range(2):
-            own.exchange(server.url, get(), 5)
+            exchange(own, server.url, get(), 5)
         assert all("cookie" not in request.headers for request in server.requests)
 
 
 # --- failures: whether the request may have been received --------------------
 
 
-def test_exchange_refused_was_not_sent(transport: StartingTransport) -> None:
+def test_exchange_refused_was_not_sent(transport: Transport) -> None:
     """Nothing listens: nothing was sent, and it is no matter of time."""
     with refusing() as url:
         error = failure(transport, url)
@@ -357,9 +343,7 @@ def test_exchange_unanswered_connection_was_not_sent(make: Make) -> None:
         pytest.param(f"http://{'a' * 64}.invalid:2379", id="long-label"),
     ],
 )
-def test_exchange_impossible_host_was_not_sent(
-    transport: StartingTransport, url: str
-) -> None:
+def test_exchange_impossible_host_was_not_sent(transport: Transport, url: str) -> None:
     """A name that can't be looked up is an error of ours."""
     error = failure(transport, url)
     assert isinstance(error, ExchangeFailed)
@@ -390,9 +374,7 @@ QUIET_ENDS = [
 
 
 @pytest.mark.parametrize("script", [[CLOSE], [RESET]], ids=["close", "reset"])
-def test_exchange_hung_up_at_once_fails(
-    transport: StartingTransport, script: Script
-) -> None:
+def test_exchange_hung_up_at_once_fails(transport: Transport, script: Script) -> None:
     """Whether anything was sent depends on who is quicker; an answer never comes."""
     with FaultServer(script) as server:
         error = failure(transport, server.url, put())
@@ -413,7 +395,7 @@ def test_exchange_broken_off_in_head_or_trailer_is_noticed(script: Script) -> No
 @pytest.mark.parametrize("script", ENDS)
 @pytest.mark.parametrize("request_", [get(), put()], ids=["get", "put"])
 def test_exchange_broken_off_may_have_been_received(
-    transport: StartingTransport, script: Script, request_: Request[Any]
+    transport: Transport, script: Script, request_: Request[Any]
 ) -> None:
     """A connection that ends early gives no answer, and leaves a write in doubt."""
     with FaultServer(script) as server, Stopwatch() as watch:
@@ -426,7 +408,7 @@ def test_exchange_broken_off_may_have_been_received(
 
 
 def test_exchange_reset_while_sending_may_have_been_received(
-    transport: StartingTransport,
+    transport: Transport,
 ) -> None:
     """A server that goes away in the middle of a large body has seen a part."""
     with FaultServer([RECEIVE, RESET]) as server:
@@ -468,7 +450,7 @@ BAD_FRAMES = [
 
 @pytest.mark.parametrize("data", [*NOT_HTTP, *BAD_FRAMES])
 def test_exchange_with_something_else_fails_within_its_time(
-    transport: StartingTransport, data: bytes
+    transport: Transport, data: bytes
 ) -> None:
     """What is not HTTP is told, and is not waited for beyond the deadline."""
     with FaultServer([READ, data, STALL]) as server, Stopwatch() as watch:
@@ -479,12 +461,12 @@ def test_exchange_with_something_else_fails_within_its_time(
 
 @pytest.mark.parametrize("length", ["abc", "-1", "", "1e3", "0x3", "3.0", "9" * 30])
 def test_exchange_odd_length_fails_or_reads_to_the_end(
-    transport: StartingTransport, length: str
+    transport: Transport, length: str
 ) -> None:
     """A length that is no number is an error, or counts for nothing."""
     with FaultServer([READ, response("abc", length=length), CLOSE]) as server:
         try:
-            answer = transport.exchange(server.url, get(), 5)
+            answer = exchange(transport, server.url, get(), 5)
         except (ExchangeFailed, InvalidResponse) as error:
             assert may_be_applied(error)  # noqa: PT017
         else:
@@ -534,7 +516,7 @@ SLOW = [
 
 @pytest.mark.parametrize("script", SLOW)
 def test_exchange_slow_answer_ends_at_the_deadline(
-    transport: StartingTransport, script: Script
+    transport: Transport, script: Script
 ) -> None:
     """Neither silence nor a drip holds a call longer than it may last."""
     with FaultServer([*script, STALL]) as server, Stopwatch() as watch:
@@ -548,7 +530,7 @@ def test_exchange_slow_answer_ends_at_the_deadline(
 
 @pytest.mark.parametrize("script", [[READ, STALL], [STALL]], ids=["read", "unread"])
 def test_exchange_timed_out_says_for_how_long(
-    transport: StartingTransport, script: Script
+    transport: Transport, script: Script
 ) -> None:
     """The message names the seconds."""
     with FaultServer(script) as server:
@@ -557,7 +539,7 @@ def test_exchange_timed_out_says_for_how_long(
 
 
 def test_exchange_server_that_reads_nothing_ends_at_the_deadline(
-    transport: StartingTransport,
+    transport: Transport,
 ) -> None:
     """Sending is bounded as well: a stopped server takes only what fits a buffer."""
     never = threading.Event()
@@ -569,7 +551,7 @@ def test_exchange_server_that_reads_nothing_ends_at_the_deadline(
 
 @pytest.mark.parametrize("timeout", [0, -1, -1e-9])
 def test_exchange_without_any_time_fails_as_timed_out(
-    transport: StartingTransport, timeout: float
+    transport: Transport, timeout: float
 ) -> None:
     """The clock may pass the deadline between the client's look at it and this."""
     with FaultServer([STALL]) as server:
@@ -580,14 +562,14 @@ def test_exchange_without_any_time_fails_as_timed_out(
 
 @pytest.mark.parametrize("timeout", [1e5, 1e10, 1e15])
 def test_exchange_with_all_the_time_in_the_world_works(
-    transport: StartingTransport, timeout: float
+    transport: Transport, timeout: float
 ) -> None:
     """Who means "for ever" by a huge number gets it, and no OverflowError."""
     with FaultServer(
         [READ, Until(ready := threading.Event()), response("x")]
     ) as server:
         threading.Timer(0.2, ready.set).start()
-        assert transport.exchange(server.url, get(), timeout).body == b"x"
+        assert exchange(transport, server.url, get(), timeout).body == b"x"
 
 
 # --- the size of an answer --------------------------------------------------
@@ -605,7 +587,7 @@ def test_max_response_at_the_limit_is_read(make: Make, script: Script) -> None:
     """The limit is inclusive."""
     with FaultServer(script) as server:
         assert (
-            make(max_response=1000).exchange(server.url, get(), 5).body == b"a" * 1000
+            exchange(make(max_response=1000), server.url, get(), 5).body == b"a" * 1000
         )
 
 
@@ -639,7 +621,7 @@ def test_max_response_beyond_does_not_spoil_the_next_answer(make: Make) -> None:
     script = [READ, response(b"a" * 5_000_000), READ, response("evil")]
     with FaultServer(script, [READ, response("next")]) as server:
         failure(transport, server.url)
-        assert transport.exchange(server.url, get(), 5).body == b"next"
+        assert exchange(transport, server.url, get(), 5).body == b"next"
 
 
 # --- connections ------------------------------------------------------------
@@ -663,25 +645,25 @@ def counting(server_numbers: Iterator[int]) -> bytes:
     ],
 )
 def test_connection_sequential_requests_share_one(
-    transport: StartingTransport, answer: bytes
+    transport: Transport, answer: bytes
 ) -> None:
     """One thread needs one socket, whatever is answered."""
     with FaultServer([Repeat(READ, answer)]) as server:
         for request in (get(), put(), get(method="DELETE"), put(), get()):
-            transport.exchange(server.url, request, 5)
+            exchange(transport, server.url, request, 5)
         assert len(server.requests) == 5
         assert server.connections == 1
 
 
-def test_connection_two_endpoints_do_not_mix(transport: StartingTransport) -> None:
+def test_connection_two_endpoints_do_not_mix(transport: Transport) -> None:
     """A connection is used for its own endpoint only."""
     with (
         FaultServer([Repeat(READ, response("one"))]) as one,
         FaultServer([Repeat(READ, response("two"))]) as two,
     ):
         for _ in range(3):
-            assert transport.exchange(one.url, get(), 5).body == b"one"
-            assert transport.exchange(two.url, get(), 5).body == b"two"
+            assert exchange(transport, one.url, get(), 5).body == b"one"
+            assert exchange(transport, two.url, get(), 5).body == b"two"
         assert (one.connections, two.connections) == (1, 1)
 
 
@@ -695,40 +677,40 @@ def test_connection_two_endpoints_do_not_mix(transport: StartingTransport) -> No
     ],
 )
 def test_connection_that_the_server_ends_is_not_used_again(
-    transport: StartingTransport, answer: bytes
+    transport: Transport, answer: bytes
 ) -> None:
     """A server that announces the end is taken at its word."""
     with FaultServer([READ, answer, STALL]) as server:
         for _ in range(3):
-            assert transport.exchange(server.url, get(), 5).body == b"{}"
+            assert exchange(transport, server.url, get(), 5).body == b"{}"
         assert server.connections == 3
 
 
-def test_connection_closed_while_idle_is_replaced(transport: StartingTransport) -> None:
+def test_connection_closed_while_idle_is_replaced(transport: Transport) -> None:
     """A keep-alive that ran out costs a write nothing: it goes out once."""
     with FaultServer([READ, response("{}"), CLOSE]) as server:
         for number in range(3):
-            assert transport.exchange(server.url, put(), 5).status == 200
+            assert exchange(transport, server.url, put(), 5).status == 200
             server.wait_for(lambda s, n=number: n in s.ended)
         assert len(server.requests) == 3
         assert server.connections == 3
 
 
-def test_connection_reset_while_idle_is_replaced(transport: StartingTransport) -> None:
+def test_connection_reset_while_idle_is_replaced(transport: Transport) -> None:
     """So it is after a crash of the member."""
     with FaultServer([READ, response("{}"), RESET]) as server:
         for number in range(3):
-            assert transport.exchange(server.url, put(), 5).status == 200
+            assert exchange(transport, server.url, put(), 5).status == 200
             server.wait_for(lambda s, n=number: n in s.ended)
         assert len(server.requests) == 3
 
 
 def test_connection_closed_by_the_next_request_leaves_it_in_doubt(
-    transport: StartingTransport,
+    transport: Transport,
 ) -> None:
     """Closed as the request arrives: it may have been read, so it is not re-sent."""
     with FaultServer([READ, response("{}"), READ, CLOSE]) as server:
-        transport.exchange(server.url, put(), 5)
+        exchange(transport, server.url, put(), 5)
         error = failure(transport, server.url, put())
         assert may_be_applied(error)
         assert len(server.requests) == 2
@@ -737,12 +719,12 @@ def test_connection_closed_by_the_next_request_leaves_it_in_doubt(
 
 @pytest.mark.parametrize("script", [*ENDS, *SLOW[:4]])
 def test_connection_that_failed_is_not_used_again(
-    transport: StartingTransport, script: Script
+    transport: Transport, script: Script
 ) -> None:
     """The exchange after a failure starts on a new connection, and works."""
     with FaultServer(script, [READ, response("next")]) as server:
         failure(transport, server.url, timeout=SHORT)
-        assert transport.exchange(server.url, get(), 5).body == b"next"
+        assert exchange(transport, server.url, get(), 5).body == b"next"
         assert server.connections == 2
 
 
@@ -757,17 +739,17 @@ def test_connection_that_failed_is_not_used_again(
     ],
 )
 def test_connection_with_more_than_its_answer_does_not_answer_the_next(
-    transport: StartingTransport, first: bytes
+    transport: Transport, first: bytes
 ) -> None:
     """What nobody asked for is never taken for the next answer."""
     later = [READ, response("2")]
     with FaultServer([READ, first, *later], later) as server:
-        assert transport.exchange(server.url, get(), 5).body == b"1"
-        assert transport.exchange(server.url, get(), 5).body == b"2"
+        assert exchange(transport, server.url, get(), 5).body == b"1"
+        assert exchange(transport, server.url, get(), 5).body == b"2"
 
 
 def test_connection_with_a_late_second_answer_does_not_answer_the_next(
-    transport: StartingTransport,
+    transport: Transport,
 ) -> None:
     """An answer that comes while the connection is idle is nobody's."""
     idle = threading.Event()
@@ -782,22 +764,22 @@ def test_connection_with_a_late_second_answer_does_not_answer_the_next(
 
     script = [READ, response("1"), Until(idle), response("evil"), Until(Tell())]
     with FaultServer(script, [READ, response("2")]) as server:
-        assert transport.exchange(server.url, get(), 5).body == b"1"
+        assert exchange(transport, server.url, get(), 5).body == b"1"
         idle.set()
         assert told.wait(10)
         server.wait_for(lambda s: s.connections == 1)
         time.sleep(0.05)  # for the loopback to hand over what was sent
-        assert transport.exchange(server.url, get(), 5).body == b"2"
+        assert exchange(transport, server.url, get(), 5).body == b"2"
 
 
 def test_connection_head_with_a_body_does_not_answer_the_next(
-    transport: StartingTransport,
+    transport: Transport,
 ) -> None:
     """A server that sends a body to HEAD is misread by nobody."""
     later = [READ, response("2")]
     with FaultServer([READ, response("evil"), *later], later) as server:
-        assert transport.exchange(server.url, get(method="HEAD"), 5).body == b""
-        assert transport.exchange(server.url, get(), 5).body == b"2"
+        assert exchange(transport, server.url, get(method="HEAD"), 5).body == b""
+        assert exchange(transport, server.url, get(), 5).body == b"2"
 
 
 # --- threads ----------------------------------------------------------------
@@ -824,7 +806,7 @@ def in_threads(count: int, work: Callable[[], object]) -> None:
 
 
 def test_threads_use_as_many_sockets_as_there_are_requests_at_once(
-    own: StartingTransport,
+    own: Transport,
 ) -> None:
     """Four at once take four sockets; one after the other they take the warmest."""
     all_there = threading.Event()
@@ -832,7 +814,7 @@ def test_threads_use_as_many_sockets_as_there_are_requests_at_once(
     with FaultServer(first) as server:
         workers = threading.Thread(
             target=in_threads,
-            args=(4, lambda: own.exchange(server.url, get(), 20)),
+            args=(4, lambda: exchange(own, server.url, get(), 20)),
         )
         workers.start()
         server.wait_for(lambda s: len(s.requests) == 4)
@@ -840,19 +822,19 @@ def test_threads_use_as_many_sockets_as_there_are_requests_at_once(
         workers.join(20)
         assert server.connections == 4
         for _ in range(4):
-            own.exchange(server.url, get(), 5)
+            exchange(own, server.url, get(), 5)
         assert server.connections == 4
         assert len({request.connection for request in server.requests[4:]}) == 1
 
 
-def test_threads_get_their_own_answers(transport: StartingTransport) -> None:
+def test_threads_get_their_own_answers(transport: Transport) -> None:
     """Many threads on one transport never read each other's answers."""
     numbers = iter(range(1_000_000))
 
     def work() -> None:
         for _ in range(50):
             target = f"/v2/keys/{next(numbers)}"
-            body = transport.exchange(server.url, get(target), 20).body
+            body = exchange(transport, server.url, get(target), 20).body
             assert body.decode() == f"GET {target}"
 
     echo = Reply(lambda request: response(request.line))
@@ -880,7 +862,8 @@ def test_auth_credentials_go_out_as_basic(
 ) -> None:
     """v2 auth is HTTP basic auth, in UTF-8."""
     with FaultServer() as server:
-        make(username=username, password=password).exchange(server.url, get(), 5)
+        transport = make(username=username, password=password)
+        exchange(transport, server.url, get(), 5)
         expected = base64.b64encode(pair.encode()).decode()
         assert server.requests[0].headers["authorization"] == f"Basic {expected}"
 
@@ -934,7 +917,7 @@ def test_environment_has_no_say(
 ) -> None:
     """Neither proxy variables nor ~/.netrc reach requests to etcd."""
     with FaultServer() as server:
-        make_own().exchange(server.url, get(), 5)
+        exchange(make_own(), server.url, get(), 5)
         assert "authorization" not in server.requests[0].headers
         assert hostile_environment.connections == 0
 
@@ -949,7 +932,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tls_self_signed_certificate_is_refused(
-    transport: StartingTransport, certificate: Path
+    transport: Transport, certificate: Path
 ) -> None:
     """A server that can't be verified gets no request, and it is no use to retry."""
     with FaultServer(certificate=certificate) as server:
@@ -968,7 +951,7 @@ def test_tls_with_the_right_ca_works(make: Make, certificate: Path) -> None:
     transport = make(verify=str(certificate))
     with FaultServer(certificate=certificate) as server:
         for _ in range(3):
-            assert transport.exchange(server.url, put(), 5).status == 200
+            assert exchange(transport, server.url, put(), 5).status == 200
         assert server.connections == 1
 
 
@@ -992,7 +975,7 @@ def test_tls_without_verification_works(make: Make, certificate: Path) -> None:
         FaultServer(certificate=certificate) as server,
         contextlib.suppress(urllib3.exceptions.InsecureRequestWarning),
     ):
-        assert transport.exchange(server.url, get(), 5).status == 200
+        assert exchange(transport, server.url, get(), 5).status == 200
 
 
 @pytest.mark.parametrize(
@@ -1026,7 +1009,7 @@ def test_tls_missing_file_is_named_and_nothing_sent(
     ],
 )
 def test_tls_handshake_that_fails_sends_nothing(
-    transport: StartingTransport, script: Script
+    transport: Transport, script: Script
 ) -> None:
     """Before the handshake is done no server can have read a request."""
     with FaultServer(script) as server:
@@ -1072,41 +1055,23 @@ def test_tls_end_that_was_not_announced_is_no_end_of_a_body(certificate: Path) -
 # --- close and fork ---------------------------------------------------------
 
 
-def test_close_ends_idle_connections(own: StartingTransport) -> None:
+def test_close_ends_idle_connections(own: Transport) -> None:
     """The server sees the end at once."""
     with FaultServer() as server:
-        own.exchange(server.url, get(), 5)
+        exchange(own, server.url, get(), 5)
         assert not server.ended
         own.close()
         server.wait_for(lambda s: s.ended == {0})
 
 
-def test_close_makes_later_use_an_error(transport: StartingTransport) -> None:
+def test_close_makes_later_use_an_error(transport: Transport) -> None:
     """Use after close() is told as what it is; closing twice is fine."""
     transport.close()
     transport.close()
     with FaultServer() as server:
         with pytest.raises(ClientClosed, match="closed"):
-            transport.exchange(server.url, get(), 5)
+            exchange(transport, server.url, get(), 5)
         assert server.connections == 0
-
-
-def test_close_lets_an_exchange_under_way_end(own: StartingTransport) -> None:
-    """Another thread's exchange gets its answer; then its connection ends."""
-    go_on = threading.Event()
-    answers: list[Answer] = []
-    script = [READ, Until(go_on), response("late"), STALL]
-    with FaultServer(script) as server:
-        worker = threading.Thread(
-            target=lambda: answers.append(own.exchange(server.url, get(), 20))
-        )
-        worker.start()
-        server.wait_for(lambda s: len(s.requests) == 1)
-        own.close()
-        go_on.set()
-        worker.join(20)
-        assert [answer.body for answer in answers] == [b"late"]
-        server.wait_for(lambda s: s.ended == {0})
 
 
 def forked(work: Callable[[], bool]) -> bool:
@@ -1124,18 +1089,18 @@ def forked(work: Callable[[], bool]) -> bool:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_fork_child_uses_connections_of_its_own(transport: StartingTransport) -> None:
+def test_fork_child_uses_connections_of_its_own(transport: Transport) -> None:
     """Parent and child would read each other's answers from a shared socket."""
     with FaultServer() as server:
-        transport.exchange(server.url, get("/parent"), 5)
+        exchange(transport, server.url, get("/parent"), 5)
 
         def child() -> bool:
-            answer = transport.exchange(server.url, get("/child"), 5)
+            answer = exchange(transport, server.url, get("/child"), 5)
             transport.close()
             return answer.status == 200
 
         assert forked(child)
-        transport.exchange(server.url, get("/parent"), 5)
+        exchange(transport, server.url, get("/parent"), 5)
         by_line = {request.line: request.connection for request in server.requests}
         assert by_line == {"GET /parent": 0, "GET /child": 1}
         assert [request.connection for request in server.requests] == [0, 1, 0]
@@ -1149,14 +1114,14 @@ def test_fork_child_that_closes_leaves_the_parent_alone(
     """A child's close(), and its end, must not end a TLS session of the parent."""
     transport = make_own(verify=str(certificate))
     with FaultServer(certificate=certificate) as server:
-        transport.exchange(server.url, get(), 5)
+        exchange(transport, server.url, get(), 5)
 
         def child() -> bool:
             transport.close()
             return True
 
         assert forked(child)
-        assert transport.exchange(server.url, get(), 5).status == 200
+        assert exchange(transport, server.url, get(), 5).status == 200
         assert server.connections == 1
 
 
@@ -1172,7 +1137,7 @@ def test_session_settings_apply_and_it_is_not_closed() -> None:
         session.auth = ("root", "hunter2")
         session.hooks["response"].append(lambda r, **_: seen.append(r.status_code))
         transport = make_transport(session=session)
-        assert transport.exchange(server.url, put(), 5).status == 200
+        assert exchange(transport, server.url, put(), 5).status == 200
         transport.close()
         received = server.requests[0].headers
         assert received["x-tenant"] == "blue"
@@ -1189,7 +1154,7 @@ def test_session_sends_our_target_and_body() -> None:
         session.trust_env = False
         transport = make_transport(session=session)
         request = Request("PUT", "/v2/keys/a%2Fb%7E?x=%2F", identity, b"value=%7E")
-        transport.exchange(server.url, request, 5)
+        exchange(transport, server.url, request, 5)
         assert server.lines == ["PUT /v2/keys/a%2Fb%7E?x=%2F"]
         assert server.requests[0].body == b"value=%7E"
 
@@ -1199,7 +1164,7 @@ def test_session_of_the_caller_may_use_the_environment(
 ) -> None:
     """Who gives a session with trust_env asked for proxies and netrc."""
     with requests.Session() as session, FaultServer() as server:
-        make_transport(session=session).exchange(server.url, get(), 5)
+        exchange(make_transport(session=session), server.url, get(), 5)
         assert server.connections == 0
         assert hostile_environment.connections == 1
 
@@ -1209,7 +1174,7 @@ def test_session_redirects_are_not_followed_either() -> None:
     script = [Repeat(READ, response("", 301, {"Location": "/v2/keys/other"}))]
     with requests.Session() as session, FaultServer(script) as server:
         session.trust_env = False
-        answer = make_transport(session=session).exchange(server.url, put(), 5)
+        answer = exchange(make_transport(session=session), server.url, put(), 5)
         assert answer.status == 301
         assert len(server.requests) == 1
 
@@ -1218,7 +1183,9 @@ def test_make_transport_without_session_uses_no_session() -> None:
     """The plain case is served by sockets of our own."""
     assert isinstance(make_transport(), WireTransport)
     with requests.Session() as session:
-        assert isinstance(make_transport(session=session), RequestsTransport)
+        transport = make_transport(session=session)
+        assert isinstance(transport, ThreadedTransport)
+        assert isinstance(transport.inner, RequestsTransport)
 
 
 class Raising(requests.adapters.BaseAdapter):
