@@ -87,6 +87,8 @@ class Asked(NamedTuple):
             return not self.inside
         if not isinstance(shown, str):
             return False
+        if shown == "/" and not path:  # as some servers give the root's
+            return not self.inside
         if self.inside:
             return shown.rpartition("/")[0] == path and not shown.endswith("/")
         # A watch tells of what is below, of the end of a directory above, and, out of
