@@ -21,6 +21,7 @@ from etcdmap import (
 )
 from etcdmap.answers import payload_of
 from etcdmap.local import LocalCluster
+from etcdmap.models import Asked
 
 from support.raw_http import Raw, ask
 
@@ -338,7 +339,8 @@ def test_code_has_its_status_and_its_exception(
     assert raw(method, path, form).error == (status, code)
     key, mark, query = path.partition("?")
     with pytest.raises(error) as caught:
-        keys_api.store(method, raw.prefix + key, mark + query, form, payload_of)
+        asked = Asked(raw.prefix + key)
+        keys_api.store(method, asked, mark + query, form, payload_of)
     assert vars(caught.value)["code"] == code
 
 
