@@ -338,8 +338,8 @@ def test_code_has_its_status_and_its_exception(
     raw("PUT", "/d/k", "value=v")
     assert raw(method, path, form).error == (status, code)
     key, mark, query = path.partition("?")
+    asked = Asked(raw.prefix + key)
     with pytest.raises(error) as caught:
-        asked = Asked(raw.prefix + key)
         keys_api.store(method, asked, mark + query, form, payload_of)
     assert vars(caught.value)["code"] == code
 
