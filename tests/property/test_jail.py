@@ -34,8 +34,7 @@ from etcdmap import (
 )
 from etcdmap.local import LocalCluster
 from etcdmap.models import Answer, Request
-from etcdmap.transport import wrapped
-from etcdmap.transport.stock import RequestsTransport
+from etcdmap.transport import make_transport
 
 from support.proper import Parts, proper
 from support.servers import binaries
@@ -348,11 +347,11 @@ class World(NamedTuple):
 @pytest.fixture(scope="module")
 def world(etcd_version: str) -> Iterator[World]:
     """Plant the sentinels in an etcd of its own; the observer has its own client."""
-    transport = CountingTransport(wrapped(RequestsTransport()))
+    transport = CountingTransport(make_transport())
     with (
         LocalCluster(members=1, binary=binaries()[etcd_version]) as cluster,
         Client(cluster.endpoints, transport, timeout=30) as client,
-        Client(cluster.endpoints, RequestsTransport(), timeout=30) as observer,
+        Client(cluster.endpoints, make_transport(), timeout=30) as observer,
     ):
         keys = KeysAPI(observer)
         planted = [f"{prefix}{name}" for prefix in PREFIXES for name in BESIDE]
