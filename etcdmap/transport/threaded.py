@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from etcdmap import forking
-from etcdmap.errors import ExchangeFailed
+from etcdmap.errors import ClientClosed, ExchangeFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.polling import READ, Flag, Waiting, in_thread, ready
@@ -46,6 +46,7 @@ class ThreadedTransport:
         self.inner = inner
         self._shown: dict[str, object] = {}
         self._running: set[ThreadExchange] = set()
+        self._closed = False
         forking.register(self)
 
     def after_fork(self) -> None:
@@ -61,6 +62,8 @@ class ThreadedTransport:
         identity: Identity | None = None,
     ) -> ThreadExchange:
         """See `Transport.begin`; takes a thread."""
+        if self._closed:
+            raise ClientClosed("this client was closed; make a new mapping or client")
         exchange = ThreadExchange(endpoint, timeout, partial(self._show, endpoint))
         self._running.add(exchange)
         work = partial(self._work, exchange, request, timeout, identity)
@@ -75,6 +78,7 @@ class ThreadedTransport:
 
     def close(self) -> None:
         """See `Transport.close`."""
+        self._closed = True
         self.inner.close()
         for exchange in list(self._running):
             exchange.cancel()
