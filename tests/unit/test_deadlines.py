@@ -104,9 +104,8 @@ def client_of(
 
 def in_time(call: Call, client: Client) -> None:
     """Do it, whatever comes of it, and check how long it takes."""
-    with Stopwatch() as watch:
-        with contextlib.suppress(EtcdMapError):
-            call(client)
+    with Stopwatch() as watch, contextlib.suppress(EtcdMapError):
+        call(client)
     assert watch.seconds < client.timeout + GRACE
 
 
