@@ -385,10 +385,14 @@ class Call:
     def _leave_the_slow(self, winner: str) -> None:
         """Pin the endpoint that answered, if the pinned one should be left."""
         client = self._client
-        slow = self._first
-        if winner == slow or client.pinned != slow:
+        slow = client.pinned
+        if winner == slow:
             return
         silent = any(copy.endpoint == slow for copy in self._running)
+        # What another thread has found meanwhile stays, if it was not tried here.
+        tried = silent or any(attempt.endpoint == slow for attempt in self._attempts)
+        if slow != self._first and not tried:
+            return
         # A failed attempt and a quorum read that is not answered say enough; one
         # slow answer may be chance.
         if not silent or self._quorum or client.health.overtaken(slow):

@@ -88,7 +88,7 @@ class FencedRefresh(FencedPut):
     def _settle(self, fence: Fence, refusal: ServerError) -> Verdict:
         # History holds no renewals.  Renewed once more from the state that is there
         # now, the ttl is what was asked for, whatever became of the other copies.
-        return Verdict(unmoved=False)
+        return Verdict(unmoved=False, loose=True)
 
 
 class FencedDelete(FencedWrite):

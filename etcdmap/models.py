@@ -87,6 +87,8 @@ class Asked(NamedTuple):
             return not self.inside
         if not isinstance(shown, str):
             return False
+        if shown == "/" and not path:  # as some servers give the root's
+            return not self.inside
         if self.inside:
             return shown.rpartition("/")[0] == path and not shown.endswith("/")
         # A watch tells of what is below, of the end of a directory above, and, out of
@@ -192,12 +194,20 @@ def children_of(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Return name and JSON of each child that a node shows.
 
     Raises:
-        InvalidResponse: one is no child of its directory.
-        AttributeError, TypeError: they are no list of nodes.
+        InvalidResponse: they are no list of nodes, or one is no child of its
+            directory.
     """
+    listed = raw.get("nodes")
+    if listed is None:
+        return
+    if type(listed) is not list:
+        raise InvalidResponse(f"a node whose nodes is of type {type(listed).__name__}")
     directory = raw.get("key", "").rstrip("/")
-    for child in raw.get("nodes") or ():
-        yield name_below(directory, child["key"]), child
+    try:
+        for child in listed:
+            yield name_below(directory, child["key"]), child
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidResponse("a node whose nodes are not all nodes") from error
 
 
 def name_below(directory: str, path: str) -> str:

@@ -38,7 +38,8 @@ Source: etcd ``server/etcdserver/api/v2store`` (event history, conditions).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from etcdmap.answers import result_of
 from etcdmap.errors import (
@@ -57,6 +58,8 @@ from etcdmap.errors import (
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Resend, Result
 from etcdmap.nodes import Fence, fence_of
+
+T = TypeVar("T")
 
 #: How long the history may take to answer, seconds.  What is in it comes at
 #: once; a member that lags behind needs a few milliseconds.
@@ -79,6 +82,8 @@ class Verdict(NamedTuple):
     unmoved: bool
     #: The event that ended that state, if it looks like ours.
     ours: Result | None = None
+    #: Whether a copy may still be carried out, or may have been.
+    loose: bool = False
 
 
 class FencedWrite:
@@ -121,8 +126,7 @@ class FencedWrite:
             fence = Fence(index)
         while True:
             if fence is None:
-                self._pause()
-                fence = self._look()
+                fence = self._in_doubt(self._look_again)
                 self._check_state(fence)
             try:
                 return self._in_time(fence)
@@ -131,7 +135,7 @@ class FencedWrite:
             if verdict.ours is not None:
                 return self._done(verdict.ours)
             if not verdict.unmoved:
-                fence, self._loose = None, False
+                fence, self._loose = None, verdict.loose
             else:
                 self._pause()
 
@@ -174,9 +178,17 @@ class FencedWrite:
                 if not verdict.unmoved:
                     raise
 
+    def _look_again(self) -> Fence:
+        self._pause()
+        return self._look()
+
     def _in_time(self, fence: Fence) -> int:
+        return self._in_doubt(lambda: self._send(fence, self._left()))
+
+    def _in_doubt(self, act: Callable[[], T]) -> T:
+        """Do something; where a copy is loose, a failure leaves it unknown."""
         try:
-            return self._send(fence, self._left())
+            return act()
         except (*_REFUSALS, OutcomeUnknown):
             raise
         except EtcdMapError as error:

@@ -109,7 +109,7 @@ class WireExchange:
             return True
         while not self.ended:
             fd, events, due = self.waiting()
-            if self.ended:
+            if _has_ended(self):
                 break  # there is nothing any more to wait for
             left = max(0.0, min(until, due) - time.monotonic())
             if self._is_ready(fd, events, left):

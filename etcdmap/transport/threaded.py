@@ -64,14 +64,13 @@ class ThreadedTransport:
         identity: Identity | None = None,
     ) -> ThreadExchange:
         """See `Transport.begin`; takes a thread."""
-        if self._closed:
-            raise failures.client_closed()
         show = partial(self._show, endpoint, self._ages.get(endpoint))
         exchange = ThreadExchange(endpoint, timeout, show)
         self._running.add(exchange)
-        # close() may have run since; then nobody else would end this one.
+        # Looked at only now: what is among the running ones, close() ends.
         if self._closed:
-            exchange.cancel()
+            exchange.give_up()
+            raise failures.client_closed()
         work = partial(self._work, exchange, request, timeout, identity)
         in_thread("etcdmap-exchange", work)
         return exchange

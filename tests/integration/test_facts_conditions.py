@@ -21,6 +21,7 @@ from etcdmap import (
 )
 from etcdmap.answers import payload_of
 from etcdmap.local import LocalCluster
+from etcdmap.models import Asked
 
 from support.raw_http import Raw, ask
 
@@ -337,8 +338,9 @@ def test_code_has_its_status_and_its_exception(
     raw("PUT", "/d/k", "value=v")
     assert raw(method, path, form).error == (status, code)
     key, mark, query = path.partition("?")
+    asked = Asked(raw.prefix + key)
     with pytest.raises(error) as caught:
-        keys_api.store(method, raw.prefix + key, mark + query, form, payload_of)
+        keys_api.store(method, asked, mark + query, form, payload_of)
     assert vars(caught.value)["code"] == code
 
 

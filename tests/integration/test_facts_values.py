@@ -10,6 +10,7 @@ import pytest
 from etcdmap import EtcdMapping, KeysAPI, LimitExceeded
 from etcdmap.models import Answer
 from etcdmap.paths import MAX_BODY
+from etcdmap.transport import Exchange
 
 from support.raw_http import Raw
 from support.transports import CountingTransport
@@ -19,16 +20,31 @@ Cost = Callable[[Callable[[], object]], list[str]]
 JSON = {"Content-Type": "application/json"}
 
 
+class Noted:
+    """An exchange whose answer is noted."""
+
+    def __init__(self, inner: Exchange, answers: list[Answer]) -> None:
+        self._inner = inner
+        self._answers = answers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def result(self) -> Answer:
+        """See `Exchange.result`."""
+        self._answers.append(self._inner.result())
+        return self._answers[-1]
+
+
 def answers_of(transport: CountingTransport) -> list[Answer]:
     """Collect the answers that come over a transport from now on."""
     answers: list[Answer] = []
-    exchange = transport.inner.exchange
+    begin = transport.inner.begin
 
-    def noting(*arguments: Any) -> Answer:
-        answers.append(exchange(*arguments))
-        return answers[-1]
+    def noting(*arguments: Any) -> Any:
+        return Noted(begin(*arguments), answers)
 
-    transport.inner.exchange = noting  # type: ignore[method-assign]
+    transport.inner.begin = noting  # type: ignore[method-assign]
     return answers
 
 

@@ -872,7 +872,7 @@ def unfenced(
     endpoints = proxies.endpoints
     if request.param == "one endpoint":
         endpoints = endpoints[:1]
-    fence = request.param != "fence=False"
+    fence = False if request.param == "fence=False" else None
     with EtcdMapping(
         endpoints, prefix, shuffle=False, policy=HASTY, fence=fence, timeout=8
     ) as made:

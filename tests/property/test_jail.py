@@ -34,10 +34,11 @@ from etcdmap import (
 )
 from etcdmap.local import LocalCluster
 from etcdmap.models import Answer, Request
-from etcdmap.transport import RequestsTransport
+from etcdmap.transport import make_transport
 
+from support.proper import Parts, proper
 from support.servers import binaries
-from support.transports import CountingTransport, answer
+from support.transports import CountingTransport, Instantly, answer
 
 # --- keys, and what is done with them -----------------------------------------
 
@@ -252,7 +253,7 @@ def test_check_of_the_jail_sees_an_escape(target: str) -> None:
 # --- by the requests -------------------------------------------------------------
 
 
-class Agreeable:
+class Agreeable(Instantly):
     """A transport to an etcd in which nothing is, and everything succeeds."""
 
     def __init__(self) -> None:
@@ -261,13 +262,10 @@ class Agreeable:
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """Remember the target and make up an answer."""
         self.targets.append(request.target)
+        index = 7 + len(self.targets)
         if request.method in ("GET", "HEAD"):
-            return answer('{"errorCode":100,"message":"","index":7}', 404)
-        key = "00000000000000000007"
-        body = (
-            f'{{"action":"set","node":{{"key":"/{key}","value":"","modifiedIndex":7}}}}'
-        )
-        return answer(body, 201)
+            return answer('{"errorCode":100,"message":""}', 404, index=index)
+        return proper(request, index=index)
 
     def close(self) -> None:
         """Do nothing."""
@@ -349,11 +347,11 @@ class World(NamedTuple):
 @pytest.fixture(scope="module")
 def world(etcd_version: str) -> Iterator[World]:
     """Plant the sentinels in an etcd of its own; the observer has its own client."""
-    transport = CountingTransport(RequestsTransport())
+    transport = CountingTransport(make_transport())
     with (
         LocalCluster(members=1, binary=binaries()[etcd_version]) as cluster,
         Client(cluster.endpoints, transport, timeout=30) as client,
-        Client(cluster.endpoints, RequestsTransport(), timeout=30) as observer,
+        Client(cluster.endpoints, make_transport(), timeout=30) as observer,
     ):
         keys = KeysAPI(observer)
         planted = [f"{prefix}{name}" for prefix in PREFIXES for name in BESIDE]
@@ -445,22 +443,26 @@ class Handler(BaseHTTPRequestHandler):
     status: ClassVar[int]
     location: ClassVar[str]
     seen: ClassVar[list[str]]
-    #: A good answer, for whoever reads the body of a redirect.
-    body = b'{"action":"get","node":{"key":"/x","value":"stolen","modifiedIndex":7}}'
 
     def respond(self) -> None:
-        """Read the request and answer it."""
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.seen.append(self.requestline)
-        body = b"" if self.command == "HEAD" else self.body
-        self.send_response(self.status)
-        self.send_header("X-Etcd-Index", "7")
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        """Read the request and answer it; who asks which cluster it is gets told."""
+        form = self.rfile.read(int(self.headers.get("content-length", 0)))
+        # A good answer, for whoever reads the body of a redirect.
+        asked = Request(self.command, self.path, str, form)
+        given = proper(asked, "stolen")
+        status = self.status
+        if Parts(asked).is_identity:
+            status = given.status
+        else:
+            self.seen.append(self.requestline)
+        self.send_response(status)
+        for name, text in given.headers.items():
+            self.send_header(name, text)
+        self.send_header("Content-Length", str(len(given.body)))
         if self.location:
             self.send_header("Location", self.location)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(given.body)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = respond
 
@@ -511,15 +513,16 @@ def test_jail_redirect_is_an_error_and_not_followed(
     target = url if to == "itself" else etcd.endpoints[0]
     handler.status = status
     handler.location = f"{target}/v2/keys{mapping.prefix}/stray"
-    with EtcdMapping(url, prefix="/x", consistency="any", timeout=30) as redirected:
-        for call, lines in CALLS:
-            handler.seen.clear()
-            with pytest.raises(InvalidResponse):
-                call(redirected)
-            seen = [
-                line.removesuffix(" HTTP/1.1").split("&")[0] for line in handler.seen
-            ]
-            assert seen in (lines, lines[:1])
+    for call, lines in CALLS:
+        handler.seen.clear()
+        with (
+            EtcdMapping(url, prefix="/x", consistency="any", timeout=30) as redirected,
+            pytest.raises(InvalidResponse),
+        ):
+            call(redirected)
+        seen = [line.removesuffix(" HTTP/1.1").split("&")[0] for line in handler.seen]
+        # At most twice: what is no answer may be one to another request.
+        assert seen in (lines, lines * 2, lines[:1], lines[:1] * 2)
     assert "stray" not in mapping
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etcdmap.answers import guarded
 from etcdmap.errors import DecodeError, InvalidResponse, NotADirectory
-from etcdmap.models import Answer
+from etcdmap.models import Answer, Asked
 from etcdmap.snapshots import snapshot_of
 
 NAMES = st.text("abcé*\u2028%.~ ", min_size=1, max_size=4)
@@ -59,14 +59,14 @@ def body_of(path: str, tree: Any, seed: int) -> str:
     return f'{{"action":"get","node":{text}}}\n'
 
 
-def read(body: str) -> dict[str, Any]:
+def read(body: str, path: str = "/k") -> dict[str, Any]:
     """Read an answer as a mapping does."""
     answer = Answer(200, {"x-etcd-index": "7"}, body.encode(), "http://a:1")
 
-    def snapshot(key: str, answer: Answer) -> dict[str, Any]:
-        return snapshot_of(str, None, key, answer).content
+    def snapshot(asked: Asked, answer: Answer) -> dict[str, Any]:
+        return snapshot_of(str, None, asked, answer).content
 
-    return guarded(snapshot, "/k", answer)
+    return guarded(snapshot, Asked(path), answer)
 
 
 def ordered(tree: Any) -> Any:
@@ -86,7 +86,7 @@ def in_order(tree: Any) -> Any:
 @given(tree=TREES, seed=st.integers(0, 1000), path=st.sampled_from(["", "/k", "/é/k"]))
 def test_every_tree_is_read_in_order(tree: Any, seed: int, path: str) -> None:
     """Whatever is cut out, and whatever stays, comes back in its place."""
-    assert ordered(read(body_of(path, tree, seed))) == ordered(in_order(tree))
+    assert ordered(read(body_of(path, tree, seed), path)) == ordered(in_order(tree))
 
 
 def by_json(path: str, raw: dict[str, Any]) -> Any:
@@ -158,7 +158,7 @@ def test_slash_at_the_end_of_the_directory_changes_no_name() -> None:
     """Some servers give the root's key, which ends in a slash."""
     file = '{"key":"/foo","value":"v","modifiedIndex":3,"createdIndex":3}'
     node = f'{{"key":"/","dir":true,"nodes":[{file}]}}'
-    assert read(f'{{"action":"get","node":{node}}}') == {"foo": "v"}
+    assert read(f'{{"action":"get","node":{node}}}', "/") == {"foo": "v"}
 
 
 @pytest.mark.parametrize("nodes", ["null", "0", '""', "{}", f'{{"a":{FILE}}}'])
@@ -192,7 +192,7 @@ def test_what_is_left_out_is_not_decoded(tree: Any, seed: int) -> None:
 
     body = body_of("/k", spoilt(tree, False), seed).encode()
     answer = Answer(200, {"x-etcd-index": "7"}, body, "http://a:1")
-    assert snapshot_of(decode, key_of, "/k", answer).content == seen(tree)
+    assert snapshot_of(decode, key_of, Asked("/k"), answer).content == seen(tree)
 
 
 @pytest.mark.parametrize("error", [ValueError, StopIteration, KeyError])
@@ -207,14 +207,20 @@ def test_codec_that_fails_names_the_key(error: type[Exception], more: str) -> No
     body = f'{{"action":"get","node":{node}}}'.encode()
     answer = Answer(200, {"x-etcd-index": "7"}, body, "http://a:1")
     with pytest.raises(DecodeError) as caught:
-        snapshot_of(decode, None, "/k", answer)
+        snapshot_of(decode, None, Asked("/k"), answer)
     assert caught.value.key == "/k/f"
 
 
 def test_file_asked_for_as_a_directory_says_so() -> None:
     """The node asked for may be a file, which is cut out like others."""
     with pytest.raises(NotADirectory):
-        read(f'{{"action":"get","node":{FILE}}}')
+        read(f'{{"action":"get","node":{FILE}}}', "/k/f")
+
+
+def test_file_of_another_key_is_not_taken_for_the_directory() -> None:
+    """One that is cut out has a key all the same."""
+    with pytest.raises(InvalidResponse):
+        read(f'{{"action":"get","node":{FILE}}}', "/k")
 
 
 def test_large_answer_leaves_an_excerpt_only() -> None:
@@ -222,6 +228,6 @@ def test_large_answer_leaves_an_excerpt_only() -> None:
     tree = {f"k{n}": "v" * 50 for n in range(2000)}
     data = body_of("/k", tree, 1).encode()
     answer = Answer(200, {"x-etcd-index": "7"}, data, "http://a:1")
-    assert snapshot_of(str, None, "/k", answer).content == in_order(tree)
+    assert snapshot_of(str, None, Asked("/k"), answer).content == in_order(tree)
     assert data.startswith(answer.body)
     assert len(answer.body) < 1000

@@ -18,6 +18,7 @@ from etcdmap.cache import ReadCache
 from etcdmap.models import Answer, Request
 
 from support.fake_etcd import FakeEtcd
+from support.transports import Instantly
 
 PREFIX = "/load"
 
@@ -71,7 +72,7 @@ class Figures:
         return 1 + self.seconds // self.load.cache_ttl + self.writes[key]
 
 
-class _Timed:
+class _Timed(Instantly):
     """A transport that notes the longest exchange."""
 
     def __init__(self, inner: FakeEtcd) -> None:

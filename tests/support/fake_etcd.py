@@ -16,6 +16,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from etcdmap.models import Answer, Request
 
+from support.proper import Parts
+from support.transports import Instantly
+
 _JSON = {"content-type": "application/json"}
 
 
@@ -26,7 +29,7 @@ class Version(NamedTuple):
     index: int
 
 
-class FakeEtcd:
+class FakeEtcd(Instantly):
     """A `Transport` to a member that holds files in one directory.
 
     Args:
@@ -89,9 +92,10 @@ class FakeEtcd:
         elif now.text is None:
             return self._error(404, 100, "Key not found")
         self._index += 1
-        self._files[path] = Version(new, self._index)
+        self._files[path] = after = Version(new, self._index)
         self._ended[path, now.text] = self._clock()
-        return 200, {"action": "set" if request.method == "PUT" else "delete"}
+        done = {"action": Parts(request).action}
+        return 200, done if new is not None else {**done, "node": _file(path, after)}
 
     def _directory(self, path: str) -> dict[str, Any]:
         nodes = [
@@ -144,9 +148,7 @@ class FakeEtcd:
 
 
 def _file(path: str, version: Version) -> dict[str, Any]:
-    return {
-        "key": path,
-        "value": version.text,
-        "modifiedIndex": version.index,
-        "createdIndex": version.index,
-    }
+    file: dict[str, Any] = {"key": path}
+    if version.text is not None:
+        file["value"] = version.text
+    return {**file, "modifiedIndex": version.index, "createdIndex": version.index}

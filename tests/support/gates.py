@@ -9,7 +9,7 @@ from typing import Any
 
 from etcdmap.cache import ReadCache
 from etcdmap.models import Answer, Request
-from etcdmap.transport import Transport
+from etcdmap.transport import BlockingTransport, Transport, wrapped
 
 #: Seconds after which a test that hangs is given up.
 PATIENCE = 20.0
@@ -53,10 +53,13 @@ class Gate:
 
 
 class GatedTransport:
-    """Passes exchanges on, remembers them, and holds those that it is told to."""
+    """Passes exchanges on, remembers them, and holds those that it is told to.
 
-    def __init__(self, inner: Transport) -> None:
-        self.inner = inner
+    It blocks, so each exchange has a thread.
+    """
+
+    def __init__(self, inner: Transport | BlockingTransport) -> None:
+        self.inner = wrapped(inner)
         self.requests: list[Request[Any]] = []
         self._gates: list[Gate] = []
         self._lock = threading.Lock()
@@ -66,7 +69,7 @@ class GatedTransport:
         gate = self._take_gate(request)
         if gate is not None and not gate.answered:
             gate.pass_through()
-        answer = self.inner.exchange(endpoint, request, timeout)
+        answer = self.inner.begin(endpoint, request, timeout).result()
         if gate is not None and gate.answered:
             gate.pass_through()
         return answer

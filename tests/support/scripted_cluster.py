@@ -11,6 +11,7 @@ from etcdmap.client import Client
 from etcdmap.errors import ExchangeFailed
 from etcdmap.models import Answer, Request
 
+from support.proper import proper
 from support.transports import Instantly, answer
 
 A, B, C = "http://a:1", "http://b:2", "http://c:3"
@@ -57,7 +58,15 @@ def says(body: bytes | str, status: int = 200, *, index: int | None = 7) -> Beha
     return lambda time, timeout: answer(body, status, index=index)
 
 
-ok = says('{"action":"get","node":{"key":"/k","value":"v"}}')
+#: Stands for what etcd would answer to the request, whichever it is.
+PROPER = Answer(200, {}, b"", "")
+
+
+def ok(time: FakeTime, timeout: float) -> Answer:
+    """Answer at once as etcd would: there is a file with the text ``v``."""
+    return PROPER
+
+
 absent = says('{"errorCode":100,"message":"Key not found"}', 404)
 no_quorum = says('{"errorCode":300,"message":"Raft Internal Error"}', 500)
 electing = says('{"errorCode":301,"message":"During Leader Election"}', 500)
@@ -139,6 +148,8 @@ class ScriptedCluster(Instantly):
             self.requests.append(request)
         assert timeout > 0, "an exchange without any time"
         given = self.behaviours[endpoint](self.time, timeout)
+        if given is PROPER:
+            return proper(request, endpoint=endpoint)
         return replace(given, endpoint=endpoint)
 
     def close(self) -> None:

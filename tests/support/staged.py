@@ -26,9 +26,19 @@ from etcdmap.errors import EtcdMapError, ExchangeFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import Identity
 
+from support.proper import proper
 from support.scripted_cluster import A, B, C, FakeTime, Steady
 
-Outcome = Answer | EtcdMapError
+
+class Value(NamedTuple):
+    """Stands for what etcd would answer to a request if a file held this text."""
+
+    text: str
+    index: int
+    headers: dict[str, str]
+
+
+Outcome = Answer | Value | EtcdMapError
 
 
 class Plan(NamedTuple):
@@ -41,9 +51,8 @@ class Plan(NamedTuple):
 
 
 def value(text: str, index: int = 7, **headers: str) -> Plan:
-    """Answer at once with a file of this text."""
-    node = {"key": "/k", "value": text, "modifiedIndex": 3}
-    return said(json.dumps({"action": "get", "node": node}), index=index, **headers)
+    """Answer at once, and properly, with a file of this text."""
+    return Plan(0.0, Value(text, index, headers))
 
 
 def said(body: str, status: int = 200, *, index: int = 7, **headers: str) -> Plan:
@@ -86,10 +95,16 @@ class StagedExchange:
     """An exchange that ends at a time; see `etcdmap.transport.Exchange`."""
 
     def __init__(
-        self, endpoint: str, plan: Plan, ends: float, wait: Callable[..., Any]
+        self,
+        endpoint: str,
+        request: Request[Any],
+        plan: Plan,
+        ends: float,
+        wait: Callable[..., Any],
     ) -> None:
         self._wait = wait
         self.endpoint = endpoint
+        self.request = request
         self.ends = ends
         self.ended = plan.seconds <= 0
         self.sent = plan.sent
@@ -105,9 +120,15 @@ class StagedExchange:
     def result(self) -> Answer:
         """Give or raise the outcome."""
         assert self.ended, "asked for a result that is not there"
-        if isinstance(self._outcome, Answer):
-            return replace(self._outcome, endpoint=self.endpoint)
-        raise self._outcome
+        outcome = self._outcome
+        if isinstance(outcome, Value):
+            text, index, headers = outcome
+            return proper(
+                self.request, text, index=index, endpoint=self.endpoint, **headers
+            )
+        if isinstance(outcome, Answer):
+            return replace(outcome, endpoint=self.endpoint)
+        raise outcome
 
     def give_up(self) -> None:
         """Remember it."""
@@ -167,9 +188,8 @@ class Stage:
     ) -> StagedExchange:
         """Begin an exchange, which may end at once."""
         plan = self._plan(endpoint, request, timeout)
-        exchange = StagedExchange(
-            endpoint, plan, self.time.now + plan.seconds, self._wait_any
-        )
+        ends = self.time.now + plan.seconds
+        exchange = StagedExchange(endpoint, request, plan, ends, self._wait_any)
         if plan.seconds > 0:
             self.exchanges.append(exchange)
         return exchange

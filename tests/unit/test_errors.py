@@ -377,7 +377,11 @@ def test_deadline_exceeded_has_no_errno() -> None:
         (300, True),
         (307, True),
         (404, True),
-        (499, True),
+        (408, False),
+        (409, True),
+        (425, False),
+        (429, False),
+        (499, False),
         (500, False),
         (501, True),
         (502, False),
@@ -388,7 +392,7 @@ def test_deadline_exceeded_has_no_errno() -> None:
 def test_invalid_response_refused_tells_whether_it_was_carried_out(
     status: int, refused: bool
 ) -> None:
-    """Redirects and client errors were not; a gateway's error proves nothing."""
+    """Most client errors were not; a gateway's, and those about time, prove nothing."""
     assert InvalidResponse("x", status=status).refused is refused
 
 

@@ -24,10 +24,10 @@ from etcdmap.errors import (
     OutcomeUnknown,
 )
 from etcdmap.health import Policy
-from etcdmap.models import Answer, Request, Resend, Result
+from etcdmap.models import Answer, Asked, Request, Resend, Result
 from etcdmap.session import ClusterRebuilt, Need
-from etcdmap.transport.polling import READ
-from etcdmap.transport.sockets import Waiting
+from etcdmap.transport import Identity
+from etcdmap.transport.polling import READ, Waiting, ready
 
 from support.scripted_cluster import A, B, C
 from support.staged import (
@@ -48,7 +48,8 @@ from support.transports import answer
 
 TARGET = "/v2/keys/k"
 ALL = (A, B, C)
-_read = partial(guarded, result_of, "/k")
+_read = partial(guarded, result_of, Asked("/k"))
+_written = partial(guarded, result_of, Asked("/k", "compareAndSwap"))
 
 
 def get(consistency: str = "any", **more: Any) -> Request[Result]:
@@ -60,7 +61,7 @@ def get(consistency: str = "any", **more: Any) -> Request[Result]:
 def put(resend: Resend = Resend.FENCED) -> Request[Result]:
     """Make a write, which may be sent twice."""
     target = f"{TARGET}?prevIndex=3"
-    return Request("PUT", target, _read, b"value=v", resend, key="/k")
+    return Request("PUT", target, _written, b"value=v", resend, key="/k")
 
 
 @pytest.fixture
@@ -802,6 +803,12 @@ class SocketExchange:
         """See `Exchange.waiting`."""
         return Waiting(self._here.fileno(), READ, float("inf"))
 
+    def wait(self, timeout: float) -> bool:
+        """See `Exchange.wait`."""
+        if not self.ended and ready({self._here.fileno(): READ}, timeout):
+            self.advance()
+        return self.ended
+
     def advance(self) -> None:
         """See `Exchange.advance`."""
         self.ended = True
@@ -820,6 +827,9 @@ class SocketExchange:
         """See `Exchange.give_up`."""
         self.close()
 
+    def showed(self, token: object) -> None:
+        """See `Exchange.showed`."""
+
     def close(self) -> None:
         """Close the sockets."""
         self.closed = True
@@ -836,7 +846,11 @@ class SocketTransport:
         self._ends = ends
 
     def begin(
-        self, endpoint: str, request: Request[Any], timeout: float
+        self,
+        endpoint: str,
+        request: Request[Any],
+        timeout: float,
+        identity: Identity | None = None,
     ) -> SocketExchange:
         """Begin one; the last of them makes one end."""
         self.begun.append(endpoint)
@@ -844,9 +858,8 @@ class SocketTransport:
             self._ends.end()
         return self.exchanges[endpoint]
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
-        """See `Transport.exchange`."""
-        raise AssertionError("it was to be begun")
+    def distrust(self, endpoint: str) -> None:
+        """See `Transport.distrust`."""
 
     def close(self) -> None:
         """See `Transport.close`."""

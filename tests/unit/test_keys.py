@@ -25,16 +25,20 @@ from etcdmap.parameters import MAX_TTL, spell_form, spell_query, whole_seconds
 from etcdmap.paths import MAX_BODY
 from etcdmap.v2tree import V2Tree
 
-from support.transports import ScriptedTransport, answer
+from support.proper import proper
+from support.transports import ScriptedTransport, Step, answer
 
-DONE = answer('{"action":"set","node":{"key":"/k","value":"v","modifiedIndex":3}}')
+
+def done(endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    """Answer as etcd does, whatever is asked."""
+    return proper(request, index=12)
 
 
 class Sent:
     """A keys API (and a tree) whose requests can be looked at."""
 
-    def __init__(self, *answers: Answer) -> None:
-        self.transport = ScriptedTransport(answers or [DONE])
+    def __init__(self, *steps: Step) -> None:
+        self.transport = ScriptedTransport(steps or [done])
         self.client = Client("http://a:1", self.transport, timeout=9)
         self.keys = KeysAPI(self.client)
         self.tree = V2Tree(self.keys)
@@ -526,7 +530,7 @@ def test_spell_form_without_anything_is_empty() -> None:
 
 def test_call_timeout_is_the_deadline_of_the_call() -> None:
     """timeout= counts for this call; without it the client's does."""
-    sent = Sent(DONE, DONE)
+    sent = Sent(done, done)
     sent.keys.get("/k", timeout=3)
     sent.keys.get("/k")
     (_, _, first), (_, _, second) = sent.transport.calls

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from etcdmap.errors import InvalidResponse
-from etcdmap.models import Answer, Node, Request, Resend, Result
+from etcdmap.models import Answer, Asked, Node, Request, Resend, Result
 
 FILE = {"key": "/k", "value": "hunter2", "modifiedIndex": 5, "createdIndex": 4}
 
@@ -35,9 +35,23 @@ def test_node_file_has_every_field() -> None:
 
 def test_node_directory_has_children_and_no_value() -> None:
     """A directory's value is None, also where etcd's JSON had one."""
-    node = Node.from_json({"key": "/d", "dir": True, "value": "x", "nodes": [FILE]})
+    child = {**FILE, "key": "/d/k"}
+    node = Node.from_json({"key": "/d", "dir": True, "value": "x", "nodes": [child]})
     assert node.dir
     assert node.value is None
+    assert node.nodes == (Node.from_json(child),)
+
+
+@pytest.mark.parametrize("key", ["/k", "/d", "/d/", "/dd/k", "/d/k/k", "k", ""])
+def test_node_child_of_another_directory_is_invalid_response(key: str) -> None:
+    """What a directory shows lies right below it."""
+    with pytest.raises(InvalidResponse, match="no child"):
+        Node.from_json({"key": "/d", "dir": True, "nodes": [{**FILE, "key": key}]})
+
+
+def test_node_of_the_root_has_children() -> None:
+    """The root comes without a key; what it shows has one segment."""
+    node = Node.from_json({"dir": True, "nodes": [FILE]})
     assert node.nodes == (Node.from_json(FILE),)
 
 
@@ -108,6 +122,10 @@ def test_node_expiration_has_any_number_of_digits(text: str, micros: int) -> Non
         pytest.param({"expiration": "2026-13-22T10:00:00Z"}, id="expiration-month"),
         pytest.param({"nodes": 5}, id="nodes"),
         pytest.param({"nodes": {}}, id="nodes-object"),
+        pytest.param({"nodes": ""}, id="nodes-text"),
+        pytest.param({"nodes": False}, id="nodes-false"),
+        pytest.param({"nodes": [None]}, id="child-null"),
+        pytest.param({"nodes": [{"value": "v"}]}, id="child-without-key"),
         pytest.param({"nodes": [5]}, id="child"),
         pytest.param({"nodes": [{"key": 5}]}, id="grandchild"),
     ],
@@ -123,7 +141,8 @@ def test_node_repr_shows_no_value() -> None:
     """A node ends up in a log sooner or later."""
     node = Node.from_json(FILE)
     assert repr(node) == "<Node file '/k' at index 5>"
-    listed = Node.from_json({"key": "/d", "dir": True, "nodes": [FILE]})
+    child = {**FILE, "key": "/d/k"}
+    listed = Node.from_json({"key": "/d", "dir": True, "nodes": [child]})
     assert repr(listed) == "<Node directory '/d' at index 0>"
 
 
@@ -180,3 +199,59 @@ def test_request_repr_shows_neither_query_nor_body() -> None:
         "PUT", "/v2/keys/k?prevValue=hunter2", lambda answer: answer, b"value=hunter2"
     )
     assert repr(request) == "<Request PUT /v2/keys/k>"
+
+
+# --- what was asked for -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        pytest.param(Asked("/k"), {"key": "/k"}, id="key"),
+        pytest.param(Asked("/k/"), {"key": "/k"}, id="slash"),
+        pytest.param(Asked("/"), {}, id="root"),
+        pytest.param(Asked("/"), {"key": "/"}, id="root-slash"),
+        pytest.param(Asked("/d", inside=True), {"key": "/d/007"}, id="inside"),
+        pytest.param(Asked("/d/", inside=True), {"key": "/d/007"}, id="inside-slash"),
+        pytest.param(Asked("/", inside=True), {"key": "/007"}, id="inside-root"),
+        pytest.param(Asked("/d", None), {"key": "/d"}, id="watch"),
+        pytest.param(Asked("/d", None), {"key": "/d/a/b"}, id="watch-below"),
+        pytest.param(Asked("/d/a", None), {"key": "/d"}, id="watch-above"),
+        pytest.param(Asked("/ddXYZ", None), {"key": "/dd"}, id="watch-history"),
+        pytest.param(Asked("/", None), {"key": "/d"}, id="watch-root"),
+    ],
+)
+def test_asked_is_shown_by_its_node(asked: Asked, shown: dict[str, Any]) -> None:
+    """A node is the one asked for, or new below it, or what a watch tells of."""
+    assert asked.is_shown_by(shown)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        pytest.param(Asked("/k"), {"key": "/z"}, id="other"),
+        pytest.param(Asked("/k"), {"key": "/k/a"}, id="below"),
+        pytest.param(Asked("/a/k"), {"key": "/a"}, id="above"),
+        pytest.param(Asked("/k"), {"key": "/kk"}, id="longer"),
+        pytest.param(Asked("/k"), {"key": "k"}, id="relative"),
+        pytest.param(Asked("/k"), {"key": "/k/"}, id="slash"),
+        pytest.param(Asked("/k"), {"key": "/"}, id="root-slash"),
+        pytest.param(Asked("/k"), {}, id="root"),
+        pytest.param(Asked("/k"), {"key": 5}, id="number"),
+        pytest.param(Asked("/k"), {"key": None}, id="null"),
+        pytest.param(Asked("/"), {"key": "/k"}, id="no-root"),
+        pytest.param(Asked("/d", inside=True), {"key": "/d"}, id="inside-itself"),
+        pytest.param(Asked("/d", inside=True), {"key": "/d/"}, id="inside-slash"),
+        pytest.param(Asked("/d", inside=True), {"key": "/d/a/b"}, id="inside-deep"),
+        pytest.param(Asked("/d", inside=True), {"key": "/dd/a"}, id="inside-other"),
+        pytest.param(Asked("/", inside=True), {"key": "/"}, id="inside-root"),
+        pytest.param(Asked("/d", None), {"key": "/e"}, id="watch-other"),
+        pytest.param(Asked("/d", None), {"key": "/dd"}, id="watch-longer"),
+        pytest.param(Asked("/d", None), {"key": 5}, id="watch-number"),
+    ],
+)
+def test_asked_is_not_shown_by_another_node(
+    asked: Asked, shown: dict[str, Any]
+) -> None:
+    """Another's node, however much alike."""
+    assert not asked.is_shown_by(shown)

@@ -61,7 +61,7 @@ def at(index: int | str | None, cluster: str | None = "c1") -> Answer:
 
 def take(session: Session, answer: Answer, floor: int, *, quorum: bool) -> None:
     """Check an answer and learn from it, as a call does with one that makes sense."""
-    session.learn(session.check(answer, floor, quorum), floor)
+    session.take(answer, floor, quorum=quorum)
 
 
 def test_check_higher_index_is_remembered(session: Session) -> None:
@@ -223,12 +223,37 @@ def test_check_other_cluster_stays_refused(session: Session) -> None:
     take(session, at(8, "c1"), 0, quorum=False)
 
 
-def test_check_answer_without_cluster_id_is_taken(session: Session) -> None:
-    """Some answers have none: errors of forms, old servers."""
+@pytest.mark.parametrize("shown", [None, ""])
+def test_check_answer_without_cluster_id_where_one_is_known_is_refused(
+    session: Session, shown: str | None
+) -> None:
+    """A member always tells it; what does not may be anybody's."""
     take(session, at(7, "c1"), 0, quorum=False)
-    take(session, at(8, None), 7, quorum=False)
+    with pytest.raises(WrongCluster, match="without an id"):
+        take(session, at(8, shown), 7, quorum=False)
     assert session.cluster_id == "c1"
-    assert session.index == 8
+    assert session.index == 7
+
+
+@pytest.mark.parametrize("shown", [None, ""])
+def test_check_empty_id_is_not_the_first_one(
+    session: Session, shown: str | None
+) -> None:
+    """Old servers and proxies tell none: then there is nothing to remember."""
+    take(session, at(7, shown), 0, quorum=False)
+    assert session.cluster_id is None
+    take(session, at(8, "c1"), 0, quorum=False)
+    assert session.cluster_id == "c1"
+
+
+def test_check_401_fixes_no_id(session: Session) -> None:
+    """Anybody can refuse a user."""
+    refused = Answer(401, {"x-etcd-cluster-id": "c9"}, b"", "http://a:1")
+    session.check_cluster(refused)
+    assert session.cluster_id is None
+    take(session, at(7, "c1"), 0, quorum=False)
+    with pytest.raises(WrongCluster):
+        session.check_cluster(refused)
 
 
 def test_forget_takes_the_next_cluster(session: Session, dropped: Dropped) -> None:
