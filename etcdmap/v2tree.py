@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from etcdmap.answers import presence, presence_from_body
-from etcdmap.errors import KeyNotFound, NotADirectory, NotAFile
+from etcdmap.errors import DeadlineExceeded, KeyNotFound, NotADirectory, NotAFile
 from etcdmap.fenced import FencedWrites, remember_read
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer
@@ -34,6 +34,14 @@ T = TypeVar("T")
 #: What a read promises; see `EtcdMapping.using`.
 CONSISTENCIES = ("session", "linearizable", "any")
 
+# Queries, without and with a quorum.  What is read whole is given in order.  It takes
+# etcd longer to sort, but then everything here is met in the order in which it lies in
+# memory.
+_RECURSIVE = [spell_query(recursive=True, quorum=quorum) for quorum in (False, True)]
+_SORTED = [
+    spell_query(recursive=True, sorted=True, quorum=quorum) for quorum in (False, True)
+]
+
 
 class V2Tree:
     """A `Tree` on etcd's v2 keys.
@@ -41,7 +49,8 @@ class V2Tree:
     Args:
         keys: reaches etcd; its client may have a cache.
         consistency: one of `CONSISTENCIES`.
-        timeout: deadline of each request, seconds; None for the client's.
+        timeout: deadline of one call, seconds; None for the client's.
+        deadline: when all its requests must have ended; see `Tree.call`.
     """
 
     def __init__(
@@ -49,6 +58,7 @@ class V2Tree:
         keys: KeysAPI,
         consistency: str = "session",
         timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None:
         if consistency not in CONSISTENCIES:
             names = ", ".join(map(repr, CONSISTENCIES))
@@ -56,20 +66,13 @@ class V2Tree:
         self.keys = keys
         self.consistency = consistency
         self.timeout = timeout
+        self._deadline = deadline
         self._quorum = consistency == "linearizable"
         self._query = "?quorum=true" if self._quorum else ""
-        self._recursive_query = spell_query(recursive=True, quorum=self._quorum)
-        # What is read whole is given in order.  It takes etcd longer to sort, but
-        # then everything here is met in the order in which it lies in memory.
-        self._sorted_query = spell_query(
-            recursive=True, sorted=True, quorum=self._quorum
-        )
         self.cache = None if self._quorum else keys.client.cache
         client = keys.client
         # With one endpoint there is nowhere else to send a copy to.
-        self._fenced: FencedWrites | None = None
-        if client.fence and len(client.endpoints) > 1:
-            self._fenced = FencedWrites(keys, timeout)
+        self._fences = client.fence and len(client.endpoints) > 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return V2Tree, (self.keys, self.consistency, self.timeout)
@@ -84,6 +87,42 @@ class V2Tree:
             self.timeout if timeout is None else timeout,
         )
 
+    @property
+    def until(self) -> float:
+        """See `Tree.until`."""
+        if self._deadline is not None:
+            return self._deadline
+        return self.now() + (self.timeout or self.keys.client.timeout)
+
+    def now(self) -> float:
+        """See `Tree.now`."""
+        return self.keys.client.clock()
+
+    def sleep(self, seconds: float) -> None:
+        """See `Tree.sleep`."""
+        self.keys.client.sleep(seconds)
+
+    def call(self, until: float | None = None) -> V2Tree:
+        """See `Tree.call`."""
+        deadline = self.until if until is None else min(until, self.until)
+        return V2Tree(self.keys, self.consistency, self.timeout, deadline)
+
+    def _left(self) -> float | None:
+        """Return how long the next request may take; None for the client's timeout."""
+        if self._deadline is None:
+            return self.timeout
+        left = self._deadline - self.now()
+        if left <= 0:
+            raise DeadlineExceeded(
+                "the time for the whole call was over before its next request, which "
+                "was not sent"
+            )
+        return left
+
+    @property
+    def _fenced(self) -> FencedWrites | None:
+        return FencedWrites(self.keys, self._left()) if self._fences else None
+
     # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> File | Directory:
@@ -97,13 +136,14 @@ class V2Tree:
         if self.consistency == "any":
             # Not for others: what it brings may be older than they may see.
             return self._fetch(path)
-        fetch = partial(self._fetch_for_cache, path)
-        timeout = self.timeout or self.keys.client.timeout
-        return cast("File | Directory", cache.load(path, fetch, _ttl_of, timeout))
+        call = self.call()
+        fetch = partial(call._fetch_for_cache, path)
+        node = cache.load(path, fetch, _ttl_of, call._left)
+        return cast("File | Directory", node)
 
     def list(self, path: str, *, recursive: bool = False) -> File | Directory:
         """See `Tree.list`."""
-        query = self._recursive_query if recursive else self._query
+        query = _RECURSIVE[self._quorum] if recursive else self._query
         if self.cache is None or self.consistency == "any":
             return self._get(path, query, listing_of, kind="list")
         read = self.cache.begin(path)
@@ -113,7 +153,9 @@ class V2Tree:
             node = self._get(path, query, listing_of, kind="list")
             if isinstance(node, Directory):
                 index = node.etcd_index
-                entries.extend(_entries(path.rstrip("/"), node))
+                path = path.rstrip("/")
+                entries.append((path, Directory({}, node.ttl), node.ttl))
+                entries.extend(_entries(path, node, node.ttl))
         finally:
             self.cache.end(read, entries, index)
         return node
@@ -126,17 +168,19 @@ class V2Tree:
     ) -> Snapshot:
         """See `Tree.read`."""
         read = partial(snapshot_of, decode, key_of)
-        return self._get(path, self._sorted_query, read, kind="list")
+        return self._get(path, _SORTED[self._quorum], read, kind="list")
 
     def exists(self, path: str) -> bool:
         """See `Tree.exists`."""
         if self.cache is not None and self.cache.get(path) is not None:
             return True
-        if not self._quorum:  # HEAD ignores it
-            found = self._fetch_as(path, "", presence, method="HEAD")
-            if found is not None:
-                return found
-        return self._fetch_as(path, self._query, presence_from_body)
+        if self._quorum:  # HEAD ignores it
+            return self._fetch_as(path, self._query, presence_from_body)
+        until = self.until
+        found = self._fetch_as(path, "", presence, method="HEAD")
+        if found is not None:
+            return found
+        return self.call(until)._fetch_as(path, "", presence_from_body)
 
     def index(self, path: str) -> int:
         """See `Tree.index`."""
@@ -144,7 +188,7 @@ class V2Tree:
 
     def _fetch_for_cache(self, path: str) -> tuple[File | Directory, int]:
         node, index = self._get(path, self._query, node_and_index_of, kind="get")
-        if self._fenced is not None:
+        if self._fences:
             remember_read(self.keys, path, node)
         return node, index
 
@@ -157,11 +201,11 @@ class V2Tree:
                 node_of,
                 kind="quorum" if self._quorum else "get",
                 consistency=self.consistency,
-                timeout=self.timeout,
+                timeout=self._left(),
             )
         except NotADirectory as error:
             raise _absent_below_file(error) from error
-        if self._fenced is not None:
+        if self._fences:
             remember_read(self.keys, path, node)
         return node
 
@@ -189,7 +233,7 @@ class V2Tree:
             method=method,
             kind="quorum" if self._quorum else kind,
             consistency=self.consistency,
-            timeout=self.timeout,
+            timeout=self._left(),
         )
 
     # --- writes
@@ -204,14 +248,15 @@ class V2Tree:
         known: Fence | None = None,
     ) -> int:
         """See `Tree.put`."""
-        if self._fenced is not None:
+        fenced = self._fenced
+        if fenced is not None:
             if expect is ANYTHING:
-                return self._fenced.put(path, text, ttl, known)
+                return fenced.put(path, text, ttl, known)
             if expect == PRESENT:
-                return self._fenced.replace(path, text, ttl)
+                return fenced.replace(path, text, ttl)
             fence = _fence_of(expect)
             if fence is not None:
-                return self._fenced.put_if(path, text, ttl, fence)
+                return fenced.put_if(path, text, ttl, fence)
         # With noValueOnSuccess the header is the index of this very write.
         query = "?noValueOnSuccess=true"
         if expect is not ANYTHING:
@@ -222,7 +267,7 @@ class V2Tree:
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
         """See `Tree.append`."""
         return self.keys.store(
-            "POST", path, "", spell_form(text, ttl), name_of_new, timeout=self.timeout
+            "POST", path, "", spell_form(text, ttl), name_of_new, timeout=self._left()
         )
 
     def refresh(self, path: str, ttl: float) -> None:
@@ -244,15 +289,16 @@ class V2Tree:
 
     def _delete_fenced(self, path: str, expect: Expect, known: Fence | None) -> bool:
         """Delete a file by a fenced write; False if that can't be."""
-        if self._fenced is None:
+        fenced = self._fenced
+        if fenced is None:
             return False
         if expect is not ANYTHING:
             fence = _fence_of(expect)
             if fence is not None:
-                self._fenced.delete_if(path, fence)
+                fenced.delete_if(path, fence)
             return fence is not None
         try:
-            self._fenced.delete(path, known)
+            fenced.delete(path, known)
         except NotAFile:
             return False  # a directory: v2 has no condition for its delete
         return True
@@ -263,8 +309,9 @@ class V2Tree:
 
     def delete_file(self, path: str) -> None:
         """See `Tree.delete_file`."""
-        if self._fenced is not None:
-            self._fenced.delete(path)
+        fenced = self._fenced
+        if fenced is not None:
+            fenced.delete(path)
             return
         self._store("DELETE", path, "")
 
@@ -279,7 +326,7 @@ class V2Tree:
         self, method: str, path: str, query: str, form: str | None = None
     ) -> int:
         return self.keys.store(
-            method, path, query, form, index_of_write, timeout=self.timeout
+            method, path, query, form, index_of_write, timeout=self._left()
         )
 
 
@@ -320,13 +367,19 @@ def _ttl_of(node: File | Directory) -> int | None:
 
 
 def _entries(
-    path: str, directory: Directory
+    path: str, directory: Directory, ends: int | None
 ) -> Iterator[tuple[str, File | Directory, int | None]]:
-    """Give what a listing says about the nodes below it, for the cache."""
+    """Yield what a listing says about the nodes below it, for the cache.
+
+    A node goes with its directory, of whose ttl it shows nothing itself.
+    """
     for name, child in directory.children.items():
+        ttl = child.ttl
+        if ends is not None and (ttl is None or ttl > ends):
+            ttl = ends
         child_path = f"{path}/{name}"
         if isinstance(child, Directory):
-            yield child_path, Directory({}, child.ttl), child.ttl
-            yield from _entries(child_path, child)
+            yield child_path, Directory({}, child.ttl), ttl
+            yield from _entries(child_path, child, ttl)
         else:
-            yield child_path, child, child.ttl
+            yield child_path, child, ttl
