@@ -98,18 +98,18 @@ class FlatView(Common):
         per key.
         """
         self._check_writable()
-        until = self._until()
-        values = {**dict(plain_mapping(other, until, stored=True)), **kwargs}
+        tree = self._view.tree.call()
+        values = {**dict(plain_mapping(other, tree.until, stored=True)), **kwargs}
         texts: dict[str, Put] = {}
         for key, value in values.items():
             path = self._writable(key)
             name = path[len(self._view.root) + 1 :]
-            texts[name] = Put(path, self._encode(path, value, until))
+            texts[name] = Put(path, self._encode(path, value, tree.until))
         for below, above in overlapping(texts):
             raise InvalidKey(f"{below!r} lies below {above!r}, which is a value")
         todo = Plan(self._view.naming)
         todo.writes += texts.values()
-        sending.carry_out(self._view.tree, todo)
+        sending.carry_out(tree, todo)
 
     def clear(self) -> None:
         """Delete all files of the subtree; directories stay.
@@ -122,6 +122,6 @@ class FlatView(Common):
         self._check_writable()
         self._check_prefix("clear() would empty the whole cluster")
         todo = Plan(self._view.naming)
-        entries = self._entries(self._view.tree)
-        todo.leftovers += [delete(path, node) for _, path, node in entries]
-        sending.carry_out(self._view.tree, todo)
+        tree = self._view.tree.call()
+        todo.leftovers += [delete(path, n) for _, path, n in self._entries(tree)]
+        sending.carry_out(tree, todo)
