@@ -87,20 +87,18 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         self._check_writable()
         try:
             with named(key):
-                return self._pop(key, self._readable(key))
+                path = self._readable(key)
+                for tree in rounds(self._view.tree, path):
+                    node = tree.list(path, recursive=self._nested)
+                    if isinstance(node, Directory) and not self._nested:
+                        raise absent(key, "a directory is there")
+                    value = self._plain(path, node)  # before it is gone
+                    if _take(tree, path, node):
+                        return value
         except KeyNotFound:
             if default is MISSING:
                 raise
             return default
-
-    def _pop(self, key: str, path: str) -> Any:
-        for tree in rounds(self._view.tree, path):
-            node = tree.list(path, recursive=self._nested)
-            if isinstance(node, Directory) and not self._nested:
-                raise absent(key, "a directory is there")
-            value = self._plain(path, node)  # before it is gone
-            if _take(tree, path, node):
-                return value
         raise AssertionError("unreachable")
 
     def popitem(self) -> tuple[str, Any]:
@@ -143,8 +141,9 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         Cost: 1 request if it was present; else 2 (a mapping: and its keys).
         """
         path = self._writable(key)
-        wanted = self._encode(path, default, self._until())
-        for tree in rounds(self._view.tree, path):
+        call = self._view.tree.call()
+        wanted = self._encode(path, default, call.until)
+        for tree in rounds(call, path):
             node, since = survey(tree, path)
             if node is not None:
                 if isinstance(node, Directory) and not self._nested:

@@ -132,15 +132,11 @@ def _try(tree: Tree, step: Step, outage: _Outage) -> Exception | None:
 
 
 class _Outage:
-    """Whether the cluster answers: noted after each step, by all threads.
-
-    Attributes:
-        is_there: whether it does not, so that the rest is not worth trying.
-    """
+    """Whether the rest is worth trying: noted after each step, by all threads."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._until = tree.until
+        self._wait = tree.call()  # a deadline long, from the last answer on
         self.is_there = False
 
     def note(self, error: Exception | None) -> None:
@@ -149,9 +145,9 @@ class _Outage:
             self.is_there = True
         elif isinstance(error, OutcomeUnknown):
             # One lost answer is no outage, and 16 at a time may be lost at once.
-            self.is_there = self.is_there or self._tree.now() >= self._until
+            self.is_there = self.is_there or not self._wait.pause(0)
         else:
-            self._until = self._tree.until
+            self._wait = self._tree.call()
 
 
 class _Crew:
@@ -168,7 +164,6 @@ class _Crew:
         self._outage = outage
         self._steps = deque(steps)  # as the other: each operation is atomic
         self._outcomes: deque[Outcome | BaseException] = deque()
-        self._stop = False
         self._threads = [
             threading.Thread(target=self._work, name="etcdmap-write", daemon=True)
             for _ in range(threads)
@@ -185,7 +180,7 @@ class _Crew:
                     yield from self._drain()
             yield from self._drain()
         finally:
-            self._stop = True
+            self._outage.is_there = True  # for what is left, if the caller gave up
             for thread in self._threads:
                 thread.join()  # each ends by the deadline of its request
 
@@ -198,7 +193,7 @@ class _Crew:
 
     def _work(self) -> None:
         try:
-            while self._steps and not (self._stop or self._outage.is_there):
+            while self._steps and not self._outage.is_there:
                 try:
                     step = self._steps.popleft()
                 except IndexError:  # another thread took the last one
@@ -206,7 +201,7 @@ class _Crew:
                 self._outcomes.append((step, _try(self._tree, step, self._outage)))
         except BaseException as problem:  # a defect: not to be lost in a thread
             self._outcomes.append(problem)
-            self._stop = True
+            self._outage.is_there = True
 
 
 def send(tree: Tree, step: Step) -> None:

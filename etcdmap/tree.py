@@ -42,15 +42,11 @@ class Tree(Protocol):
 
     @property
     def until(self) -> float:
-        """When a call that begins now must have ended, on the clock of `now`."""
+        """When a call that begins now must have ended, on the client's clock."""
         ...
 
-    def now(self) -> float:
-        """Return the time in seconds."""
-        ...
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
+    def pause(self, seconds: float) -> bool:
+        """Wait; return False at once if the call must have ended by then."""
         ...
 
     def call(self, until: float | None = None) -> Tree:
@@ -177,10 +173,8 @@ def rounds(tree: Tree, path: str) -> Iterator[Tree]:
     longest = _FIRST_PAUSE
     for _ in range(_MOST_ROUNDS):
         yield call
-        pause = random.uniform(0, longest)
-        if call.now() + pause >= call.until:
+        if not call.pause(random.uniform(0, longest)):
             break
-        call.sleep(pause)
         longest = min(2 * longest, _LONGEST_PAUSE)
     raise DeadlineExceeded(
         f"{path or '/'}: other writers came between, again and again; nothing was "

@@ -92,15 +92,16 @@ class V2Tree:
         """See `Tree.until`."""
         if self._deadline is not None:
             return self._deadline
-        return self.now() + (self.timeout or self.keys.client.timeout)
+        client = self.keys.client
+        return client.clock() + (self.timeout or client.timeout)
 
-    def now(self) -> float:
-        """See `Tree.now`."""
-        return self.keys.client.clock()
-
-    def sleep(self, seconds: float) -> None:
-        """See `Tree.sleep`."""
-        self.keys.client.sleep(seconds)
+    def pause(self, seconds: float) -> bool:
+        """See `Tree.pause`."""
+        client = self.keys.client
+        if client.clock() + seconds >= self.until:
+            return False
+        client.sleep(seconds)
+        return True
 
     def call(self, until: float | None = None) -> V2Tree:
         """See `Tree.call`."""
@@ -111,7 +112,7 @@ class V2Tree:
         """Return how long the next request may take; None for the client's timeout."""
         if self._deadline is None:
             return self.timeout
-        left = self._deadline - self.now()
+        left = self._deadline - self.keys.client.clock()
         if left <= 0:
             raise DeadlineExceeded(
                 "the time for the whole call was over before its next request, which "

@@ -71,9 +71,7 @@ class ListedMapping(Mapping[str, Any]):
         """Return a plain dict: a copy of the data, not of the handle."""
         return self.to_dict()
 
-    def __copy__(self) -> dict[str, Any]:
-        """Return a plain dict: a copy of the data, not of the handle."""
-        return self.to_dict()
+    __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
         """Return a plain dict: a copy of the data, not of the handle."""

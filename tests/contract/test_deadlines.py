@@ -113,6 +113,7 @@ SEVERAL = [
     pytest.param("file", lambda m, _: m.popitem(), id="popitem"),
     pytest.param("", lambda m, _: m.setdefault("k", 1), id="setdefault"),
     pytest.param("", lambda m, _: m.setdefault("k", {}), id="setdefault-mapping"),
+    pytest.param("", lambda m, _: m.create("k", {"a": 1}), id="create-mapping"),
     pytest.param("file", lambda m, _: m.transform("k", str), id="transform"),
     pytest.param("file", lambda m, _: m.set("k", 2, keep_ttl=True), id="keep-ttl"),
     pytest.param("directory", lambda m, _: setitem(m, "k", 2), id="over-a-directory"),
