@@ -164,6 +164,7 @@ class _Crew:
         self._outage = outage
         self._steps = deque(steps)  # as the other: each operation is atomic
         self._outcomes: deque[Outcome | BaseException] = deque()
+        self._stop = False
         self._threads = [
             threading.Thread(target=self._work, name="etcdmap-write", daemon=True)
             for _ in range(threads)
@@ -180,7 +181,7 @@ class _Crew:
                     yield from self._drain()
             yield from self._drain()
         finally:
-            self._outage.is_there = True  # for what is left, if the caller gave up
+            self._stop = True
             for thread in self._threads:
                 thread.join()  # each ends by the deadline of its request
 
@@ -193,7 +194,7 @@ class _Crew:
 
     def _work(self) -> None:
         try:
-            while self._steps and not self._outage.is_there:
+            while self._steps and not (self._stop or self._outage.is_there):
                 try:
                     step = self._steps.popleft()
                 except IndexError:  # another thread took the last one
@@ -201,7 +202,7 @@ class _Crew:
                 self._outcomes.append((step, _try(self._tree, step, self._outage)))
         except BaseException as problem:  # a defect: not to be lost in a thread
             self._outcomes.append(problem)
-            self._outage.is_there = True
+            self._stop = True
 
 
 def send(tree: Tree, step: Step) -> None:
