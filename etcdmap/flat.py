@@ -48,8 +48,10 @@ class FlatView(Common):
         except KeyNotFound:
             return False
 
-    def _whole(self, until: float) -> dict[str, Any] | None:
-        listing, _ = self._listing(self._view.tree.call(until), recursive=True)
+    def _whole(self, until: float | None = None) -> dict[str, Any] | None:
+        tree = self._view.tree
+        tree = tree if until is None else tree.call(until)
+        listing, _ = self._listing(tree, recursive=True)
         if listing is None:
             return None
         files = sorted(self._walk("", self._view.root, listing))

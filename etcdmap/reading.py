@@ -94,8 +94,9 @@ class Reading(Common):
         """The index of the store now.  Cost: 1 request."""
         return self._view.tree.index(f"{self._view.root}/")
 
-    def _whole(self, until: float) -> dict[str, Any] | None:
-        return self._read(self._view.tree.call(until))[0]
+    def _whole(self, until: float | None = None) -> dict[str, Any] | None:
+        tree = self._view.tree
+        return self._read(tree if until is None else tree.call(until))[0]
 
     def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
         """Read the subtree; None if the directory does not exist."""

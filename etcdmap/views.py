@@ -46,8 +46,11 @@ class ListedMapping(Mapping[str, Any]):
     def __reversed__(self) -> Iterator[str]: ...
 
     @abstractmethod
-    def _whole(self, until: float) -> dict[str, Any] | None:
-        """Return the whole content, or None if the directory does not exist."""
+    def _whole(self, until: float | None = None) -> dict[str, Any] | None:
+        """Return the whole content, or None if the directory does not exist.
+
+        With `until` for a call that reads other mappings as well.
+        """
 
     @abstractmethod
     def _until(self) -> float:
@@ -65,7 +68,7 @@ class ListedMapping(Mapping[str, Any]):
 
         Cost: 1 request, whatever the size.  Atomic: one moment's state.
         """
-        return self._whole(self._until()) or {}
+        return self._whole() or {}
 
     def copy(self) -> dict[str, Any]:
         """Return a plain dict: a copy of the data, not of the handle."""
