@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import contains, delitem, eq, or_, setitem
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 import pytest
 
@@ -25,7 +26,6 @@ from support.scripted_cluster import (
     FakeTime,
     ScriptedCluster,
     fails,
-    in_turn,
     silent,
 )
 from support.transports import answer
@@ -44,12 +44,16 @@ class Server:
         there: what stands at each key: "file", "directory", or "" for nothing.
         seconds: how long each answer takes.
         refuse: etcd's code for every PUT and DELETE; 0 to carry them out.
+        lose: whether to lose the answer to each write in turn, after a while; the
+            last one is for good.
     """
 
     def __init__(self, there: str, **options: Any) -> None:
         self.there = there
         self.seconds = 0.0
         self.refuse = 0
+        self.lose = [False]
+        self.index = 7
         self.cluster = ScriptedCluster(timeout=TIMEOUT, **options)
         self.cluster.behaviours = dict.fromkeys(self.cluster.behaviours, self)
 
@@ -58,31 +62,44 @@ class Server:
         if self.seconds > timeout:
             return silent(time, timeout)
         time.now += self.seconds
+        self.index += 1
         request = self.cluster.requests[-1]
+        path = unquote(request.target.partition("?")[0])
+        if not path.startswith("/v2/keys"):
+            return answer("{}", index=None)  # a look at the server, not at a key
+        path = path.removeprefix("/v2/keys")
         if request.method == "HEAD":
             return answer("", 200, index=None)  # which leaves it open
         if request.method == "GET":
-            return self._read(request)
-        return self._write(request)
+            return self._read(path)
+        if self.lose.pop(0) if len(self.lose) > 1 else self.lose[0]:
+            return fails("reset", sent=True, takes=0.3 * TIMEOUT)(time, timeout)
+        return self._write(request, path)
 
-    def _write(self, request: Request[Any]) -> Answer:
+    def _write(self, request: Request[Any], path: str) -> Answer:
         if self.refuse:
-            return refusal(self.refuse)
+            return self._refusal(self.refuse)
         if request.method == "DELETE":
             self.there = ""
         elif self.there == "directory":
-            return refusal(102)
-        return answer(f'{{"action":"set","node":{file(request.key)}}}')
+            return self._refusal(102)
+        node = file(path, self.index)
+        action = action_of(request)
+        return answer(f'{{"action":"{action}","node":{node}}}', index=self.index)
 
-    def _read(self, request: Request[Any]) -> Answer:
-        key = request.key.rstrip("/")
-        if key != request.key or self.there == "directory":
+    def _read(self, path: str) -> Answer:
+        key = path.rstrip("/")
+        node = file(key)
+        if key != path or self.there == "directory":
             below = file(f"{key}/k")
             node = f'{{"key":"{key}","dir":true,"nodes":[{below}]}}'
-            return answer(f'{{"action":"get","node":{node}}}')
-        if self.there == "file":
-            return answer(f'{{"action":"get","node":{file(key)}}}')
-        return refusal(100)
+        elif not self.there:
+            return self._refusal(100)
+        return answer(f'{{"action":"get","node":{node}}}', index=self.index)
+
+    def _refusal(self, code: int) -> Answer:
+        body = f'{{"errorCode":{code},"message":"no","cause":"","index":{self.index}}}'
+        return answer(body, 404 if code == 100 else 412, index=self.index)
 
     def mappings(self) -> tuple[EtcdMapping, EtcdMapping]:
         """Give a mapping, and another one."""
@@ -93,18 +110,24 @@ class Server:
         )
 
 
-def file(path: str) -> str:
+def file(path: str, index: int = 3) -> str:
     """Give a file as etcd spells it."""
     return (
-        f'{{"key":"{path}","value":"1","modifiedIndex":3,"createdIndex":3,'
+        f'{{"key":"{path}","value":"1","modifiedIndex":{index},"createdIndex":3,'
         '"ttl":50,"expiration":"2030-01-01T00:00:00Z"}'
     )
 
 
-def refusal(code: int) -> Answer:
-    """Refuse, as etcd does."""
-    body = f'{{"errorCode":{code},"message":"no","cause":"","index":7}}'
-    return answer(body, 404 if code == 100 else 412)
+def action_of(request: Request[Any]) -> str:
+    """Give what etcd calls a write that it has carried out."""
+    asked = f"{request.target} {request.body!r}"
+    if request.method == "DELETE":
+        return "compareAndDelete" if "prevIndex" in asked else "delete"
+    if "prevIndex" in asked or "prevValue" in asked:
+        return "compareAndSwap"
+    if "prevExist" in asked:
+        return "create" if "prevExist=false" in asked else "update"
+    return "set"
 
 
 SEVERAL = [
@@ -336,7 +359,7 @@ def test_bulk_ends_after_a_deadline_of_lost_answers() -> None:
     """Connections that break at once are silence, too, when nothing else comes."""
     server = Server("file", endpoints=[A])
     mapping, _ = server.mappings()
-    server.cluster.behaviours[A] = fails("reset", sent=True, takes=0.3 * TIMEOUT)
+    server.lose = [True]
     error = partial(lambda: mapping.flat.update({f"k{n}": n for n in range(7)}))
     assert (len(error.failed), len(error.pending)) == (4, 3)
 
@@ -345,9 +368,8 @@ def test_bulk_goes_on_while_something_answers() -> None:
     """One answer in time, be it a refusal, and the rest is worth trying."""
     server = Server("file", endpoints=[A])
     mapping, _ = server.mappings()
-    reset = fails("reset", sent=True, takes=0.3 * TIMEOUT)
     server.refuse = 110
-    server.cluster.behaviours[A] = in_turn(*([reset, reset, server] * 2), reset)
+    server.lose = [True, True, False, True, True, False, True]
     error = partial(lambda: mapping.flat.update({f"k{n}": n for n in range(7)}))
     assert len(error.failed) == 7
     assert error.pending == ()
@@ -357,9 +379,8 @@ def test_bulk_counts_silence_over_its_phases() -> None:
     """What is left of one phase and what begins the next are one wait."""
     server = Server("file", endpoints=[A])
     mapping, _ = server.mappings()
-    reset = fails("reset", sent=True, takes=0.3 * TIMEOUT)
+    server.lose = [True]
     # The listing shows a key that is to be deleted, after the others.
-    server.cluster.behaviours[A] = in_turn(server, reset)
     error = partial(lambda: mapping.assign({"a": 1, "b": 2, "c": 3, "d": 4}))
     assert list(error.failed) == [f"/app/{name}" for name in "abcd"]
     assert error.pending == ("/app/k",)
