@@ -62,6 +62,7 @@ def test_listing_brings_nothing_that_outlives_its_directory(
         pytest.param(list, id="keys-of-the-parent"),
         pytest.param(lambda m: m["a"], id="read-of-it"),
         pytest.param(lambda m: list(m["a"]), id="keys-of-it"),
+        pytest.param(lambda m: list(m.sub("a")), id="keys-of-it-alone"),
     ],
 )
 def test_single_read_below_a_directory_that_was_seen_ends_with_it(

@@ -44,6 +44,7 @@ class Server:
         there: what stands at each key: "file", "directory", or "" for nothing.
         seconds: how long each answer takes.
         refuse: etcd's code for every PUT and DELETE; 0 to carry them out.
+        names: the children that each directory has.
         lose: whether to lose the answer to each write in turn, after a while; the
             last one is for good.
     """
@@ -53,6 +54,7 @@ class Server:
         self.seconds = 0.0
         self.refuse = 0
         self.lose = [False]
+        self.names = ["k"]
         self.index = 7
         self.cluster = ScriptedCluster(timeout=TIMEOUT, **options)
         self.cluster.behaviours = dict.fromkeys(self.cluster.behaviours, self)
@@ -91,7 +93,7 @@ class Server:
         key = path.rstrip("/")
         node = file(key)
         if key != path or self.there == "directory":
-            below = file(f"{key}/k")
+            below = ",".join(file(f"{key}/{name}") for name in self.names)
             node = f'{{"key":"{key}","dir":true,"nodes":[{below}]}}'
         elif not self.there:
             return self._refusal(100)
@@ -136,6 +138,11 @@ SEVERAL = [
     pytest.param("file", lambda m, _: m.popitem(), id="popitem"),
     pytest.param("", lambda m, _: m.setdefault("k", 1), id="setdefault"),
     pytest.param("", lambda m, _: m.setdefault("k", {}), id="setdefault-mapping"),
+    pytest.param(
+        "",
+        lambda m, other: m.setdefault("k", {"a": other, "b": other}),
+        id="setdefault-others",
+    ),
     pytest.param("", lambda m, _: m.create("k", {"a": 1}), id="create-mapping"),
     pytest.param("file", lambda m, _: m.transform("k", str), id="transform"),
     pytest.param("file", lambda m, _: m.set("k", 2, keep_ttl=True), id="keep-ttl"),
@@ -380,7 +387,7 @@ def test_bulk_counts_silence_over_its_phases() -> None:
     server = Server("file", endpoints=[A])
     mapping, _ = server.mappings()
     server.lose = [True]
-    # The listing shows a key that is to be deleted, after the others.
-    error = partial(lambda: mapping.assign({"a": 1, "b": 2, "c": 3, "d": 4}))
-    assert list(error.failed) == [f"/app/{name}" for name in "abcd"]
-    assert error.pending == ("/app/k",)
+    server.names = ["k", "l", "m"]  # to be deleted, when the others are written
+    error = partial(lambda: mapping.assign({"a": 1, "b": 2, "c": 3}))
+    assert list(error.failed) == ["/app/a", "/app/b", "/app/c", "/app/k"]
+    assert error.pending == ("/app/l", "/app/m")
