@@ -62,7 +62,6 @@ def test_listing_brings_nothing_that_outlives_its_directory(
         pytest.param(list, id="keys-of-the-parent"),
         pytest.param(lambda m: m["a"], id="read-of-it"),
         pytest.param(lambda m: list(m["a"]), id="keys-of-it"),
-        pytest.param(lambda m: list(m.sub("a")), id="keys-of-it-alone"),
     ],
 )
 def test_single_read_below_a_directory_that_was_seen_ends_with_it(
@@ -74,6 +73,18 @@ def test_single_read_below_a_directory_that_was_seen_ends_with_it(
     assert cost(lambda: cached["a/deep/er/x"]) == []
     timer.now += 50
     assert cost(lambda: cached["a/deep/er/x"]) == ["GET"]
+
+
+def test_key_made_after_its_directory_was_listed_ends_with_it(
+    cached: EtcdMapping, timer: Timer, cost: Cost
+) -> None:
+    """The listing tells the end of the directory itself, not only of what is in it."""
+    list(cached.sub("a"))
+    cached["a/new"] = 1
+    assert cost(lambda: cached["a/new"]) == ["GET"]
+    assert cost(lambda: cached["a/new"]) == []
+    timer.now += 50
+    assert cost(lambda: cached["a/new"]) == ["GET"]
 
 
 def test_directory_without_a_ttl_shortens_nothing(
