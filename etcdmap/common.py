@@ -113,17 +113,17 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         Cost: 2 requests; 1 more for each key that somebody else took.
         """
         self._check_writable()
-        entries: list[Entry] = []
         for tree in rounds(self._view.tree, self._view.root):
-            if not entries:
-                entries = self._entries(tree, recursive=True)
+            entries = self._entries(tree, recursive=True)
             if not entries:
                 break
-            key, path, node = entries.pop()
-            value = self._plain(path, node)  # before it is gone
-            with suppress(KeyNotFound):  # somebody else took it: the next one
-                if _take(tree, path, node):
-                    return key, value
+            # A key that somebody else took is no reason to pause: whoever paused
+            # for each would fall behind the others for good.
+            for key, path, node in reversed(entries):
+                value = self._plain(path, node)  # before it is gone
+                with suppress(KeyNotFound):
+                    if _take(tree, path, node):
+                        return key, value
         raise absent("popitem(): the mapping is empty", "the mapping is empty")
 
     def setdefault(self, key: str, default: Any = None) -> Any:

@@ -301,6 +301,22 @@ def test_loop_has_a_bound_on_its_rounds(
     assert 1000 <= len(server.cluster.requests) <= 2000
 
 
+@pytest.mark.parametrize("view", [lambda m: m, lambda m: m.flat])
+def test_popitem_does_not_pause_for_keys_that_others_took(
+    view: Callable[[EtcdMapping], Any],
+) -> None:
+    """Of those who empty a directory together, none falls behind the others."""
+    server = Server("file", endpoints=[A])
+    server.names = [f"k{n}" for n in range(100)]
+    server.refuse = 100
+    time, requests = server.cluster.time, server.cluster.requests
+    before_a_pause: list[int] = []
+    time.on_wake = lambda: before_a_pause.append(len(requests))
+    with pytest.raises(DeadlineExceeded):
+        view(server.mappings()[0]).popitem()
+    assert before_a_pause[0] == 1 + 100
+
+
 def test_loop_default_does_not_hide_that_others_came_between() -> None:
     """Only what is absent is worth a default."""
     server = Server("file", endpoints=[A])
