@@ -24,6 +24,7 @@ from etcdmap.errors import CompareFailed as CompareFailed
 from etcdmap.errors import CredentialsMissing as CredentialsMissing
 from etcdmap.errors import DeadlineExceeded as DeadlineExceeded
 from etcdmap.errors import DecodeError as DecodeError
+from etcdmap.errors import DirectoryGone as DirectoryGone
 from etcdmap.errors import DirectoryNotEmpty as DirectoryNotEmpty
 from etcdmap.errors import EtcdMapError as EtcdMapError
 from etcdmap.errors import ExchangeFailed as ExchangeFailed
@@ -49,6 +50,7 @@ from etcdmap.errors import V2NotEnabled as V2NotEnabled
 from etcdmap.errors import WatchExpired as WatchExpired
 from etcdmap.errors import WrongCluster as WrongCluster
 from etcdmap.flat import FlatView as FlatView
+from etcdmap.handle import View as View
 from etcdmap.health import Policy as Policy
 from etcdmap.keys import KeysAPI as KeysAPI
 from etcdmap.mapping import EtcdMapping as EtcdMapping
@@ -71,6 +73,7 @@ __all__ = [
     "CredentialsMissing",
     "DeadlineExceeded",
     "DecodeError",
+    "DirectoryGone",
     "DirectoryNotEmpty",
     "EtcdMapError",
     "EtcdMapping",
@@ -101,6 +104,7 @@ __all__ = [
     "Unauthorized",
     "UnreadableName",
     "V2NotEnabled",
+    "View",
     "WatchExpired",
     "WrongCluster",
     "connect",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from etcdmap import plan, sending
+from etcdmap.common import NOT_A_DIRECTORY
 from etcdmap.conditions import Conditional
 from etcdmap.errors import InvalidKey, NotADirectory
-from etcdmap.handle import NOT_A_DIRECTORY, check_ttl
+from etcdmap.handle import check_ttl
 from etcdmap.nodes import Directory, File
 from etcdmap.plan import Delete, MakeDirectory, Plan, Put
 from etcdmap.sending import Progress
+from etcdmap.tree import Tree
 from etcdmap.views import plain_mapping
-
-B = TypeVar("B", bound="BulkWriting")
 
 _ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
 
@@ -32,7 +32,16 @@ class Change(NamedTuple):
 
 
 class BulkWriting(Conditional):
-    """Writes of many keys: checked whole, planned from one listing, then sent."""
+    """Writes of many keys: checked whole, planned from one listing, then sent.
+
+    What is looked at before the first write has one deadline, and then each
+    request one of its own; a write that comes to one request has one in all.  A
+    whole deadline without any answer ends the write.
+
+    All but `update` with a value in place of a directory raise DirectoryNotEmpty,
+    before the first write, where a directory would go that holds a name which
+    this view does not show.
+    """
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many keys, as ``m[key] = value`` for each of them.
@@ -46,32 +55,27 @@ class BulkWriting(Conditional):
         Raises:
             InvalidKey: a key can't be written, or lies below another one.
             NotADirectory: a file stands on the way.
+            DirectoryGone: it is or holds a mapping without a directory.
             PartialWrite: some keys failed; says which, and what is done.
 
         Cost: 1 listing, and 1 request for each value; a mapping costs its
         differences.  Atomic: per key.
         """
         self._check_writable()
-        values = _as_mapping(other)
-        wanted = self._encode_all({**values, **kwargs})
+        tree = self._view.tree.call()
+        wanted = self._encode_all({**_as_mapping(other, tree.until), **kwargs}, tree)
         if not wanted:
             return
         deep = any("/" in k or isinstance(v, dict) for k, v in wanted.items())
-        current = self._listing(recursive=deep)
-        todo = Plan(since=current.etcd_index)
+        todo, current = self._plan(tree, recursive=deep)
         for name, encoded in wanted.items():
-            path, node = f"{self._root}/{name}", self._node_in(current, name)
+            path, node = f"{self._view.root}/{name}", self._node_in(current, name)
             if isinstance(encoded, str):
                 # Written even if it is there already, as by m[k] = v.
                 plan.overwrite(todo, path, encoded, node)
             else:
                 plan.become(todo, path, encoded, node)
-        sending.carry_out(self._tree, todo)
-
-    def __ior__(self: B, other: Any) -> B:  # type: ignore[override,misc]
-        """Update from a mapping or pairs.  Cost: as `update`."""
-        self.update(other)
-        return self
+        sending.carry_out(tree, todo)
 
     def merge(
         self,
@@ -90,22 +94,23 @@ class BulkWriting(Conditional):
         Raises:
             InvalidKey: a key can't be written, or lies below another one.
             NotADirectory: a file stands on the way of a path key.
+            DirectoryGone: as `update`.
             PartialWrite: some keys failed; says which, and what is done.
 
         Cost: 1 listing of the subtree, and 1 request for each difference.
         Atomic: per key.
         """
         self._check_writable()
-        wanted = self._encode_all(_as_mapping(other))
+        tree = self._view.tree.call()
+        wanted = self._encode_all(_as_mapping(other, tree.until), tree)
         check_ttl(ttl)
         if not wanted:
             return
-        current = self._listing(recursive=True)
-        todo = Plan(since=current.etcd_index)
+        todo, current = self._plan(tree)
         for name, encoded in wanted.items():
-            path, node = f"{self._root}/{name}", self._node_in(current, name)
+            path, node = f"{self._view.root}/{name}", self._node_in(current, name)
             plan.merge(todo, path, encoded, node, ttl)
-        sending.carry_out(self._tree, todo, progress)
+        sending.carry_out(tree, todo, progress)
 
     def assign(
         self,
@@ -114,10 +119,10 @@ class BulkWriting(Conditional):
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> list[Change]:
-        """Make the subtree equal to a nested mapping; tell what changed.
+        """Make the subtree equal to a nested mapping; return what changed.
 
         Only what differs is written or deleted, compared as text; that a value
-        expires is a difference.
+        expires is a difference.  Names that this view does not show stay.
 
         Args:
             other: a mapping, or pairs; its keys are one segment each.
@@ -128,6 +133,7 @@ class BulkWriting(Conditional):
             PrefixRequired: the mapping was made without a prefix, so this would
                 replace the whole cluster's keys.
             InvalidKey: a key can't be written.
+            DirectoryGone: as `update`.
             PartialWrite: some keys failed; says which, and what is done.
 
         Cost: 1 listing of the subtree, and 1 request for each difference.
@@ -135,18 +141,18 @@ class BulkWriting(Conditional):
         """
         self._check_writable()
         self._check_prefix("assign() would replace the keys of the whole cluster")
-        wanted = self._encode(self._root, _as_mapping(other))
-        current = self._listing(recursive=True)
-        todo = Plan(since=current.etcd_index)
+        root, tree = self._view.root, self._view.tree.call()
+        wanted = self._encode(root, _as_mapping(other, tree.until), tree.until)
+        todo, current = self._plan(tree)
         # The directory itself stays, also when it has a ttl.
-        plan.become(todo, self._root, wanted, current._replace(ttl=None))
+        plan.become(todo, root, wanted, current._replace(ttl=None))
         if not dry_run:
-            sending.carry_out(self._tree, todo, progress)
-        start = len(self._root) + 1
+            sending.carry_out(tree, todo, progress)
+        start = len(root) + 1
         return [Change(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
 
     def clear(self) -> None:
-        """Delete all keys; the directory itself stays.
+        """Delete all keys that are shown; the directory itself stays.
 
         Raises:
             PrefixRequired: the mapping was made without a prefix, so this would
@@ -157,19 +163,25 @@ class BulkWriting(Conditional):
         """
         self._check_writable()
         self._check_prefix("clear() would empty the whole cluster")
-        todo = Plan()
-        listing = self._listing()
-        for _, name in self._keys_and_names(listing):
-            path, node = f"{self._root}/{name}", listing.children[name]
-            todo.leftovers.append(plan.delete(path, node))
-        sending.carry_out(self._tree, todo)
+        tree = self._view.tree.call()
+        todo, current = self._plan(tree)
+        plan.become(todo, self._view.root, {}, current._replace(ttl=None))
+        sending.carry_out(tree, todo)
 
-    def _encode_all(self, values: Mapping[str, Any]) -> dict[str, plan.Encoded]:
+    def _plan(self, tree: Tree, *, recursive: bool = True) -> tuple[Plan, Directory]:
+        """Return an empty plan, and the listing that it is made from."""
+        listing, index = self._listing(tree, recursive=recursive)
+        return Plan(self._view.naming, index), listing or Directory({}, None)
+
+    def _encode_all(
+        self, values: Mapping[str, Any], tree: Tree
+    ) -> dict[str, plan.Encoded]:
         """Check and encode top-level keys, which may be paths, and their values."""
         wanted = {}
         for key, value in values.items():
-            path = self._naming.writable(self._root, key)
-            wanted[path[len(self._root) + 1 :]] = self._encode(path, value)
+            path = self._writable(key)
+            name = path[len(self._view.root) + 1 :]
+            wanted[name] = self._encode(path, value, tree.until)
         for below, above in plan.overlapping(wanted):
             raise InvalidKey(f"{below!r} lies below {above!r}: nest them instead")
         return wanted
@@ -182,7 +194,7 @@ class BulkWriting(Conditional):
                 raise NotADirectory(
                     "a file stands on the way",
                     code=NOT_A_DIRECTORY,
-                    key=f"{self._root}/{name}",
+                    key=f"{self._view.root}/{name}",
                 )
             if node is None:
                 return None
@@ -190,6 +202,6 @@ class BulkWriting(Conditional):
         return node
 
 
-def _as_mapping(other: Any) -> Mapping[str, Any]:
-    other = plain_mapping(other)
+def _as_mapping(other: Any, until: float) -> Mapping[str, Any]:
+    other = plain_mapping(other, until, stored=True)
     return other if isinstance(other, Mapping) else dict(other)

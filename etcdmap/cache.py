@@ -20,7 +20,9 @@ others wait for it (`load`).  A spoilt read takes no more followers: a thread th
 comes after a write starts a read of its own.
 
 *Age.*  An entry counts from the moment its read began, and ends with the key's
-own ttl, less the second by which etcd rounds that up.
+own ttl, less the second by which etcd rounds that up; or with that of a directory
+above it.  Nodes show nothing of that one.  A listing shows both, and primes an entry
+of the directory, which bounds what is read below it later for as long as it is held.
 
 *Threads.*  Hits take no lock: they are one lookup in a plain dict (`hot`), which
 mirrors the store.  All else happens under one lock, never held during I/O.
@@ -35,6 +37,7 @@ that expires first.
 from __future__ import annotations
 
 import copy
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -43,9 +46,13 @@ from typing import Any, NamedTuple
 import cachetools
 
 from etcdmap import forking
+from etcdmap.paths import UNREADABLE
 
 #: Entries.  About 4 MiB with small values.
 DEFAULT_SIZE = 10_000
+
+#: Seconds by which etcd may be late to end what has expired, at most.
+_LATE = 5.0
 
 
 class CacheInfo(NamedTuple):
@@ -72,16 +79,19 @@ class Entry:
     Attributes:
         node: what was read.
         expires: on the clock of the cache's timer.
+        ends: when the node may end by its ttl or that of a directory above it, on
+            the same clock; infinity for never, as far as was seen.
         index: the index of the store when it was read.
         decoded: a codec and the value that it made, for values that nobody can
             change; None where none is kept.
     """
 
-    __slots__ = ("decoded", "expires", "index", "node")
+    __slots__ = ("decoded", "ends", "expires", "index", "node")
 
-    def __init__(self, node: Any, expires: float, index: int) -> None:
+    def __init__(self, node: Any, expires: float, index: int, ends: float) -> None:
         self.node = node
         self.expires = expires
+        self.ends = ends
         self.index = index
         self.decoded: tuple[Any, Any] | None = None
 
@@ -147,7 +157,7 @@ class ReadCache:
     # --- reads
 
     def get(self, path: str) -> Any:
-        """Give the node cached for a path, or None.  Takes no lock."""
+        """Return the node cached for a path, or None.  Takes no lock."""
         entry = self.hot.get(path)
         if entry is None or entry.expires <= self.timer():
             return None
@@ -165,12 +175,12 @@ class ReadCache:
         path: str,
         fetch: Callable[[], tuple[Any, int]],
         ttl_of: Callable[[Any], int | None],
-        patience: float | None = None,
+        left: Callable[[], float | None] = lambda: None,
     ) -> Any:
         """Fetch a node that was missed, or wait for the thread that does.
 
         `fetch` gives the node and the index of the store.  What it raises is raised
-        to all that waited for it.
+        to all that waited for it.  `left` tells how long the caller still has.
         """
         self._misses += 1
         while True:
@@ -183,7 +193,9 @@ class ReadCache:
                 continue
             if mine:
                 return self._fly(flight, fetch, ttl_of)
-            if not flight.done.wait(patience):
+            patience = left()
+            # Half of the time: the rest is for asking oneself.
+            if not flight.done.wait(None if patience is None else patience / 2):
                 self._forget_flight(flight)
                 return fetch()[0]
             if flight.error is not None:
@@ -193,7 +205,7 @@ class ReadCache:
             # Its thread was interrupted; one of those waiting takes over.
 
     def _join(self, path: str) -> tuple[_Flight | None, bool]:
-        """Give the flight to wait for, or a new one and True; None for no need."""
+        """Return the flight to wait for, or a new one and True; None for no need."""
         with self._lock:
             entry = self.hot.get(path)
             if entry is not None and entry.expires > self.timer():
@@ -265,15 +277,31 @@ class ReadCache:
         self._reads.discard(read)
         if read.spoilt:
             return
+        above = self._ends_above(read)
         for path, node, node_ttl in entries:
-            ttl = self.ttl if node_ttl is None else min(self.ttl, node_ttl - 1)
             there = self.hot.get(path)
-            if there is not None and there.index > index:
-                continue
-            if ttl > 0:
-                self._store[path] = Entry(node, read.began + ttl, index)
+            if UNREADABLE in path or (there is not None and there.index > index):
+                continue  # no key leads there, and hits don't check keys
+            ends = above
+            if node_ttl is not None:  # less the second by which it is rounded up
+                ends = min(ends, read.began + node_ttl - 1)
+            # A directory that is about to end is held for what is read below it.
+            if ends > read.began or hasattr(node, "children"):
+                expires = min(read.began + self.ttl, ends)
+                self._store[path] = Entry(node, expires, index, ends)
             elif there is not None:
                 self._store.drop(path)  # older, and the newer one can't be kept
+
+    def _ends_above(self, read: Read) -> float:
+        """Return when the directories above a read end, as far as is known here."""
+        ends, path = math.inf, read.path
+        while path:
+            path = path.rpartition("/")[0]
+            entry = self.hot.get(path)
+            # What is still there long after was made anew, without that ttl.
+            if entry is not None and entry.ends > read.began - _LATE:
+                ends = min(ends, entry.ends)
+        return ends
 
     # --- writes
 

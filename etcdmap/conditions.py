@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from etcdmap.common import MISSING, survey
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
-from etcdmap.handle import MISSING, absent, check_ttl
+from etcdmap.handle import absent, check_ttl, named
 from etcdmap.nodes import Directory, Expect, File, decode_node
-from etcdmap.paths import name_of
-from etcdmap.writing import Writing, ttl_left, unchanged
+from etcdmap.tree import Tree, rounds
+from etcdmap.writing import Writing, present, ttl_left, unchanged
 
 C = TypeVar("C", bound="Conditional")
 
@@ -20,7 +22,7 @@ class Conditional(Writing):
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None
     ) -> int:
-        """Store a value if another one is there now; give the new index.
+        """Store a value if another one is there now; return the new index.
 
         The two are compared as text, as the codec writes it: with ``"auto"``
         ``1``, ``1.0`` and ``True`` differ.
@@ -36,12 +38,13 @@ class Conditional(Writing):
         path = self._writable(key)
         wanted = self._encode_text(new)
         check_ttl(ttl)
-        try:
-            expect = self._expectation(path, self._encode_text(expected))
-            return self._tree.put(path, wanted, ttl=ttl, expect=expect)
-        except KeyNotFound as error:
-            error.args = (key,)
-            raise
+        text = self._encode_text(expected)
+        tree = self._view.tree
+        with named(key):
+            if not text:
+                tree = tree.call()
+            expect = Expect(text=text) if text else _state_with(tree, path, text)
+            return tree.put(path, wanted, ttl=ttl, expect=expect)
 
     def compare_and_delete(self, key: str, expected: Any) -> None:
         """Delete a key if this value is there now.
@@ -53,32 +56,18 @@ class Conditional(Writing):
         """
         path = self._writable(key)
         text = self._encode_text(expected)
-        try:
-            self._tree.delete(path, expect=self._state_with(path, text))
-        except KeyNotFound as error:
-            error.args = (key,)
-            raise
-
-    def _expectation(self, path: str, text: str) -> Expect:
-        return Expect(text=text) if text else self._state_with(path, text)
-
-    def _state_with(self, path: str, text: str) -> Expect:
-        """Name the state of a file by its index, if it holds this text."""
-        node = self._present(name_of(path), path)
-        if not isinstance(node, File):
-            raise NotAFile("a directory is there", code=102, key=path)
-        if node.text != text:
-            raise CompareFailed("Compare failed", code=101, key=path)
-        return Expect(modified_index=node.modified_index)
+        tree = self._view.tree.call()
+        with named(key):
+            tree.delete(path, expect=_state_with(tree, path, text))
 
     def transform(
         self, key: str, func: Callable[[Any], Any], *, default: Any = MISSING
     ) -> Any:
-        """Replace a value by ``func(value)``; give the new one.
+        """Replace a value by ``func(value)``; return the new one.
 
         No update is lost: if another writer comes between, the function is
         called again with their value, so it should have no effects of its own.
-        What is left of a ttl is kept.
+        What is left of a ttl is kept.  The time that it takes counts.
 
         Args:
             key: where.
@@ -88,20 +77,20 @@ class Conditional(Writing):
         Raises:
             KeyNotFound: the key is absent and no default was given.
             NotAFile: a directory is there.
+            DeadlineExceeded: others came between until the time was over.
 
         Cost: 2 requests; 2 more each time that another writer comes between.
         """
         path = self._writable(key)
-        while True:
-            node, since = self._survey(path)
+        for tree in rounds(self._view.tree, path):
+            node, since = survey(tree, path)
             value, ttl = self._before(key, path, node, default)
             new = func(value)
             text, expect = self._encode_text(new), unchanged(node, since)
-            try:
-                self._tree.put(path, text, ttl=ttl, expect=expect)
-            except (KeyExists, CompareFailed, KeyNotFound):
-                continue  # another writer was quicker: look again
-            return new
+            with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
+                tree.put(path, text, ttl=ttl, expect=expect)
+                return new
+        raise AssertionError("unreachable")
 
     def _before(
         self, key: str, path: str, node: File | Directory | None, default: Any
@@ -112,7 +101,7 @@ class Conditional(Writing):
             if default is MISSING:
                 raise absent(key, "Key not found")
             return default, None
-        return decode_node(path, node.text, self._codec.decode), ttl_left(node)
+        return decode_node(path, node.text, self._view.codec.decode), ttl_left(node)
 
     def append(self, value: Any, *, ttl: float | None = None) -> str:
         """Store a value under a new key that sorts after all appended before.
@@ -124,7 +113,7 @@ class Conditional(Writing):
         """
         self._check_writable()
         text = self._encode_text(value)
-        return self._tree.append(f"{self._root}/", text, ttl=ttl)
+        return self._view.tree.append(f"{self._view.root}/", text, ttl=ttl)
 
     def refresh(self, key: str, ttl: float) -> None:
         """Renew the ttl of a value; watchers are not told.
@@ -139,14 +128,11 @@ class Conditional(Writing):
         Cost: 1 request.  Atomic: yes.
         """
         path = self._writable(key)
-        try:
-            self._tree.refresh(path, ttl)
-        except KeyNotFound as error:
-            error.args = (key,)
-            raise
+        with named(key):
+            self._view.tree.refresh(path, ttl)
 
     def mkdir(self: C, key: str, *, ttl: float | None = None) -> C:
-        """Make an empty directory; give the mapping on it.
+        """Make an empty directory; return the mapping on it.
 
         Args:
             key: where.
@@ -159,5 +145,15 @@ class Conditional(Writing):
         Cost: 1 request.  Atomic: yes.
         """
         path = self._writable(key)
-        self._tree.make_directory(path, ttl=ttl)
+        self._view.tree.make_directory(path, ttl=ttl)
         return self._sub(path)
+
+
+def _state_with(tree: Tree, path: str, text: str) -> Expect:
+    """Name the state of a file by its index, if it holds this text."""
+    node = present(tree, path)
+    if not isinstance(node, File):
+        raise NotAFile("a directory is there", code=102, key=path)
+    if node.text != text:
+        raise CompareFailed("Compare failed", code=101, key=path)
+    return Expect(modified_index=node.modified_index)

@@ -138,7 +138,8 @@ def parse_url(url: str) -> dict[str, Any]:
     """Read ``etcd://user:pw@host:2379,host2/prefix?codec=text&cache_ttl=5``.
 
     ``etcds`` stands for TLS.  The port may be left out.  The query takes the
-    options of `EtcdMapping` that are texts, numbers or yes-or-no.
+    options of `EtcdMapping` that are texts, numbers or yes-or-no.  A bare slash
+    for a path is no prefix; ``?prefix=/`` is one, the root.
 
     Raises:
         ValueError: it is none; the message does not show it, for the password.
@@ -149,13 +150,15 @@ def parse_url(url: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "endpoints": [f"{scheme}://{_with_port(host)}" for host in hosts.split(",")]
     }
-    if parts.path:
+    if parts.path not in ("", "/"):  # whoever means the whole cluster says ?prefix=/
         options["prefix"] = unquote(parts.path)
     if at:
         username, _, password = credentials.partition(":")
         options["username"] = unquote(username)
         options["password"] = unquote(password)
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name in options:
+            raise ValueError(f"the URL gives {name} twice")
         options[name] = _option(name, text)
     return options
 
@@ -209,6 +212,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "fence": _flag,
     "max_response": int,
     "max_stale": float,
+    "prefix": str,
     "readonly": _flag,
     "shuffle": _flag,
     "timeout": float,

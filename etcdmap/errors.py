@@ -16,6 +16,7 @@
         V2NotEnabled              a server without the v2 API
         WrongCluster              another cluster id than before
       InvalidKey (ValueError)     a key that can't exist, met by a write
+      DirectoryGone (ValueError)  a mapping given as a value has no directory
       LimitExceeded (ValueError)  too deep, too long or too large to send
       DecodeError (ValueError)    a stored text that the codec can't read
       PartialWrite                a write of many keys that ended half-way
@@ -329,6 +330,13 @@ class V2NotEnabled(InvalidResponse):
 
 class InvalidKey(EtcdMapError, ValueError):
     """A key that can't exist in etcd, met by a write; names it and says why."""
+
+
+class DirectoryGone(EtcdMapError, ValueError):
+    """A mapping given as a value whose directory does not exist; nothing was written.
+
+    It is a handle on a directory and holds no data: stored, it would be empty.
+    """
 
 
 class LimitExceeded(EtcdMapError, ValueError):

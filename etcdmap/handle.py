@@ -1,7 +1,8 @@
-"""What every kind of mapping stands on: a client, a directory, a codec."""
+"""What every kind of mapping stands on: a store, a directory, a codec."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -10,29 +11,45 @@ from etcdmap.cache import CacheInfo
 from etcdmap.client import Client
 from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.endpoints import positive_seconds
-from etcdmap.errors import (
-    CompareFailed,
-    EtcdMapError,
-    KeyNotFound,
-    NotADirectory,
-    NotAFile,
-    PrefixRequired,
-    ReadOnly,
-)
+from etcdmap.errors import KeyNotFound, PrefixRequired, ReadOnly
 from etcdmap.keys import KeysAPI
-from etcdmap.nodes import Directory, Expect, File, decode_node
 from etcdmap.parameters import check_text, whole_seconds
-from etcdmap.paths import ESCAPED, PLAIN, Naming, clean_prefix
+from etcdmap.paths import Naming
 from etcdmap.tree import Tree
-from etcdmap.v2tree import V2Tree
 
 H = TypeVar("H", bound="Handle")
 
-#: etcd's code for a file where a directory is needed.
-NOT_A_DIRECTORY = 104
 
-#: In place of a default that was not given.
-MISSING: Any = object()
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which part of a store a mapping shows, and how.
+
+    All that a mapping shares with its sub-mappings and views, which copy it and
+    change a field.  Its fields are the library's own; see `Handle.with_view`.
+    """
+
+    client: Client
+    tree: Tree
+    codec: Codec
+    naming: Naming
+    #: The path of the directory; "" for the root.
+    root: str
+    readonly: bool
+    #: Whether no prefix was given, so that `clear` would empty the whole cluster.
+    whole_cluster: bool
+
+    def below(self, path: str) -> View:
+        """Return the same of a subdirectory."""
+        # As `replace`, at half its cost: a loop makes one for each directory.
+        return View(
+            self.client,
+            self.tree,
+            self.codec,
+            self.naming,
+            path,
+            self.readonly,
+            whole_cluster=False,
+        )
 
 
 class Handle:
@@ -42,65 +59,68 @@ class Handle:
     closes the client.  Sends no request of its own.
     """
 
-    # All of it is shared with sub-mappings and views, but for root and owner.
-    _client: Client
-    _tree: Tree
-    _codec: Codec
-    _naming: Naming
-    _root: str
-    _whole_cluster: bool
+    _view: View
+    #: Whether `close` closes the client: true of the mapping that made it only.
     _owner: bool
-    _readonly: bool
 
-    def _stand_on(
-        self,
-        client: Client,
-        prefix: str | None,
-        *,
-        owner: bool,
-        codec: str | Codec,
-        consistency: str,
-        escape_keys: bool,
-        readonly: bool,
-    ) -> None:
-        self._client = client
-        self._tree = V2Tree(KeysAPI(client), consistency)
-        self._codec = get_codec(codec)
-        self._naming = ESCAPED if escape_keys else PLAIN
-        self._root = clean_prefix("" if prefix is None else prefix)
-        self._whole_cluster = prefix is None
-        self._owner = owner
-        self._readonly = readonly
+    @classmethod
+    def _on(cls: type[H], view: View) -> H:
+        # Not by calling the class: a subclass may have any constructor.
+        other = object.__new__(cls)
+        other._view = view
+        other._owner = False
+        return other
+
+    def with_view(self: H, view: View) -> H:
+        """Return a mapping of this class on another view of the same store.
+
+        All sub-mappings and views come from here: ``m["a"]``, `sub`, `mkdir`,
+        `using`.  They have the library's own state and nothing else of this
+        mapping, and no constructor is called.  A subclass whose attributes
+        should go along overrides it::
+
+            def with_view(self, view):
+                other = super().with_view(view)
+                other.tag = self.tag
+                return other
+
+        Args:
+            view: to be passed on as it is.
+
+        Cost: no request.
+        """
+        return self._on(view)
 
     @property
     def prefix(self) -> str:
         """The absolute path of the directory that this mapping stands on."""
-        return self._root or "/"
+        return self._view.root or "/"
 
     @property
     def client(self) -> Client:
         """The failover client, shared with all sub-mappings."""
-        return self._client
+        return self._view.client
 
     @property
     def keys_api(self) -> KeysAPI:
         """The operations of etcd itself, on absolute paths, over the same client."""
-        return KeysAPI(self._client)
+        return KeysAPI(self._view.client)
 
     @property
     def readonly(self) -> bool:
         """Whether writes are refused."""
-        return self._readonly
+        return self._view.readonly
 
     def sub(self: H, key: str) -> H:
-        """Give the mapping on a subdirectory, whether it exists or not.
+        """Return the mapping on a subdirectory, whether it exists or not.
 
         Raises:
             InvalidKey: no directory can have this name.
 
         Cost: no request.
         """
-        return self._sub(self._naming.writable(self._root, key))
+        view = self._view
+        return self._sub(view.naming.writable(view.root, key))
 
     def using(
         self: H,
@@ -109,7 +129,7 @@ class Handle:
         timeout: float | None = None,
         codec: str | Codec | None = None,
     ) -> H:
-        """Give the same mapping with other options.
+        """Return the same mapping with other options.
 
         Args:
             consistency: what reads promise.  ``"session"``, the default: they never
@@ -119,41 +139,32 @@ class Handle:
                 within ``cache_ttl``.  ``"linearizable"``: the cluster agrees on
                 each read, which costs a round of raft and passes the cache by.
                 ``"any"``: whatever the member in use says.
-            timeout: deadline of each request, seconds.
+            timeout: deadline of one call, seconds; of each request, in writes of
+                many keys.
             codec: as for `EtcdMapping`.
 
         Cost: no request.
         """
-        view = self._share(self._root)
-        view._whole_cluster = self._whole_cluster
-        if codec is not None:
-            view._codec = get_codec(codec)
+        view = self._view
         if timeout is not None:
             timeout = positive_seconds("timeout", timeout)
-        view._tree = self._tree.using(consistency=consistency, timeout=timeout)
-        return view
+        tree = view.tree.using(consistency=consistency, timeout=timeout)
+        codec = view.codec if codec is None else get_codec(codec)
+        return self.with_view(replace(view, tree=tree, codec=codec))
 
     def _sub(self: H, path: str) -> H:
-        child = self._share(path)
-        child._whole_cluster = False
-        return child
-
-    def _share(self: H, path: str) -> H:
-        # A copy, not a new one: a subclass may have any constructor.
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._root = path
-        other._owner = False
-        return other
+        return self.with_view(self._view.below(path))
 
     def cache_info(self) -> CacheInfo | None:
-        """Tell what the client's cache did; None if it has none."""
-        return None if self._client.cache is None else self._client.cache.info()
+        """Return what the client's cache did; None if it has none."""
+        cache = self._view.client.cache
+        return None if cache is None else cache.info()
 
     def cache_clear(self) -> None:
         """Forget what the client's cache holds."""
-        if self._client.cache is not None:
-            self._client.cache.clear()
+        cache = self._view.client.cache
+        if cache is not None:
+            cache.clear()
 
     def close(self) -> None:
         """Close the connections, if this mapping made the client.
@@ -161,10 +172,10 @@ class Handle:
         Sub-mappings and views share the client and leave it open.
         """
         if self._owner:
-            self._client.close()
+            self._view.client.close()
 
     def __enter__(self: H) -> H:
-        """Give the mapping; it is closed at the end of the block."""
+        """Return the mapping; it is closed at the end of the block."""
         return self
 
     def __exit__(
@@ -177,98 +188,51 @@ class Handle:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give what is pickled: no credentials, no connections, no cached values."""
+        """Return what is pickled: no credentials, no connections, no cached values."""
         # Whoever unpickles it gets a client of its own to close.
         return {**self.__dict__, "_owner": True}
 
     def __repr__(self) -> str:
         """Show prefix and endpoints; sends no request."""
-        endpoints = list(self._client.endpoints)
+        endpoints = list(self._view.client.endpoints)
         return f"{type(self).__name__}({endpoints}, prefix={self.prefix!r})"
 
     # --- for the layers above
 
     def _readable(self, key: object) -> str:
-        """Give the path of a key; KeyNotFound if no node can have it."""
-        path = self._naming.readable(self._root, key)
+        """Return the path of a key; KeyNotFound if no node can have it."""
+        path = self._view.naming.readable(self._view.root, key)
         if path is None:
             raise absent(key)
         return path
 
     def _writable(self, key: object) -> str:
-        """Give the path of a key that is to be written; refuse bad ones."""
+        """Return the path of a key that is to be written; refuse bad ones."""
         self._check_writable()
-        return self._naming.writable(self._root, key)
+        return self._view.naming.writable(self._view.root, key)
 
     def _check_writable(self) -> None:
-        if self._readonly:
+        if self._view.readonly:
             raise ReadOnly("this mapping is read-only; nothing was sent")
 
-    def _is_there(self, path: str) -> bool:
-        """Tell whether a node is there for certain, after a lost answer."""
-        try:
-            return self._tree.exists(path)
-        except EtcdMapError:
-            return False  # that the answer was lost says more
-
     def _check_prefix(self, what: str) -> None:
-        if self._whole_cluster:
+        if self._view.whole_cluster:
             raise PrefixRequired(
                 f"{what}; make the mapping with a prefix (prefix='/' if that is what "
                 "you want)"
             )
 
-    def _take(self, path: str, node: File | Directory) -> bool:
-        """Delete a node as it was read; False if it was changed since."""
-        try:
-            if isinstance(node, File):
-                expect = Expect(modified_index=node.modified_index)
-                self._tree.delete(path, expect=expect)
-            else:
-                self._tree.delete(path)
-        except (CompareFailed, NotAFile):
-            return False
-        except NotADirectory as error:
-            raise absent(path, error.reason) from error
-        return True
+    def _encode(self, path: str, value: Any, until: float) -> plan.Encoded:
+        """Check and encode a value or a whole mapping, before any write.
 
-    def _encode(self, path: str, value: Any) -> plan.Encoded:
-        """Check and encode a value or a whole mapping, before any request."""
-        return plan.encode(path, value, self._encode_text, self._naming)
+        Other mappings on etcd that are in it are read before `until`.
+        """
+        return plan.encode(path, value, self._encode_text, self._view.naming, until)
 
     def _encode_text(self, value: Any) -> str:
-        text = encode_text(self._codec, value)
+        text = encode_text(self._view.codec, value)
         check_text(text)
         return text
-
-    def _value(self, path: str, node: File | Directory) -> Any:
-        """Give a value, or a mapping on a directory."""
-        if isinstance(node, File):
-            return decode_node(path, node.text, self._codec.decode)
-        return self._sub(path)
-
-    def _plain(self, path: str, node: File | Directory) -> Any:
-        """Give a node that was listed whole as plain values."""
-        if isinstance(node, File):
-            return decode_node(path, node.text, self._codec.decode)
-        return {
-            key: self._plain(f"{path}/{name}", node.children[name])
-            for key, name in self._keys_and_names(node)
-        }
-
-    def _keys_and_names(self, directory: Directory) -> list[tuple[str, str]]:
-        """Give the keys of a directory and the names behind them, sorted by key."""
-        if self._naming is PLAIN:
-            return [(name, name) for name in sorted(directory.children)]
-        keys = [(self._naming.key(name), name) for name in directory.children]
-        return sorted((key, name) for key, name in keys if key is not None)
-
-    def _not_a_directory(self) -> NotADirectory:
-        return NotADirectory(
-            "this mapping's directory is a file now",
-            code=NOT_A_DIRECTORY,
-            key=self.prefix,
-        )
 
 
 def check_ttl(ttl: float | None) -> None:
@@ -278,7 +242,27 @@ def check_ttl(ttl: float | None) -> None:
 
 
 def absent(key: object, why: str = "no node can have this key") -> KeyNotFound:
-    """Give the KeyError of a dict: with the caller's own key."""
+    """Return the KeyError of a dict: with the caller's own key."""
     error = KeyNotFound(why)
     error.args = (key,)
     return error
+
+
+class named:
+    """Have a KeyNotFound carry the caller's own key, as the KeyError of a dict does.
+
+    A class and not a generator, which would cost every read ten times as much.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: object) -> None:
+        self._key = key
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Name the key."""
+        if isinstance(error, KeyNotFound):
+            error.args = (self._key,)

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from etcdmap.bulk import BulkWriting
 from etcdmap.client import Client
-from etcdmap.codecs import Codec
+from etcdmap.codecs import Codec, get_codec
 from etcdmap.connect import URL, connect, parse_url
 from etcdmap.flat import FlatView
-from etcdmap.paths import PLAIN
+from etcdmap.handle import View
+from etcdmap.keys import KeysAPI
+from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
+from etcdmap.v2tree import V2Tree
 
 M = TypeVar("M", bound="EtcdMapping")
 T = TypeVar("T")
@@ -35,8 +39,9 @@ class EtcdMapping(BulkWriting):
             what the environment variable ``ETCDMAP_URL`` says (see `from_url`;
             arguments given here count more), else ``http://127.0.0.1:2379``.
         prefix: the directory to stand on, like ``"/app"``.  It need not exist:
-            the first write makes it.  None is the root of the whole cluster,
-            and then `clear` and `assign` refuse to work.
+            the first write makes it.  None and ``""`` are the root of the whole
+            cluster, and then `clear` and `assign` refuse to work; ``"/"`` is the
+            root without that.
         client: a client to share, instead of endpoints and the options of
             `connect`; closing the mapping leaves it open.
         codec: how values are stored: ``"auto"`` (None), ``"json"``, ``"text"``,
@@ -51,6 +56,13 @@ class EtcdMapping(BulkWriting):
 
     Raises (every method that sends a request): what `Client.send` raises.  An
     outage is never a KeyError, so `get` and ``in`` don't hide one.
+
+    ``timeout`` bounds a whole call, however many requests it takes; only writes
+    of many keys (`update`, `merge`, `assign`, `clear`, ``m[k] = mapping``) have
+    it for each request.
+
+    Subclasses: ``m["a"]`` is one of the same class; see `with_view` for what goes
+    along.
 
     Threads: share one mapping freely.  A forked child may go on using it.  A
     pickled one connects anew, with the credentials of its environment
@@ -69,7 +81,9 @@ class EtcdMapping(BulkWriting):
         consistency: str | None = None,
         **options: Any,
     ) -> None:
-        owner = client is None
+        self._owner = client is None
+        if prefix == "":
+            prefix = None  # not given, as with a bare slash in a URL
         if client is None:
             found = _environment() if endpoints is None else {}
             endpoints = found.pop("endpoints", endpoints)
@@ -82,14 +96,16 @@ class EtcdMapping(BulkWriting):
             client = connect(endpoints, **{**found, **options})
         elif endpoints is not None or options:
             raise TypeError("with client=, give neither endpoints nor its options")
-        self._stand_on(
-            client,
-            prefix,
-            owner=owner,
-            codec="auto" if codec is None else codec,
-            consistency="session" if consistency is None else consistency,
-            escape_keys=bool(escape_keys),
+        self._view = View(
+            client=client,
+            tree=V2Tree(
+                KeysAPI(client), "session" if consistency is None else consistency
+            ),
+            codec=get_codec("auto" if codec is None else codec),
+            naming=ESCAPED if escape_keys else PLAIN,
+            root=clean_prefix("" if prefix is None else prefix),
             readonly=bool(readonly),
+            whole_cluster=prefix in (None, ""),
         )
 
     @classmethod
@@ -98,7 +114,8 @@ class EtcdMapping(BulkWriting):
 
         Args:
             url: ``etcds://`` stands for TLS; a missing port for 2379; the path
-                is the prefix; the query takes the options that are texts,
+                is the prefix, if it is more than a slash (``?prefix=/`` means
+                the whole cluster); the query takes the options that are texts,
                 numbers, or true or false.
             **options: as for `EtcdMapping`; they count more than the URL.
 
@@ -115,11 +132,7 @@ class EtcdMapping(BulkWriting):
 
         Cost: no request.
         """
-        view = object.__new__(FlatView)
-        view.__dict__.update(self.__dict__)
-        view._naming = PLAIN
-        view._owner = False
-        return view
+        return FlatView._on(replace(self._view, naming=PLAIN))
 
 
 def _environment() -> dict[str, Any]:

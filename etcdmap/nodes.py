@@ -27,7 +27,7 @@ _warned: set[str] = set()
 
 
 class UnreadableName(UserWarning):
-    """A listing leaves out a name that is not UTF-8: no key leads to it."""
+    """A listing leaves out a name to which no key leads: it may not be UTF-8."""
 
 
 class File(NamedTuple):
@@ -158,10 +158,7 @@ def _node(raw: dict[str, Any]) -> File | Directory:
         return _file(raw)
     children = {}
     for name, child in children_of(raw):
-        if UNREADABLE in name:
-            warn_unreadable(child["key"])
-        else:
-            children[name] = _node(child)
+        children[name] = _node(child)
     return Directory(children, _ttl(raw))
 
 
@@ -183,17 +180,21 @@ def _ttl(raw: dict[str, Any]) -> int | None:
     return ttl
 
 
-def warn_unreadable(path: str) -> None:
+def warn_left_out(path: str) -> None:
     """Say that a node is left out of a listing; once."""
     if path in _warned:
         return
     if len(_warned) < 1000:  # then they are shown again, which is right by then
         _warned.add(path)
+    why = (
+        "holds bytes that are not UTF-8, so no key leads to it; keys_api can delete "
+        "its directory"
+        if UNREADABLE in name_of(path)
+        else "is not how escape_keys spells any key; a mapping without escape_keys, "
+        "or keys_api, reaches it"
+    )
     warnings.warn(
-        f"left out of the listing: {path!r} holds bytes that are not UTF-8, so no key "
-        "leads to it; keys_api can delete its directory",
-        UnreadableName,
-        stacklevel=1,
+        f"left out of the listing: {path!r} {why}", UnreadableName, stacklevel=1
     )
 
 

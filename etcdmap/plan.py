@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from etcdmap.errors import DirectoryNotEmpty
 from etcdmap.nodes import Directory, Fence, File
 from etcdmap.paths import Naming
 from etcdmap.views import plain_mapping
@@ -68,9 +69,11 @@ class Plan:
     """Steps in phases; see the module's text.
 
     Attributes:
+        naming: tells which names are shown; what is not shown stays.
         since: the index of the store at the listing that it is made from, or 0.
     """
 
+    naming: Naming
     since: int = 0
     room: list[Step] = field(default_factory=list)
     top: list[Step] = field(default_factory=list)
@@ -89,15 +92,21 @@ class Plan:
 
 
 def encode(
-    path: str, value: Any, encode_value: Callable[[Any], str], naming: Naming
+    path: str,
+    value: Any,
+    encode_value: Callable[[Any], str],
+    naming: Naming,
+    until: float,
 ) -> Encoded:
     """Check and encode a value: a mapping as a directory, all else by the codec.
 
     Raises:
         TypeError, ValueError: the codec refuses a value, or a key is no `str`.
         InvalidKey, LimitExceeded: a key can't be written.
+        DirectoryGone: a mapping on etcd has no directory.
     """
-    value = plain_mapping(value)  # another mapping on etcd is read once, whole
+    # Another mapping on etcd is read once, whole, and before `until`.
+    value = plain_mapping(value, until, stored=True)
     if not isinstance(value, Mapping):
         return encode_value(value)
     encoded: dict[str, Encoded] = {}
@@ -105,23 +114,28 @@ def encode(
         # A mapping that holds itself ends here, at the depth limit of paths.
         child_path = naming.name_path(path, key)
         name = child_path[len(path) + 1 :]
-        encoded[name] = encode(child_path, child, encode_value, naming)
+        encoded[name] = encode(child_path, child, encode_value, naming, until)
     return encoded
 
 
 def become(plan: Plan, path: str, wanted: Encoded, current: Found) -> None:
-    """Add what makes the node at `path` equal to `wanted`."""
+    """Add what makes the node at `path` equal to `wanted`; what is not shown stays.
+
+    Raises:
+        DirectoryNotEmpty: a directory would go that holds what is not shown.
+    """
     if isinstance(wanted, str):
         _become_file(plan, path, wanted, current)
     elif isinstance(current, Directory) and current.ttl is None:
         for name in sorted(current.children.keys() - wanted.keys()):
-            plan.leftovers.append(delete(f"{path}/{name}", current.children[name]))
+            if plan.naming.key(name) is not None:
+                _delete(plan, plan.leftovers, f"{path}/{name}", current.children[name])
         for name, child in wanted.items():
             become(plan, f"{path}/{name}", child, current.children.get(name))
     else:
         # A directory with a ttl would take what is assigned with it at its end.
         if isinstance(current, Directory):
-            plan.room.append(delete(path, current))
+            _delete(plan, plan.room, path, current)
             current = None
         _become_directory(plan, path, wanted, current)
 
@@ -131,7 +145,7 @@ def become_with_ttl(
 ) -> None:
     """Add what makes a directory anew that ends with all in it after `ttl`."""
     if current is not None:
-        plan.room.append(delete(path, current))
+        _delete(plan, plan.room, path, current)
     plan.top.append(MakeDirectory(path, ttl))
     _fill(plan, path, wanted)
 
@@ -162,7 +176,10 @@ def merge(
 
 
 def overwrite(plan: Plan, path: str, text: str, current: Found) -> None:
-    """Add the write of a file, even if it is there already, as by ``m[k] = v``."""
+    """Add the write of a file, even if it is there already, as by ``m[k] = v``.
+
+    A directory in its place goes with all that is in it, as by ``m[k] = v``.
+    """
     if isinstance(current, Directory):
         plan.room.append(delete(path, current))
     plan.writes.append(Put(path, text, None, _state(plan, current)))
@@ -175,8 +192,34 @@ def delete(path: str, current: File | Directory) -> Delete:
     return Delete(path, is_directory=True)
 
 
+def _delete(
+    plan: Plan, phase: list[Step], path: str, current: File | Directory
+) -> None:
+    """Add a delete, if it takes nothing along that is not shown."""
+    if isinstance(current, Directory):
+        unshown = next(_unshown(plan.naming, path, current), None)
+        if unshown is not None:
+            raise DirectoryNotEmpty(
+                f"nothing was written: this directory would go, but it holds "
+                f"{unshown!r}, which this mapping does not show. del takes all of "
+                "it; a mapping that shows the name, or keys_api, can move it",
+                code=108,
+                key=path,
+            )
+    phase.append(delete(path, current))
+
+
+def _unshown(naming: Naming, path: str, directory: Directory) -> Iterator[str]:
+    """Return the paths below a directory to which no key leads."""
+    for name, child in directory.children.items():
+        if naming.key(name) is None:
+            yield f"{path}/{name}"
+        elif isinstance(child, Directory):
+            yield from _unshown(naming, f"{path}/{name}", child)
+
+
 def _state(plan: Plan, current: Found) -> Fence | None:
-    """Give the state that a write replaces, as the listing showed it."""
+    """Return the state that a write replaces, as the listing showed it."""
     if isinstance(current, File):
         return Fence(current.modified_index)
     # Where a directory was, the file's absence has another moment.
@@ -187,7 +230,7 @@ def _become_file(
     plan: Plan, path: str, text: str, current: Found, ttl: float | None = None
 ) -> None:
     if isinstance(current, Directory):
-        plan.room.append(delete(path, current))
+        _delete(plan, plan.room, path, current)
     elif current is not None and (current.text, current.ttl, ttl) == (text, None, None):
         return
     plan.writes.append(Put(path, text, ttl, _state(plan, current)))
@@ -216,7 +259,7 @@ def _fill(
 
 
 def overlapping(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the pairs of path keys of which one lies below the other."""
+    """Return the pairs of path keys of which one lies below the other."""
     for key in keys:
         above = key
         while "/" in above:

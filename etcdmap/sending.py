@@ -35,11 +35,13 @@ _GLANCE = 0.05
 def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
     """Send the steps of a plan, phase by phase.
 
-    A step that fails does not keep the others from being tried, but when no
-    member can be reached the rest is left.
+    A step that fails does not keep the others from being tried.  But when no
+    member can be reached, or none has answered for a whole deadline, the rest is
+    left: each step would take its deadline.
 
     Args:
-        tree: where to.
+        tree: where to.  The store of one call has its deadline for a single step;
+            of several steps each has one of its own.
         plan: what.
         progress: called, on the caller's thread, with the number of steps done
             and of all steps.
@@ -56,6 +58,7 @@ def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
         if progress is not None:
             progress(1, 1)
         return
+    tree = tree.using()
     tally = _Tally(steps)
     for tried, (step, error) in enumerate(_send_phases(tree, plan), start=1):
         tally.count(step, error)
@@ -93,42 +96,58 @@ class _Tally:
 
 def _send_phases(tree: Tree, plan: Plan) -> Iterator[Outcome]:
     """Send one phase after the other, until no member answers."""
+    outage = _Outage(tree)
     for phase in plan.phases:
         # What makes room and may still be on its way would take what comes after
         # it along: nothing may come after it.
         makes_room = phase is plan.room or phase is plan.top
-        stop = False
-        for step, error in _send_all(tree, phase):
-            unknown = isinstance(error, OutcomeUnknown)
-            stop = stop or _is_outage(error) or (makes_room and unknown)
+        lost = False
+        for step, error in _send_all(tree, phase, outage):
+            lost = lost or (makes_room and isinstance(error, OutcomeUnknown))
             yield step, error
-        if stop:
+        if outage.is_there or lost:
             return
 
 
-def _send_all(tree: Tree, steps: list[Step]) -> Iterator[Outcome]:
-    """Send steps that don't need each other; give each with its error, if any."""
+def _send_all(tree: Tree, steps: list[Step], outage: _Outage) -> Iterator[Outcome]:
+    """Send steps that don't need each other; yield each with its error, if any."""
     threads = min(MOST_CONNECTIONS, len(steps) // _STEPS_PER_THREAD)
     if threads > 1:
-        yield from _Crew(tree, steps, threads).outcomes()
+        yield from _Crew(tree, steps, threads, outage).outcomes()
         return
     for step in steps:
-        error = _try(tree, step)
-        yield step, error
-        if _is_outage(error):
+        yield step, _try(tree, step, outage)
+        if outage.is_there:
             return
 
 
-def _try(tree: Tree, step: Step) -> Exception | None:
+def _try(tree: Tree, step: Step, outage: _Outage) -> Exception | None:
+    error = None
     try:
         send(tree, step)
-    except EtcdMapError as error:
-        return error
-    return None
+    except EtcdMapError as problem:
+        error = problem
+    outage.note(error)
+    return error
 
 
-def _is_outage(error: Exception | None) -> bool:
-    return isinstance(error, (ClusterUnavailable, DeadlineExceeded))
+class _Outage:
+    """Whether the rest is worth trying: noted after each step, by all threads."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._wait = tree.call()  # a deadline long, from the last answer on
+        self.is_there = False
+
+    def note(self, error: Exception | None) -> None:
+        """Note what became of a step."""
+        if isinstance(error, (ClusterUnavailable, DeadlineExceeded)):
+            self.is_there = True
+        elif isinstance(error, OutcomeUnknown):
+            # One lost answer is no outage, and 16 at a time may be lost at once.
+            self.is_there = self.is_there or not self._wait.pause(0)
+        else:
+            self._wait = self._tree.call()
 
 
 class _Crew:
@@ -138,8 +157,11 @@ class _Crew:
     the interpreter from them as often.  It looks every `_GLANCE` seconds.
     """
 
-    def __init__(self, tree: Tree, steps: list[Step], threads: int) -> None:
+    def __init__(
+        self, tree: Tree, steps: list[Step], threads: int, outage: _Outage
+    ) -> None:
         self._tree = tree
+        self._outage = outage
         self._steps = deque(steps)  # as the other: each operation is atomic
         self._outcomes: deque[Outcome | BaseException] = deque()
         self._stop = False
@@ -149,7 +171,7 @@ class _Crew:
         ]
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Give the outcomes as they come; leave no thread behind."""
+        """Yield the outcomes as they come; leave no thread behind."""
         for thread in self._threads:
             thread.start()
         try:
@@ -172,15 +194,12 @@ class _Crew:
 
     def _work(self) -> None:
         try:
-            while self._steps and not self._stop:
+            while self._steps and not (self._stop or self._outage.is_there):
                 try:
                     step = self._steps.popleft()
                 except IndexError:  # another thread took the last one
                     break
-                error = _try(self._tree, step)
-                self._outcomes.append((step, error))
-                if _is_outage(error):
-                    self._stop = True
+                self._outcomes.append((step, _try(self._tree, step, self._outage)))
         except BaseException as problem:  # a defect: not to be lost in a thread
             self._outcomes.append(problem)
             self._stop = True

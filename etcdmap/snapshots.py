@@ -27,8 +27,8 @@ from typing import Any
 from etcdmap.answers import index_of, parse_json, payload_of
 from etcdmap.errors import InvalidResponse, NotADirectory
 from etcdmap.models import Answer, Asked, name_below
-from etcdmap.nodes import Snapshot, decode_node, warn_unreadable
-from etcdmap.paths import UNREADABLE
+from etcdmap.nodes import Snapshot, decode_node, warn_left_out
+from etcdmap.paths import PLAIN, UNREADABLE
 
 # Gives what is between the files, and the path and text of each, in turn.  A run of
 # `[^"]` takes a fifth of the time of one of a larger set; and nothing here is tried
@@ -167,11 +167,11 @@ class _Reader:
         return names, texts
 
     def _key(self, directory: str, name: str) -> str | None:
-        """Give the key of a name, or None if it is left out."""
-        if UNREADABLE in name:
-            warn_unreadable(f"{directory}/{name}")
-            return None
-        return name if self._key_of is None else self._key_of(name)
+        """Return the key of a name, or None if it is left out."""
+        key = (self._key_of or PLAIN.key)(name)
+        if key is None:
+            warn_left_out(f"{directory}/{name}")
+        return key
 
     def _mixed(self, directory: str, listed: list[Any]) -> dict[str, Any]:
         """Give the content of a directory with children of all kinds."""

@@ -10,10 +10,12 @@ mapping stands on: with v2 auth, a role for ``/app/*`` may list ``/app/`` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from etcdmap.cache import ReadCache
+from etcdmap.errors import DeadlineExceeded
 from etcdmap.nodes import ANYTHING, Directory, Expect, Fence, File, Snapshot
 
 
@@ -32,7 +34,28 @@ class Tree(Protocol):
     def using(
         self, *, consistency: str | None = None, timeout: float | None = None
     ) -> Tree:
-        """Give the same store with other options; None leaves one as it is."""
+        """Return the same store with other options; None leaves one as it is.
+
+        Of the store of one `call`, the one for all calls.
+        """
+        ...
+
+    @property
+    def until(self) -> float:
+        """When a call that begins now must have ended, on the client's clock."""
+        ...
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; return False at once if the call must have ended by then."""
+        ...
+
+    def call(self, until: float | None = None) -> Tree:
+        """Return the same store for the requests of one call.
+
+        Each of them gets what is left of the time until `until`, or until the
+        deadline of a call that begins now if that comes first.  When nothing is
+        left, DeadlineExceeded is raised and nothing sent.
+        """
         ...
 
     def get(self, path: str, *, cached: bool = False) -> File | Directory:
@@ -70,7 +93,7 @@ class Tree(Protocol):
         ...
 
     def index(self, path: str) -> int:
-        """Give the index of the store.  1 request."""
+        """Return the index of the store.  1 request."""
         ...
 
     def put(
@@ -82,7 +105,7 @@ class Tree(Protocol):
         expect: Expect = ANYTHING,
         known: Fence | None = None,
     ) -> int:
-        """Write a file and give its index.  Atomic.
+        """Write a file and return its index.  Atomic.
 
         1 request; with several endpoints 1 more if neither `known` nor a read or
         write before tells the state that is replaced.
@@ -95,7 +118,7 @@ class Tree(Protocol):
         ...
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
-        """Write a file with a new name that sorts last; give it.  1 request."""
+        """Write a file with a new name that sorts last; return it.  1 request."""
         ...
 
     def refresh(self, path: str, ttl: float) -> None:
@@ -126,3 +149,34 @@ class Tree(Protocol):
             NotAFile: a directory is there (with `replace`).
         """
         ...
+
+
+#: Most rounds of one call, whatever its deadline.
+_MOST_ROUNDS = 1000
+#: Seconds for which the first pause, and any, lasts at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+
+
+def rounds(tree: Tree, path: str) -> Iterator[Tree]:
+    """Yield a store for the requests of one call, for each time that it looks anew.
+
+    What looks, and then writes on the condition that nothing has changed, loops
+    over this.  The pause between two rounds grows, and is of a length of chance:
+    many writers of one key would else meet again and again, and a server whose
+    answers contradict each other would be asked as fast as it answers.
+
+    Raises:
+        DeadlineExceeded: others came between until the time was over, or too
+            often.
+    """
+    call = tree.call()
+    longest = _FIRST_PAUSE
+    for _ in range(_MOST_ROUNDS):
+        yield call
+        if not call.pause(random.uniform(0, longest)):
+            break
+        longest = min(2 * longest, _LONGEST_PAUSE)
+    raise DeadlineExceeded(
+        f"{path or '/'}: other writers came between, again and again; nothing was "
+        "written by this call"
+    )

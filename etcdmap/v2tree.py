@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from etcdmap.answers import presence, presence_from_body
 from etcdmap.cache import ReadCache
-from etcdmap.errors import KeyNotFound, NotADirectory, NotAFile
+from etcdmap.errors import DeadlineExceeded, KeyNotFound, NotADirectory, NotAFile
 from etcdmap.fenced import FencedDelete, FencedPut, FencedRefresh
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer, Asked
@@ -35,6 +35,14 @@ T = TypeVar("T")
 #: What a read promises; see `EtcdMapping.using`.
 CONSISTENCIES = ("session", "linearizable", "any")
 
+# Queries, without and with a quorum.  What is read whole is given in order.  It takes
+# etcd longer to sort, but then everything here is met in the order in which it lies in
+# memory.
+_RECURSIVE = [spell_query(recursive=True, quorum=quorum) for quorum in (False, True)]
+_SORTED = [
+    spell_query(recursive=True, sorted=True, quorum=quorum) for quorum in (False, True)
+]
+
 
 class V2Tree:
     """A `Tree` on etcd's v2 keys.
@@ -42,7 +50,8 @@ class V2Tree:
     Args:
         keys: reaches etcd; its client may have a cache.
         consistency: one of `CONSISTENCIES`.
-        timeout: deadline of each request, seconds; None for the client's.
+        timeout: deadline of one call, seconds; None for the client's.
+        deadline: when all its requests must have ended; see `Tree.call`.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class V2Tree:
         keys: KeysAPI,
         consistency: str = "session",
         timeout: float | None = None,
+        deadline: float | None = None,
     ) -> None:
         if consistency not in CONSISTENCIES:
             names = ", ".join(map(repr, CONSISTENCIES))
@@ -57,23 +67,14 @@ class V2Tree:
         self.keys = keys
         self.consistency = consistency
         self.timeout = timeout
+        self._deadline = deadline
         self._quorum = consistency == "linearizable"
         self._query = "?quorum=true" if self._quorum else ""
-        self._recursive_query = spell_query(recursive=True, quorum=self._quorum)
-        # What is read whole is given in order.  It takes etcd longer to sort, but
-        # then everything here is met in the order in which it lies in memory.
-        self._sorted_query = spell_query(
-            recursive=True, sorted=True, quorum=self._quorum
-        )
 
     @property
     def cache(self) -> ReadCache | None:
         """See `Tree.cache`."""
         return None if self._quorum else self.keys.client.cache
-
-    @property
-    def _seconds(self) -> float:
-        return self.timeout or self.keys.client.timeout
 
     def __reduce__(self) -> tuple[Any, ...]:
         return V2Tree, (self.keys, self.consistency, self.timeout)
@@ -88,6 +89,43 @@ class V2Tree:
             self.timeout if timeout is None else timeout,
         )
 
+    @property
+    def until(self) -> float:
+        """See `Tree.until`."""
+        if self._deadline is not None:
+            return self._deadline
+        client = self.keys.client
+        return client.clock() + (self.timeout or client.timeout)
+
+    def pause(self, seconds: float) -> bool:
+        """See `Tree.pause`."""
+        client = self.keys.client
+        if client.clock() + seconds >= self.until:
+            return False
+        client.sleep(seconds)
+        return True
+
+    def call(self, until: float | None = None) -> V2Tree:
+        """See `Tree.call`."""
+        deadline = self.until if until is None else min(until, self.until)
+        return V2Tree(self.keys, self.consistency, self.timeout, deadline)
+
+    def _left(self) -> float | None:
+        """Return how long the next request may take; None for the client's timeout."""
+        if self._deadline is None:
+            return self.timeout
+        left = self._deadline - self.keys.client.clock()
+        if left <= 0:
+            raise DeadlineExceeded(
+                "the time for the whole call was over before its next request, which "
+                "was not sent"
+            )
+        return left
+
+    def _seconds(self) -> float:
+        """Return how long a fenced write may take, whatever it has to ask."""
+        return self._left() or self.keys.client.timeout
+
     # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> File | Directory:
@@ -101,13 +139,14 @@ class V2Tree:
         if self.consistency == "any":
             # Not for others: what it brings may be older than they may see.
             return self._fetch(path)
-        fetch = partial(self._fetch_for_cache, path)
-        node = cache.load(path, fetch, _ttl_of, self._seconds)
+        call = self.call()
+        fetch = partial(call._fetch_for_cache, path)
+        node = cache.load(path, fetch, _ttl_of, call._left)
         return cast("File | Directory", node)
 
     def list(self, path: str, *, recursive: bool = False) -> File | Directory:
         """See `Tree.list`."""
-        query = self._recursive_query if recursive else self._query
+        query = _RECURSIVE[self._quorum] if recursive else self._query
         if self.cache is None or self.consistency == "any":
             return self._get(path, query, listing_of, kind="list")
         read = self.cache.begin(path)
@@ -117,7 +156,9 @@ class V2Tree:
             node = self._get(path, query, listing_of, kind="list")
             if isinstance(node, Directory):
                 index = node.etcd_index
-                entries.extend(_entries(path.rstrip("/"), node))
+                path = path.rstrip("/")
+                entries.append((path, Directory({}, node.ttl), node.ttl))
+                entries.extend(_entries(path, node, node.ttl))
         finally:
             self.cache.end(read, entries, index)
         return node
@@ -130,17 +171,19 @@ class V2Tree:
     ) -> Snapshot:
         """See `Tree.read`."""
         read = partial(snapshot_of, decode, key_of)
-        return self._get(path, self._sorted_query, read, kind="list")
+        return self._get(path, _SORTED[self._quorum], read, kind="list")
 
     def exists(self, path: str) -> bool:
         """See `Tree.exists`."""
         if self.cache is not None and self.cache.get(path) is not None:
             return True
-        if not self._quorum:  # HEAD ignores it
-            found = self._fetch_as(path, "", presence, method="HEAD")
-            if found is not None:
-                return found
-        return self._fetch_as(path, self._query, presence_from_body)
+        if self._quorum:  # HEAD ignores it
+            return self._fetch_as(path, self._query, presence_from_body)
+        until = self.until
+        found = self._fetch_as(path, "", presence, method="HEAD")
+        if found is not None:
+            return found
+        return self.call(until)._fetch_as(path, "", presence_from_body)
 
     def index(self, path: str) -> int:
         """See `Tree.index`."""
@@ -161,7 +204,7 @@ class V2Tree:
                 node_of,
                 kind="quorum" if self._quorum else "get",
                 consistency=self.consistency,
-                timeout=self.timeout,
+                timeout=self._left(),
             )
         except NotADirectory as error:
             raise _absent_below_file(error) from error
@@ -193,7 +236,7 @@ class V2Tree:
             method=method,
             kind="quorum" if self._quorum else kind,
             consistency=self.consistency,
-            timeout=self.timeout,
+            timeout=self._left(),
         )
 
     # --- writes
@@ -210,7 +253,7 @@ class V2Tree:
         """See `Tree.put`."""
         if self.keys.client.fences_writes:
             write = FencedPut(
-                self.keys, path, self._seconds, text, ttl, present=expect == PRESENT
+                self.keys, path, self._seconds(), text, ttl, present=expect == PRESENT
             )
             if expect is ANYTHING or expect == PRESENT:
                 return write.do(known)
@@ -234,7 +277,7 @@ class V2Tree:
             "",
             spell_form(text, ttl),
             name_of_new,
-            timeout=self.timeout,
+            timeout=self._left(),
         )
 
     def refresh(self, path: str, ttl: float) -> None:
@@ -242,7 +285,7 @@ class V2Tree:
         client = self.keys.client
         known = client.fences.get(path) if client.fences_writes else None
         if known:
-            write = FencedRefresh(self.keys, path, self._seconds, ttl)
+            write = FencedRefresh(self.keys, path, self._seconds(), ttl)
             write.do(Fence(known))
             return
         query = "?prevExist=true&noValueOnSuccess=true"
@@ -268,7 +311,7 @@ class V2Tree:
         """Delete a file by a fenced write; False if that can't be."""
         if not self.keys.client.fences_writes:
             return False
-        write = FencedDelete(self.keys, path, self._seconds)
+        write = FencedDelete(self.keys, path, self._seconds())
         if expect is not ANYTHING:
             fence = _fence_of(expect)
             if fence is not None:
@@ -287,7 +330,7 @@ class V2Tree:
     def delete_file(self, path: str) -> None:
         """See `Tree.delete_file`."""
         if self.keys.client.fences_writes:
-            FencedDelete(self.keys, path, self._seconds).do(None)
+            FencedDelete(self.keys, path, self._seconds()).do(None)
             return
         self._store("DELETE", Asked(path, "delete"), "")
 
@@ -303,7 +346,7 @@ class V2Tree:
         self, method: str, asked: Asked, query: str, form: str | None = None
     ) -> int:
         return self.keys.store(
-            method, asked, query, form, index_of_write, timeout=self.timeout
+            method, asked, query, form, index_of_write, timeout=self._left()
         )
 
 
@@ -346,13 +389,19 @@ def _ttl_of(node: File | Directory) -> int | None:
 
 
 def _entries(
-    path: str, directory: Directory
+    path: str, directory: Directory, ends: int | None
 ) -> Iterator[tuple[str, File | Directory, int | None]]:
-    """Give what a listing says about the nodes below it, for the cache."""
+    """Yield what a listing says about the nodes below it, for the cache.
+
+    A node goes with its directory, of whose ttl it shows nothing itself.
+    """
     for name, child in directory.children.items():
+        ttl = child.ttl
+        if ends is not None and (ttl is None or ttl > ends):
+            ttl = ends
         child_path = f"{path}/{name}"
         if isinstance(child, Directory):
-            yield child_path, Directory({}, child.ttl), child.ttl
-            yield from _entries(child_path, child)
+            yield child_path, Directory({}, child.ttl), ttl
+            yield from _entries(child_path, child, ttl)
         else:
-            yield child_path, child, child.ttl
+            yield child_path, child, ttl

@@ -18,6 +18,8 @@ from collections.abc import (
 )
 from typing import Any, TypeVar
 
+from etcdmap.errors import DirectoryGone
+
 E = TypeVar("E", covariant=True)
 
 
@@ -29,64 +31,104 @@ class ListedMapping(Mapping[str, Any]):
         """List keys and values, sorted by key."""
 
     def keys(self) -> EtcdKeysView:
-        """Give a live view of the keys."""
+        """Return a live view of the keys."""
         return EtcdKeysView(self)
 
     def values(self) -> EtcdValuesView:
-        """Give a live view of the values; one loop costs 1 request."""
+        """Return a live view of the values; one loop costs 1 request."""
         return EtcdValuesView(self)
 
     def items(self) -> EtcdItemsView:
-        """Give a live view of the pairs; one loop costs 1 request."""
+        """Return a live view of the pairs; one loop costs 1 request."""
         return EtcdItemsView(self)
 
     @abstractmethod
     def __reversed__(self) -> Iterator[str]: ...
 
     @abstractmethod
+    def _whole(self, until: float | None = None) -> dict[str, Any] | None:
+        """Return the whole content, or None if the directory does not exist.
+
+        With `until` for a call that reads other mappings as well.
+        """
+
+    @abstractmethod
+    def _until(self) -> float:
+        """Return when a call that begins now must have ended."""
+
     def to_dict(self) -> dict[str, Any]:
-        """Give a plain dict.  Cost: 1 request."""
+        """Return the whole content as a plain dict, sorted by key.
+
+        Of a nested mapping a nested one.  A directory that does not exist is
+        empty.
+
+        Raises:
+            NotADirectory: a file stands where this mapping's directory was.
+            DecodeError: the codec can't read a text; names the key.
+
+        Cost: 1 request, whatever the size.  Atomic: one moment's state.
+        """
+        return self._whole() or {}
 
     def copy(self) -> dict[str, Any]:
-        """Give a plain dict: a copy of the data, not of the handle."""
+        """Return a plain dict: a copy of the data, not of the handle."""
         return self.to_dict()
 
-    def __copy__(self) -> dict[str, Any]:
-        """Give a plain dict: a copy of the data, not of the handle."""
-        return self.to_dict()
+    __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Give a plain dict: a copy of the data, not of the handle."""
+        """Return a plain dict: a copy of the data, not of the handle."""
         return self.to_dict()
 
     def __eq__(self, other: object) -> bool:
         """Compare by value.  Cost: 1 request for each mapping on etcd."""
         if not isinstance(other, Mapping):
             return NotImplemented
-        return bool(self.to_dict() == plain_mapping(other))
+        until = self._until()
+        return bool((self._whole(until) or {}) == plain_mapping(other, until))
 
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a plain dict of both, `other` winning.  Cost: 1 request."""
+        """Return a plain dict of both, `other` winning.  Cost: 1 request."""
         if not isinstance(other, Mapping):
             return NotImplemented
-        return {**self.to_dict(), **plain_mapping(other)}
+        until = self._until()
+        return {**(self._whole(until) or {}), **plain_mapping(other, until)}
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a plain dict of both, this mapping winning.  Cost: 1 request."""
+        """Return a plain dict of both, this mapping winning.  Cost: 1 request."""
         if not isinstance(other, Mapping):
             return NotImplemented
-        return {**plain_mapping(other), **self.to_dict()}
+        until = self._until()
+        return {**plain_mapping(other, until), **(self._whole(until) or {})}
 
     def _ipython_key_completions_(self) -> list[str]:
         """Complete ``m["``Tab in IPython.  Cost: 1 request."""
         return list(iter(self))
 
 
-def plain_mapping(value: Any) -> Any:
-    """Read another mapping on etcd once; leave everything else as it is."""
-    return value.to_dict() if isinstance(value, ListedMapping) else value
+def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
+    """Read another mapping on etcd once; return everything else as it is.
+
+    Args:
+        value: anything.
+        until: when that must be done.
+        stored: whether it is to be written, and not only to be looked at.
+
+    Raises:
+        DirectoryGone: it is to be written, and its directory does not exist.
+    """
+    if not isinstance(value, ListedMapping):
+        return value
+    content = value._whole(until)
+    if content is None and stored:
+        raise DirectoryGone(
+            f"nothing was written: the directory of {value!r}, which was given as a "
+            "value, does not exist (any more). A mapping shows what is in etcd now; "
+            "take a copy with to_dict() or pop() before it is deleted"
+        )
+    return content or {}
 
 
 class _OneListing(Set[E]):

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from etcdmap import plan, sending
+from etcdmap.common import survey
 from etcdmap.errors import (
     CompareFailed,
     KeyExists,
     KeyNotFound,
     NotADirectory,
     NotAFile,
-    OutcomeUnknown,
 )
-from etcdmap.handle import MISSING, absent, check_ttl
-from etcdmap.nodes import PRESENT, Directory, Expect, File, decode_node
+from etcdmap.handle import absent, check_ttl, named
+from etcdmap.nodes import PRESENT, Directory, Expect, File
 from etcdmap.paths import name_of
 from etcdmap.plan import Plan
 from etcdmap.reading import Reading
+from etcdmap.tree import Tree, rounds
 
 
-class Writing(Reading, MutableMapping[str, Any]):
+class Writing(Reading):
     """Writes of one key: each is checked whole before anything is sent."""
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -35,6 +35,9 @@ class Writing(Reading, MutableMapping[str, Any]):
             TypeError, ValueError: the codec refuses the value.
             InvalidKey: the key can't be written.
             NotADirectory: a file stands on the way.
+            DirectoryGone: the value holds a mapping without a directory.
+            DirectoryNotEmpty: a directory that a mapping leaves out holds a name
+                that this view does not show, and so can't mean to delete.
             PartialWrite: a mapping was written in part only.
 
         Cost: 1 request for a value (2 more where a directory must go first);
@@ -68,49 +71,44 @@ class Writing(Reading, MutableMapping[str, Any]):
         time that another writer comes between.
         """
         path = self._writable(key)
-        wanted = self._encode(path, value)
+        until = self._until()
+        wanted = self._encode(path, value, until)
         check_ttl(ttl)
         if keep_ttl and ttl is not None:
             raise ValueError("give ttl or keep_ttl, not both")
         if isinstance(wanted, str):
             if keep_ttl:
                 return self._put_keeping_ttl(path, wanted)
-            return self._put(path, wanted, ttl)
+            return _put(self._view.tree, path, wanted, ttl, until)
         if keep_ttl:
             raise ValueError("keep_ttl is for values; a directory keeps its own")
-        self._set_directory(path, wanted, ttl)
+        self._set_directory(self._view.tree.call(until), path, wanted, ttl)
         return None
 
-    def _put(self, path: str, text: str, ttl: float | None = None) -> int:
-        try:
-            return self._tree.put(path, text, ttl=ttl)
-        except NotAFile:
-            with contextlib.suppress(KeyNotFound):  # gone already
-                self._tree.delete(path)
-            return self._tree.put(path, text, ttl=ttl)
-
     def _put_keeping_ttl(self, path: str, text: str) -> int:
-        while True:
-            node, since = self._survey(path)
+        for tree in rounds(self._view.tree, path):
+            node, since = survey(tree, path)
             if isinstance(node, Directory):
-                return self._put(path, text)
-            expect = unchanged(node, since)
+                return _put(tree, path, text)
             ttl = None if node is None else ttl_left(node)
-            try:
-                return self._tree.put(path, text, ttl=ttl, expect=expect)
-            except (KeyExists, CompareFailed, KeyNotFound):
-                continue  # another writer was quicker: look again
+            with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
+                return tree.put(path, text, ttl=ttl, expect=unchanged(node, since))
+        raise AssertionError("unreachable")
 
     def _set_directory(
-        self, path: str, wanted: dict[str, plan.Encoded], ttl: float | None = None
+        self,
+        tree: Tree,
+        path: str,
+        wanted: dict[str, plan.Encoded],
+        ttl: float | None = None,
     ) -> None:
-        current, index = self._survey(path, recursive=True)
-        todo = Plan(since=index)
+        current, index = survey(tree, path, recursive=True)
+        todo = Plan(self._view.naming, index)
         if ttl is None:
             plan.become(todo, path, wanted, current)
         else:
             plan.become_with_ttl(todo, path, wanted, current, ttl)
-        sending.carry_out(self._tree, todo)
+        sending.carry_out(tree, todo)
 
     def create(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Store a value or a mapping where nothing is yet.
@@ -122,9 +120,10 @@ class Writing(Reading, MutableMapping[str, Any]):
         who race for a mapping, whoever makes the directory fills it.
         """
         path = self._writable(key)
-        wanted = self._encode(path, value)
+        until = self._until()
+        wanted = self._encode(path, value, until)
         check_ttl(ttl)
-        self._create(path, wanted, ttl)
+        self._create(self._view.tree.call(until), path, wanted, ttl)
 
     def replace(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Store a value or a mapping where something is already.
@@ -135,35 +134,16 @@ class Writing(Reading, MutableMapping[str, Any]):
         Cost: as ``m[key] = value``.  Atomic: a value over a value.
         """
         path = self._writable(key)
-        wanted = self._encode(path, value)
+        until = self._until()
+        wanted = self._encode(path, value, until)
         check_ttl(ttl)
-        try:
-            if not isinstance(wanted, str):
-                self._present(key, path)
-                self._set_directory(path, wanted, ttl)
+        tree = self._view.tree.call(until)
+        with named(key):
+            if isinstance(wanted, str):
+                _replace_by_text(tree, path, wanted, ttl)
             else:
-                self._replace_by_text(path, wanted, ttl)
-        except KeyNotFound as error:
-            error.args = (key,)
-            raise
-
-    def _present(self, key: str, path: str) -> File | Directory:
-        """Read a node that must be there; a file on the way is no absence."""
-        node = self._find(path)
-        if node is None:
-            raise absent(key, "Key not found")
-        return node
-
-    def _replace_by_text(self, path: str, text: str, ttl: float | None) -> None:
-        if not text and isinstance(self._present(name_of(path), path), Directory):
-            # An empty text is taken for an update of the directory: 3.4 says yes
-            # and changes nothing, 3.5 fails.
-            self._put(path, text, ttl)
-            return
-        try:
-            self._tree.put(path, text, ttl=ttl, expect=PRESENT)
-        except NotAFile:
-            self._put(path, text, ttl)
+                present(tree, path)
+                self._set_directory(tree, path, wanted, ttl)
 
     def __delitem__(self, key: str) -> None:
         """Delete a file, or a directory with all below it.
@@ -176,115 +156,56 @@ class Writing(Reading, MutableMapping[str, Any]):
         self._check_writable()
         path = self._readable(key)
         try:
-            self._tree.delete(path)
+            self._view.tree.call().delete(path)
         except (KeyNotFound, NotADirectory) as error:
             raise absent(key, error.reason) from error
 
-    def pop(self, key: str, default: Any = MISSING) -> Any:
-        """Remove a key and give its value; a directory as a plain dict.
 
-        A value is handed out once, however many callers race for it.  A
-        directory is read and then deleted: what is written in between is lost.
+def present(tree: Tree, path: str) -> File | Directory:
+    """Read a node that must be there; a file on the way is no absence."""
+    node, _ = survey(tree, path)
+    if node is None:
+        raise absent(name_of(path), "Key not found")
+    return node
 
-        Raises:
-            KeyNotFound: the key is absent and no default was given.
-            OutcomeUnknown: the answer was lost; the value may be gone.
 
-        Cost: 2 requests; 2 more each time that another writer comes between.
-        """
-        self._check_writable()
-        try:
-            path = self._readable(key)
-            while True:
-                node = self._tree.list(path, recursive=True)
-                value = self._plain(path, node)  # before it is gone
-                if self._take(path, node):
-                    return value
-        except KeyNotFound as error:
-            if default is not MISSING:
-                return default
-            error.args = (key,)
-            raise
+def _put(
+    tree: Tree,
+    path: str,
+    text: str,
+    ttl: float | None = None,
+    until: float | None = None,
+) -> int:
+    """Write a file, in place of a directory if there is one; return its index."""
+    try:
+        return tree.put(path, text, ttl=ttl)
+    except NotAFile:
+        tree = tree.call(until)
+        with suppress(KeyNotFound):  # gone already
+            tree.delete(path)
+        return tree.put(path, text, ttl=ttl)
 
-    def popitem(self) -> tuple[str, Any]:
-        """Remove the last key and give it with its value.
 
-        Racing callers get different keys.
-
-        Raises:
-            KeyNotFound: the mapping is empty.
-
-        Cost: 2 requests; 1 more for each key that somebody else took.
-        """
-        self._check_writable()
-        while True:
-            listing = self._listing(recursive=True)
-            keys = self._keys_and_names(listing)
-            if not keys:
-                break
-            for key, name in reversed(keys):
-                path, node = f"{self._root}/{name}", listing.children[name]
-                value = self._plain(path, node)  # before it is gone
-                try:
-                    if self._take(path, node):
-                        return key, value
-                except KeyNotFound:
-                    continue  # somebody else took it
-        raise absent("popitem(): the mapping is empty", "the mapping is empty")
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        """Give the value of a key, after storing `default` if it was absent.
-
-        Racing callers agree on one value.  For a mapping, whoever makes the
-        directory fills it, and the mapping on it is given.
-
-        Cost: 1 request if it was present; else 2 (a mapping: and its keys).
-        """
-        path = self._writable(key)
-        wanted = self._encode(path, default)
-        while True:
-            node, since = self._survey(path)
-            if node is not None:
-                return self._value(path, node)
-            try:
-                self._create(path, wanted, since=since)
-            except KeyExists:
-                continue  # another caller was quicker: take theirs
-            except OutcomeUnknown:
-                # Whose value it is does not matter here, if there is one.
-                if not isinstance(wanted, str) or not self._is_there(path):
-                    raise
-                continue
-            if isinstance(wanted, str):
-                return decode_node(path, wanted, self._codec.decode)
-            return self._sub(path)
-
-    def _create(
-        self,
-        path: str,
-        wanted: plan.Encoded,
-        ttl: float | None = None,
-        since: int = 0,
-    ) -> None:
-        if isinstance(wanted, str):
-            expect = Expect(present=False, since=since)
-            self._tree.put(path, wanted, ttl=ttl, expect=expect)
-            return
-        self._tree.make_directory(path, ttl=ttl)
-        # A directory that was not there before has nothing in it.
-        todo = Plan(since=since)
-        plan.merge(todo, path, wanted, Directory({}, None))
-        sending.carry_out(self._tree, todo)
+def _replace_by_text(tree: Tree, path: str, text: str, ttl: float | None) -> None:
+    # An empty text is taken for an update of a directory: 3.4 says yes and changes
+    # nothing, 3.5 fails.
+    if not text and isinstance(present(tree, path), Directory):
+        _put(tree, path, text, ttl)
+        return
+    try:
+        tree.put(path, text, ttl=ttl, expect=PRESENT)
+    except NotAFile:
+        _put(tree, path, text, ttl)
 
 
 def unchanged(node: File | Directory | None, since: int) -> Expect:
-    """Give the condition that a key is as it was found."""
+    """Return the condition that a key is as it was found."""
     if isinstance(node, File):
         return Expect(modified_index=node.modified_index)
     return Expect(present=False, since=since)
 
 
 def ttl_left(node: File) -> int | None:
-    """Give what is left of a ttl, as a ttl to write."""
+    """Return what is left of a ttl, as a ttl to write."""
     # An expired node may be seen for half a second, with a ttl below 1.
     return None if node.ttl is None else max(node.ttl, 1)

@@ -11,7 +11,13 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from etcdmap import CredentialsMissing, EtcdMapping, InvalidKey
+from etcdmap import (
+    CredentialsMissing,
+    EtcdMapping,
+    InvalidKey,
+    PrefixRequired,
+    RequestFailed,
+)
 from etcdmap.connect import parse_url
 from etcdmap.local import LocalCluster
 
@@ -72,7 +78,6 @@ def host(etcd: LocalCluster) -> str:
             "&escape_keys=1&consistency=any&verify=false&cache_size=7",
             {
                 "endpoints": ["http://h:2379"],
-                "prefix": "/",
                 "codec": "text",
                 "cache_ttl": 5.0,
                 "timeout": 2.5,
@@ -164,14 +169,109 @@ def test_from_url_of_a_subclass_makes_one_of_it(etcd: LocalCluster) -> None:
         assert type(config) is Config
 
 
-def test_from_url_without_a_path_stands_on_the_whole_cluster(
-    etcd: LocalCluster,
+def pickled(thing: Any) -> Any:
+    """Give what comes out of a pickle."""
+    return pickle.loads(pickle.dumps(thing))  # noqa: S301  (our own)
+
+
+#: How somebody says nothing of a prefix: to the constructor, in a URL.
+NO_PREFIX: list[Any] = [
+    pytest.param(lambda: EtcdMapping("http://h:1"), id="left-out"),
+    pytest.param(lambda: EtcdMapping("http://h:1", None), id="None"),
+    pytest.param(lambda: EtcdMapping("http://h:1", ""), id="empty"),
+    pytest.param(lambda: EtcdMapping.from_url("etcd://h"), id="url"),
+    pytest.param(lambda: EtcdMapping.from_url("etcd://h/"), id="url-slash"),
+    pytest.param(lambda: EtcdMapping.from_url("etcd://h/?prefix="), id="url-empty"),
+    pytest.param(lambda: EtcdMapping.from_url("etcd://h", prefix=""), id="argument"),
+]
+
+
+@pytest.mark.parametrize("make", NO_PREFIX)
+@pytest.mark.parametrize(
+    "view",
+    [
+        pytest.param(lambda m: m, id="itself"),
+        pytest.param(lambda m: m.using(codec="text"), id="using"),
+        pytest.param(lambda m: m.flat, id="flat"),
+        pytest.param(lambda m: m.flat.using(timeout=1), id="flat-using"),
+        pytest.param(pickled, id="pickled"),
+    ],
+)
+def test_whole_cluster_is_not_emptied_without_a_prefix(
+    make: Callable[[], EtcdMapping], view: Callable[[Any], Any]
 ) -> None:
-    """So it refuses to empty it, while a "/" is a prefix that was given."""
-    with EtcdMapping.from_url(f"etcd://{host(etcd)}") as mapping:
+    """Where none was given none can have been meant; nobody is asked there."""
+    with make() as mapping, view(mapping) as shown:
+        assert shown.prefix == "/"
+        calls = [shown.clear]
+        if isinstance(shown, EtcdMapping):
+            calls += [lambda: shown.assign({}), lambda: shown.assign({}, dry_run=True)]
+        for call in calls:
+            with pytest.raises(PrefixRequired, match="whole cluster"):
+                call()
+
+
+@pytest.mark.parametrize("url", ["etcd://h", "etcd://h/"])
+def test_whole_cluster_is_not_emptied_by_the_environment(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare slash in ETCDMAP_URL is none either."""
+    monkeypatch.setenv("ETCDMAP_URL", url)
+    with EtcdMapping() as mapping, pytest.raises(PrefixRequired):
+        mapping.clear()
+
+
+def test_prefix_that_is_empty_leaves_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As None does."""
+    monkeypatch.setenv("ETCDMAP_URL", "etcd://h/app")
+    with EtcdMapping(prefix="") as mapping:
+        assert mapping.prefix == "/app"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            lambda **o: EtcdMapping("http://127.0.0.1:1", "/", **o), id="argument"
+        ),
+        pytest.param(
+            lambda **o: EtcdMapping.from_url("etcd://127.0.0.1:1?prefix=/", **o),
+            id="url",
+        ),
+        pytest.param(
+            lambda **o: EtcdMapping.from_url("etcd://127.0.0.1:1/?prefix=%2F", **o),
+            id="slash",
+        ),
+    ],
+)
+def test_whole_cluster_is_meant_by_a_slash_for_a_prefix(
+    make: Callable[..., EtcdMapping],
+) -> None:
+    """Then the first thing that stands in the way is that nobody is there."""
+    with make(timeout=0.2) as mapping:
         assert mapping.prefix == "/"
-        with pytest.raises(ValueError, match="whole cluster"):
-            mapping.clear()
+        for clear in (mapping.clear, mapping.flat.clear):
+            with pytest.raises(RequestFailed):
+                clear()
+
+
+def test_from_url_takes_the_prefix_as_an_option(etcd: LocalCluster) -> None:
+    """It is spelt as the argument is."""
+    with EtcdMapping.from_url(f"etcd://{host(etcd)}?prefix=app/x") as mapping:
+        assert mapping.prefix == "/app/x"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["/app?prefix=/app", "/app?prefix=", "?prefix=/&prefix=/", "?timeout=1&timeout=1"],
+)
+def test_from_url_refuses_an_option_that_is_given_twice(rest: str) -> None:
+    """Which of the two is meant is not for us to guess; no part of it is shown."""
+    with pytest.raises(ValueError, match="twice") as caught:
+        EtcdMapping.from_url(f"etcd://root:{QUOTED}@h:1{rest}")
+    assert PASSWORD not in str(caught.value)
 
 
 # --- the environment --------------------------------------------------------------
@@ -243,11 +343,6 @@ def test_environment_with_a_bad_url_shows_no_password(
 
 
 # --- pickling ---------------------------------------------------------------------
-
-
-def pickled(thing: Any) -> Any:
-    """Give what comes out of a pickle."""
-    return pickle.loads(pickle.dumps(thing))  # noqa: S301  (our own)
 
 
 def test_pickle_is_the_same_mapping_over_a_client_of_its_own(

@@ -118,6 +118,7 @@ def test_escaped_slash_does_not_walk_the_tree(escaping: EtcdMapping) -> None:
     assert (escaping["a/b"], escaping["a"]["b"]) == (1, 2)
 
 
+@pytest.mark.filterwarnings("ignore::etcdmap.UnreadableName")
 def test_escaped_names_that_others_stored_are_left_out(escaping: EtcdMapping) -> None:
     """A name that no key is spelt as can't be reached, so it is not shown."""
     escaping["a"] = 1

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from etcdmap import (
     CompareFailed,
+    DirectoryGone,
     InvalidKey,
     KeyExists,
     KeyNotFound,
@@ -282,7 +283,7 @@ class ModelMapping(ModelView):
         self.tree.put(path, new)
 
     def _encode(self, value: Any) -> FileNode | DirNode:
-        value = plain_of(value)
+        value = taken(value)
         if not isinstance(value, Mapping):
             return FileNode(self.codec.encode(value))
         node = DirNode()
@@ -405,7 +406,7 @@ class ModelMapping(ModelView):
     def _encode_all(
         self, other: Any, kwargs: Mapping[str, Any]
     ) -> dict[Path, FileNode | DirNode]:
-        values = {**dict(plain_of(other)), **kwargs}
+        values = {**dict(taken(other)), **kwargs}
         wanted = {self._writable(k): self._encode(v) for k, v in values.items()}
         refuse_overlaps(wanted)
         for path in wanted:
@@ -517,7 +518,7 @@ class ModelFlat(ModelView):
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many files; those that can't be are told, the others stored."""
-        values = {**dict(plain_of(other)), **kwargs}
+        values = {**dict(taken(other)), **kwargs}
         wanted = {self._writable(k): self._encode(v) for k, v in values.items()}
         refuse_overlaps(wanted)
         written, failed = [], {}
@@ -553,6 +554,13 @@ def refuse_overlaps(paths: Iterable[Path]) -> None:
         for other in known:
             if one != other and one == other[: len(one)]:
                 raise InvalidKey("overlapping")
+
+
+def taken(value: Any) -> Any:
+    """Give a mapping that is to be stored as a plain dict; refuse one that is gone."""
+    if isinstance(value, ModelView) and value.tree.find(value.base) is None:
+        raise DirectoryGone
+    return plain_of(value)
 
 
 def plain_of(value: Any) -> Any:

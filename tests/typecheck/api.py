@@ -37,6 +37,7 @@ from etcdmap import (
     Result,
     ServerError,
     Snapshot,
+    View,
     connect,
 )
 from etcdmap.local import LocalCluster, Member
@@ -138,6 +139,21 @@ assert_type(m.using(consistency="linearizable", timeout=1, codec=codec), EtcdMap
 assert_type(m.flat, FlatView)
 assert_type(m.flat.sub("d"), FlatView)
 assert_type(m.flat.using(timeout=1), FlatView)
+
+
+class Tagged(EtcdMapping):
+    """A subclass whose attribute goes along."""
+
+    tag: str
+
+    def with_view(self, view: View) -> Tagged:
+        """Copy it."""
+        other = super().with_view(view)
+        other.tag = self.tag
+        return other
+
+
+assert_type(Tagged().sub("d"), Tagged)
 assert_type(m.snapshot(), Snapshot)
 assert_type(m.snapshot().content, dict[str, Any])
 assert_type(m.snapshot().etcd_index, int)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -181,6 +181,127 @@ def test_size_that_is_none_is_refused(size: Any, error: type[Exception]) -> None
     """A size is an int of at least 1."""
     with pytest.raises(error, match="cache_size"):
         ReadCache(TTL, size)
+
+
+# --- directories that end -------------------------------------------------------------
+
+
+class Below(NamedTuple):
+    """A directory as the cache sees one."""
+
+    children: dict[str, object]
+
+
+DIRECTORY = Below({})
+
+
+def held_until(cache: ReadCache, timer: Timer, path: str) -> float:
+    """Give the seconds from now for which a path is answered for."""
+    began, seconds = timer.now, 0.0
+    while cache.get(path) is not None:
+        timer.now += 0.5
+        seconds += 0.5
+    timer.now = began
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("ttl", "own", "expected"),
+    [
+        pytest.param(5, None, 4.0, id="directory"),
+        pytest.param(5, 3, 2.0, id="own-is-shorter"),
+        pytest.param(5, 60, 4.0, id="own-is-longer"),
+        pytest.param(60, None, TTL, id="cache-is-shorter"),
+        pytest.param(None, None, TTL, id="none"),
+        pytest.param(1, None, 0.0, id="about-to-end"),
+        pytest.param(0, None, 0.0, id="ended"),
+    ],
+)
+@pytest.mark.parametrize("below", ["/d/a", "/d/e/f/a"])
+def test_entry_ends_with_a_directory_above_it_that_was_seen(
+    cache: ReadCache,
+    timer: Timer,
+    ttl: int | None,
+    own: int | None,
+    expected: float,
+    below: str,
+) -> None:
+    """A node that is read alone shows nothing of the ttl above it."""
+    store(cache, "/d", DIRECTORY, ttl)
+    store(cache, below, 1, own)
+    assert held_until(cache, timer, below) == expected
+
+
+def test_entry_read_late_ends_with_its_directory(
+    cache: ReadCache, timer: Timer
+) -> None:
+    """What counts is when the directory ends, and not when it was seen."""
+    store(cache, "/d", DIRECTORY, 9)
+    timer.now += 5
+    store(cache, "/d/a", 1, index=8)
+    assert held_until(cache, timer, "/d/a") == 3.0
+
+
+def test_entry_of_a_directory_that_no_longer_answers_still_tells_its_end(
+    timer: Timer,
+) -> None:
+    """Its own age and its end are two things."""
+    cache = ReadCache(2.0, timer=timer)
+    store(cache, "/d", DIRECTORY, 6)
+    timer.now += 4
+    assert cache.get("/d") is None
+    store(cache, "/d/a", 1, index=8)
+    assert held_until(cache, timer, "/d/a") == 1.0
+
+
+@pytest.mark.parametrize("ends", ["/d/e", "/x", "/dd"])
+def test_entry_is_not_held_to_a_directory_beside_it(
+    cache: ReadCache, timer: Timer, ends: str
+) -> None:
+    """Only what lies below goes with it."""
+    store(cache, ends, DIRECTORY, 3)
+    store(cache, "/d/a", 1)
+    assert held_until(cache, timer, "/d/a") == TTL
+
+
+def test_entry_of_a_directory_made_anew_is_not_held_to_the_old_one(
+    cache: ReadCache, timer: Timer
+) -> None:
+    """By a write of ours, by a read of it, and when the end is long past."""
+    store(cache, "/d", DIRECTORY, 3)
+    cache.invalidate("/d")
+    store(cache, "/d/a", 1)
+    assert held_until(cache, timer, "/d/a") == TTL
+
+    store(cache, "/d", DIRECTORY, 3, index=8)
+    store(cache, "/d", DIRECTORY, None, index=9)
+    store(cache, "/d/b", 1, index=9)
+    assert held_until(cache, timer, "/d/b") == TTL
+
+    store(cache, "/d", DIRECTORY, 3, index=10)
+    timer.now += 30
+    store(cache, "/d/c", 1, index=11)
+    assert held_until(cache, timer, "/d/c") == TTL
+
+
+def test_entry_read_just_after_the_end_of_its_directory_is_not_kept(
+    cache: ReadCache, timer: Timer
+) -> None:
+    """etcd takes a moment to end what has expired."""
+    store(cache, "/d", DIRECTORY, 3)
+    timer.now += 3
+    store(cache, "/d/a", 1, index=8)
+    assert cache.get("/d/a") is None
+
+
+@pytest.mark.parametrize("path", ["/\ufffd", "/a\ufffd/b", "/a/b\ufffd"])
+def test_entry_of_a_path_that_no_key_leads_to_is_not_kept(
+    cache: ReadCache, path: str
+) -> None:
+    """Hits are looked up without a check of their key."""
+    store(cache, path, 1)
+    assert cache.get(path) is None
+    assert path not in cache.hot
 
 
 # --- invalidating ------------------------------------------------------------------

@@ -1,0 +1,276 @@
+"""What the nested mapping and the flat view do alike.
+
+Whatever looks first and then writes is here or loops over `etcdmap.tree.rounds`:
+it writes on the condition that nothing has changed, and else looks anew.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
+from typing import Any, ClassVar, TypeVar
+
+from etcdmap import plan, sending
+from etcdmap.errors import (
+    CompareFailed,
+    EtcdMapError,
+    KeyExists,
+    KeyNotFound,
+    NotADirectory,
+    NotAFile,
+    OutcomeUnknown,
+)
+from etcdmap.handle import Handle, absent, named
+from etcdmap.nodes import Directory, Expect, File, decode_node, warn_left_out
+from etcdmap.tree import Tree, rounds
+from etcdmap.views import ListedMapping
+
+C = TypeVar("C", bound="Common")
+
+#: etcd's code for a file where a directory is needed.
+NOT_A_DIRECTORY = 104
+
+#: In place of a default that was not given.
+MISSING: Any = object()
+
+#: Key, path and node of what a mapping shows.
+Entry = tuple[str, str, "File | Directory"]
+
+
+class Common(Handle, ListedMapping, MutableMapping[str, Any]):
+    """What is read and taken from a directory, whatever its keys look like."""
+
+    #: Whether a directory can be the value of a key.
+    _nested: ClassVar[bool]
+
+    @abstractmethod
+    def _entries(self, tree: Tree, *, recursive: bool = False) -> list[Entry]:
+        """List what is shown, sorted by key."""
+
+    def _until(self) -> float:
+        return self._view.tree.until
+
+    # --- loops
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the keys, sorted.  Cost: 1 request."""
+        return iter([key for key, _, _ in self._entries(self._view.tree)])
+
+    def __reversed__(self) -> Iterator[str]:
+        """Return the keys in reverse order.  Cost: 1 request."""
+        return reversed([key for key, _, _ in self._entries(self._view.tree)])
+
+    def __len__(self) -> int:
+        """Count the keys; not those of directories in this one.  Cost: 1 request."""
+        return len(self._entries(self._view.tree))
+
+    def _listed_items(self) -> list[tuple[str, Any]]:
+        entries = self._entries(self._view.tree)
+        return [(key, self._value(path, node)) for key, path, node in entries]
+
+    # --- look, then write
+
+    def pop(self, key: str, default: Any = MISSING) -> Any:
+        """Remove a key and return its value; a directory as a plain dict.
+
+        A value is handed out once, however many callers race for it.  A
+        directory is read and then deleted: what is written in between is lost.
+
+        Raises:
+            KeyNotFound: the key is absent and no default was given.
+            OutcomeUnknown: the answer was lost; the value may be gone.
+            DeadlineExceeded: others came between until the time was over.
+
+        Cost: 2 requests; 2 more each time that another writer comes between.
+        """
+        self._check_writable()
+        try:
+            with named(key):
+                path = self._readable(key)
+                for tree in rounds(self._view.tree, path):
+                    node = tree.list(path, recursive=self._nested)
+                    if isinstance(node, Directory) and not self._nested:
+                        raise absent(key, "a directory is there")
+                    value = self._plain(path, node)  # before it is gone
+                    if _take(tree, path, node):
+                        return value
+        except KeyNotFound:
+            if default is MISSING:
+                raise
+            return default
+        raise AssertionError("unreachable")
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the last key and return it with its value.
+
+        Racing callers get different keys.
+
+        Raises:
+            KeyNotFound: the mapping is empty.
+            OutcomeUnknown, DeadlineExceeded: as `pop`.
+
+        Cost: 2 requests; 1 more for each key that somebody else took.
+        """
+        self._check_writable()
+        for tree in rounds(self._view.tree, self._view.root):
+            entries = self._entries(tree, recursive=True)
+            if not entries:
+                break
+            # A key that somebody else took is no reason to pause: whoever paused
+            # for each would fall behind the others for good.
+            for key, path, node in reversed(entries):
+                value = self._plain(path, node)  # before it is gone
+                with suppress(KeyNotFound):
+                    if _take(tree, path, node):
+                        return key, value
+        raise absent("popitem(): the mapping is empty", "the mapping is empty")
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, after storing `default` if it was absent.
+
+        Racing callers agree on one value.  For a mapping, whoever makes the
+        directory fills it, and the mapping on it is returned.
+
+        Raises:
+            NotAFile: a directory is there, in a flat view.
+            NotADirectory: a file stands on the way.
+            DirectoryGone: `default` holds a mapping without a directory.
+            DeadlineExceeded: others came between until the time was over.
+
+        Cost: 1 request if it was present; else 2 (a mapping: and its keys).
+        """
+        path = self._writable(key)
+        call = self._view.tree.call()
+        wanted = self._encode(path, default, call.until)
+        for tree in rounds(call, path):
+            node, since = survey(tree, path)
+            if node is not None:
+                if isinstance(node, Directory) and not self._nested:
+                    raise NotAFile("a directory is there", code=102, key=path)
+                return self._value(path, node)
+            try:
+                self._create(tree, path, wanted, since=since)
+            except KeyExists:
+                continue  # another caller was quicker: take theirs
+            except OutcomeUnknown:
+                # Whose value it is does not matter here, if there is one.
+                if not isinstance(wanted, str) or not _is_there(tree, path):
+                    raise
+                continue
+            if isinstance(wanted, str):
+                return decode_node(path, wanted, self._view.codec.decode)
+            return self._sub(path)
+        raise AssertionError("unreachable")
+
+    def _create(
+        self,
+        tree: Tree,
+        path: str,
+        wanted: plan.Encoded,
+        ttl: float | None = None,
+        since: int = 0,
+    ) -> None:
+        if isinstance(wanted, str):
+            expect = Expect(present=False, since=since)
+            tree.put(path, wanted, ttl=ttl, expect=expect)
+            return
+        tree.make_directory(path, ttl=ttl)
+        # A directory that was not there before has nothing in it.
+        todo = plan.Plan(self._view.naming, since)
+        plan.merge(todo, path, wanted, Directory({}, None))
+        sending.carry_out(tree, todo)
+
+    def __ior__(self: C, other: Any) -> C:  # type: ignore[override,misc]
+        """Update from a mapping or pairs.  Cost: as `update`."""
+        self.update(other)
+        return self
+
+    # --- nodes
+
+    def _value(self, path: str, node: File | Directory) -> Any:
+        """Return a value, or a mapping on a directory."""
+        if isinstance(node, File):
+            return decode_node(path, node.text, self._view.codec.decode)
+        return self._sub(path)
+
+    def _plain(self, path: str, node: File | Directory) -> Any:
+        """Return a node that was listed whole as plain values."""
+        if isinstance(node, File):
+            return decode_node(path, node.text, self._view.codec.decode)
+        return {
+            key: self._plain(below, child) for key, below, child in self._in(path, node)
+        }
+
+    def _in(self, path: str, directory: Directory) -> list[Entry]:
+        """Return the children that are shown, sorted by key; warn of the others."""
+        key_of = self._view.naming.key
+        entries = []
+        for name, child in directory.children.items():
+            key = key_of(name)
+            if key is None:
+                warn_left_out(f"{path}/{name}")
+            else:
+                entries.append((key, f"{path}/{name}", child))
+        return sorted(entries)
+
+    def _listing(
+        self, tree: Tree, *, recursive: bool = False
+    ) -> tuple[Directory | None, int]:
+        """List this mapping's directory, if it exists, with the index of the store."""
+        node, index = survey(tree, f"{self._view.root}/", recursive=recursive)
+        if isinstance(node, File):
+            raise NotADirectory(
+                "this mapping's directory is a file now",
+                code=NOT_A_DIRECTORY,
+                key=self.prefix,
+            )
+        return node, index
+
+
+def survey(
+    tree: Tree, path: str, *, recursive: bool = False
+) -> tuple[File | Directory | None, int]:
+    """List the node at a path, if there is one, with the index of the store.
+
+    The index is 0 for a file.
+
+    Raises:
+        NotADirectory: a file stands on the way.
+    """
+    try:
+        node = tree.list(path, recursive=recursive)
+    except KeyNotFound as error:
+        check_directory(error)
+        return None, error.etcd_index or 0
+    return node, node.etcd_index if isinstance(node, Directory) else 0
+
+
+def check_directory(error: KeyNotFound) -> None:
+    """Raise NotADirectory if a key is absent because it lies below a file."""
+    if error.code == NOT_A_DIRECTORY:
+        raise NotADirectory(
+            "a file stands on the way", code=error.code, key=error.key
+        ) from error
+
+
+def _take(tree: Tree, path: str, node: File | Directory) -> bool:
+    """Delete a node as it was read; False if it was changed since."""
+    try:
+        if isinstance(node, File):
+            tree.delete(path, expect=Expect(modified_index=node.modified_index))
+        else:
+            tree.delete(path)
+    except (CompareFailed, NotAFile):
+        return False
+    except NotADirectory as error:
+        raise absent(path, error.reason) from error
+    return True
+
+
+def _is_there(tree: Tree, path: str) -> bool:
+    """Tell whether a node is there for certain, after a lost answer."""
+    try:
+        return tree.exists(path)
+    except EtcdMapError:
+        return False  # that the answer was lost says more
