@@ -86,9 +86,11 @@ def threads(name: str) -> list[threading.Thread]:
 
 def join(name: str, timeout: float = 10.0) -> None:
     """Wait until no thread of a name is left."""
-    for thread in threads(name):
-        thread.join(timeout)
-    assert not threads(name), f"a thread {name} is left"
+    until = time.monotonic() + timeout
+    while left := threads(name):
+        assert time.monotonic() < until, f"a thread {name} is left"
+        with contextlib.suppress(RuntimeError):  # it is about to start
+            left[0].join(0.1)
 
 
 class Waiter:

@@ -248,17 +248,24 @@ def test_look_up_that_raises_anything_is_a_failure_of_the_exchange(
     assert watch.seconds < GRACE
 
 
+_start = threading.Thread.start
+
+
+def start_none_to_look_up(thread: threading.Thread) -> None:
+    """Start a thread, but for one that would look up a name: there is none left."""
+    if thread.name == "etcdmap-resolve":
+        raise RuntimeError("can't start new thread")
+    _start(thread)
+
+
 def test_look_up_without_a_thread_is_done_by_the_caller(
     wire: WireTransport, names: HangingNames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a limit of the system, to wait is better than to fail."""
 
-    def none_left(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     names.release.set()
     with FaultServer() as server, monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
+        patch.setattr(threading.Thread, "start", start_none_to_look_up)
         exchange = wire.begin(f"http://slow.test:{server.port}", get(), 5)
         patch.undo()
         assert exchange.result().status == 200
@@ -307,13 +314,10 @@ def test_look_up_that_is_interrupted_does_not_spoil_the_name(
 ) -> None:
     """Ctrl-C in the caller, where no thread could be had: the next call asks anew."""
 
-    def none_left(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     names.error = KeyboardInterrupt()
     names.release.set()
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
+        patch.setattr(threading.Thread, "start", start_none_to_look_up)
         with pytest.raises(KeyboardInterrupt):
             wire.begin("http://slow.test:1", get(), 5)
     names.error = None
