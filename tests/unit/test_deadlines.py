@@ -79,6 +79,9 @@ CALLS: list[Any] = [
     pytest.param(lambda c: tree(c).get("/k"), id="get"),
     pytest.param(lambda c: tree(c).list("/k", recursive=True), id="list"),
     pytest.param(lambda c: tree(c).exists("/k"), id="exists"),
+    pytest.param(
+        lambda c: tree(c).using(consistency="any").exists("/k"), id="exists-any"
+    ),
     pytest.param(lambda c: tree(c).index("/k"), id="index"),
     pytest.param(lambda c: tree(c).put("/k", "v"), id="put"),
     pytest.param(lambda c: tree(c).put("/k", "v", expect=ABSENT), id="create"),
