@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, TypeVar
 
 from etcdmap import plan
 from etcdmap.cache import CacheInfo
 from etcdmap.client import Client
+from etcdmap.closing import Closing
 from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.endpoints import positive_seconds
 from etcdmap.errors import KeyNotFound, PrefixRequired, ReadOnly
@@ -52,7 +52,7 @@ class View:
         )
 
 
-class Handle:
+class Handle(Closing):
     """A directory of etcd, held through a client.
 
     The base of the mappings: which node a key names, how a value is stored, who
@@ -66,7 +66,7 @@ class Handle:
     @classmethod
     def _on(cls: type[H], view: View) -> H:
         # Not by calling the class: a subclass may have any constructor.
-        other = object.__new__(cls)
+        other = cls.__new__(cls)
         other._view = view
         other._owner = False
         return other
@@ -173,19 +173,6 @@ class Handle:
         """
         if self._owner:
             self._view.client.close()
-
-    def __enter__(self: H) -> H:
-        """Return the mapping; it is closed at the end of the block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the mapping."""
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: no credentials, no connections, no cached values."""
