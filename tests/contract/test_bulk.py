@@ -27,7 +27,7 @@ from etcdmap.models import Answer, Request
 from etcdmap.transport import Transport
 
 from support.mapping_kit import deep_sorted, read_tree, write_tree
-from support.transports import CountingTransport, answer
+from support.transports import Between, CountingTransport, answer, exchange
 from support.values import same_value
 
 Cost: TypeAlias = "Callable[[Callable[[], object]], list[str]]"
@@ -519,7 +519,7 @@ def test_progress_that_raises_leaves_no_thread_behind(filled: EtcdMapping) -> No
 # --- failures in the middle ----------------------------------------------------------
 
 
-class Failing:
+class Failing(Between):
     """A transport on which the n-th write fails, also when it is tried again.
 
     Args:
@@ -532,7 +532,7 @@ class Failing:
     def __init__(
         self, inner: Transport, at: int, fault: Fault, *, lasting: bool = False
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._at = at
         self._fault = fault
         self._lasting = lasting
@@ -542,17 +542,13 @@ class Failing:
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """Pass it on, unless it is the one."""
         if request.method in ("GET", "HEAD"):
-            return self._inner.exchange(endpoint, request, timeout)
+            return super().exchange(endpoint, request, timeout)
         step = (request.method, request.target)
         with self._lock:
             number = self._seen.setdefault(step, len(self._seen))
         if number == self._at or (self._lasting and number > self._at):
-            return self._fault(self._inner, endpoint, request, timeout)
-        return self._inner.exchange(endpoint, request, timeout)
-
-    def close(self) -> None:
-        """Close the transport within."""
-        self._inner.close()
+            return self._fault(self.inner, endpoint, request, timeout)
+        return super().exchange(endpoint, request, timeout)
 
 
 Fault: TypeAlias = "Callable[[Transport, str, Request[Any], float], Answer]"
@@ -577,7 +573,7 @@ def lost(
     inner: Transport, endpoint: str, request: Request[Any], timeout: float
 ) -> Answer:
     """Carry it out, and lose the answer."""
-    inner.exchange(endpoint, request, timeout)
+    exchange(inner, endpoint, request, timeout)
     raise ExchangeFailed("lost", sent=True)
 
 

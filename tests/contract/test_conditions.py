@@ -21,7 +21,7 @@ from etcdmap import (
 from etcdmap.models import Answer, Request
 
 from support.mapping_kit import read_tree, write_tree
-from support.transports import CountingTransport
+from support.transports import Between, CountingTransport
 from support.values import same_value
 
 Cost: TypeAlias = "Callable[[Callable[[], object]], list[str]]"
@@ -346,11 +346,11 @@ def test_transform_may_change_the_list_it_gets(mapping: EtcdMapping) -> None:
     assert mapping["l"] == [1, 2]
 
 
-class Meddling:
+class Meddling(Between):
     """A transport on which somebody else writes before each of some writes."""
 
     def __init__(self, transport: CountingTransport, *meddlers: Callable[[], object]):
-        self._inner = transport.inner
+        super().__init__(transport.inner)
         self._meddlers = list(meddlers)
         transport.inner = self
 
@@ -358,11 +358,7 @@ class Meddling:
         """Let the next one meddle, and pass it on."""
         if request.method == "PUT" and self._meddlers:
             self._meddlers.pop(0)()
-        return self._inner.exchange(endpoint, request, timeout)
-
-    def close(self) -> None:
-        """Close the transport within."""
-        self._inner.close()
+        return super().exchange(endpoint, request, timeout)
 
 
 @pytest.mark.parametrize(
@@ -654,17 +650,13 @@ def test_using_timeout_bounds_each_request(
 ) -> None:
     """The transport is given no more time than that."""
     given: list[float] = []
-    inner = transport.inner
 
-    class Noting:
+    class Noting(Between):
         def exchange(self, endpoint: str, request: Any, timeout: float) -> Answer:
             given.append(timeout)
-            return inner.exchange(endpoint, request, timeout)
+            return super().exchange(endpoint, request, timeout)
 
-        def close(self) -> None:
-            inner.close()
-
-    transport.inner = Noting()
+    transport.inner = Noting(transport.inner)
     view = mapping.using(timeout=2.5)
     view["k"] = 1
     _ = view["k"], view.to_dict(), view.flat.to_dict(), view.append(1)

@@ -34,7 +34,7 @@ from etcdmap.local import LocalCluster
 from etcdmap.models import Answer, Request
 
 from support.mapping_kit import read_tree, write_tree
-from support.transports import CountingTransport, answer
+from support.transports import Between, CountingTransport, answer
 from support.values import same_value
 
 Cost = Callable[[Callable[[], object]], list[str]]
@@ -523,20 +523,17 @@ def test_set_keep_ttl_never_overwrites_a_newer_write(
     mapping.set("k", "v", ttl=100)
     inner = transport.inner
 
-    class Interfering:
+    class Interfering(Between):
         def exchange(
             self, endpoint: str, request: Request[Any], timeout: float
         ) -> Answer:
-            given = inner.exchange(endpoint, request, timeout)
+            given = super().exchange(endpoint, request, timeout)
             if request.method == "GET":
                 transport.inner = inner
                 mapping.set("k", "theirs", ttl=1000)
             return given
 
-        def close(self) -> None:
-            inner.close()
-
-    transport.inner = Interfering()
+    transport.inner = Interfering(inner)
     mapping.set("k", "ours", keep_ttl=True)
     left = mapping.ttl("k")
     assert mapping["k"] == "ours"
@@ -1307,11 +1304,11 @@ def test_outage_is_never_an_absent_key(dead: EtcdMapping, call: Call) -> None:
     assert not isinstance(caught.value, KeyError)
 
 
-class Guarded:
+class Guarded(Between):
     """A transport to an etcd whose auth refuses writes of some keys."""
 
     def __init__(self, inner: Any, forbidden: str) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.forbidden = forbidden
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
@@ -1319,12 +1316,7 @@ class Guarded:
         if request.method != "GET" and self.forbidden in request.target:
             body = json.dumps({"errorCode": 110, "message": "no", "index": 0})
             return answer(body, 401, endpoint=endpoint)
-        given: Answer = self.inner.exchange(endpoint, request, timeout)
-        return given
-
-    def close(self) -> None:
-        """Close the transport within."""
-        self.inner.close()
+        return super().exchange(endpoint, request, timeout)
 
 
 @pytest.mark.parametrize(
@@ -1379,7 +1371,7 @@ def test_partial_write_accounts_for_every_key(
     mapping["x"] = 1
     inner = transport.inner
 
-    class Dying:
+    class Dying(Between):
         left = 5
 
         def exchange(
@@ -1388,12 +1380,9 @@ def test_partial_write_accounts_for_every_key(
             self.left -= 1
             if self.left < 0:
                 return answer("", 502, endpoint=endpoint)  # a gateway's
-            return inner.exchange(endpoint, request, timeout)
+            return super().exchange(endpoint, request, timeout)
 
-        def close(self) -> None:
-            inner.close()
-
-    transport.inner = Dying()
+    transport.inner = Dying(inner)
     with pytest.raises(PartialWrite) as caught:
         mapping.update(content)
     transport.inner = inner

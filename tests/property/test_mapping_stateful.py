@@ -39,7 +39,7 @@ from etcdmap.codecs import TextCodec
 from etcdmap.health import Policy
 from etcdmap.local import LocalCluster
 from etcdmap.nodes import File
-from etcdmap.transport import RequestsTransport
+from etcdmap.transport import WireTransport
 
 from support.tree_model import DirNode, FileNode, ModelTree, ModelView, Path
 from support.tree_model import ModelMapping as Model
@@ -58,7 +58,7 @@ CACHE_TTL = 60.0
 TTL = 10_000
 
 #: No second copies of requests, however slow the machine is.
-CALM = Policy(first_delay=60.0, read_floor=60.0, write_floor=60.0, patience=60.0)
+CALM = Policy(first_delay=60.0, read_floor=60.0, write_floor=60.0)
 
 Call: TypeAlias = Callable[[Any], Any]
 
@@ -702,8 +702,8 @@ def machine(
     if kind is FencedMachine:  # the same member by another name
         endpoints += [url.replace("127.0.0.1", "localhost") for url in endpoints]
     with (
-        Client(endpoints, RequestsTransport(), cache=cache, policy=CALM) as kind.client,
-        Client(etcd.endpoints, RequestsTransport()) as kind.foreign,
+        Client(endpoints, WireTransport(), cache=cache, policy=CALM) as kind.client,
+        Client(etcd.endpoints, WireTransport()) as kind.foreign,
     ):
         yield kind
 

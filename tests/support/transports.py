@@ -67,6 +67,29 @@ class Instantly:
         """There is no connection."""
 
 
+class Between(Instantly):
+    """Stands between the client and a transport, and waits for each exchange there.
+
+    Args:
+        inner: carries the exchanges.
+    """
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+
+    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+        """Pass it on."""
+        return exchange(self.inner, endpoint, request, timeout)
+
+    def distrust(self, endpoint: str) -> None:
+        """Pass it on."""
+        self.inner.distrust(endpoint)
+
+    def close(self) -> None:
+        """Close the transport within."""
+        self.inner.close()
+
+
 def exchange(
     transport: Transport, endpoint: str, request: Request[Any], timeout: float
 ) -> Answer:

@@ -24,7 +24,7 @@ from etcdmap import (
 from etcdmap.cache import ReadCache
 from etcdmap.health import Policy
 from etcdmap.local import LocalCluster
-from etcdmap.transport import RequestsTransport
+from etcdmap.transport import WireTransport
 
 from support.gates import GatedTransport, Timer, WatchedCache, started
 
@@ -32,7 +32,7 @@ Call: TypeAlias = "Callable[[EtcdMapping], Any]"
 
 CACHE_TTL = 60.0
 #: No second copies of requests, however long one is held.
-CALM = Policy(first_delay=60.0, read_floor=60.0, write_floor=60.0, patience=60.0)
+CALM = Policy(first_delay=60.0, read_floor=60.0, write_floor=60.0)
 ABSENT: Any = "absent"
 CONTENT: dict[str, Any] = {"d": {"k": 1, "l": [1, 2], "e": {"f": {"g": "x"}}}, "z": 0}
 
@@ -52,7 +52,7 @@ def cache(timer: Timer) -> WatchedCache:
 @pytest.fixture
 def gates() -> GatedTransport:
     """Give the transport, which can hold exchanges."""
-    return GatedTransport(RequestsTransport())
+    return GatedTransport(WireTransport())
 
 
 @pytest.fixture

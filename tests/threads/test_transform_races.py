@@ -19,7 +19,7 @@ from etcdmap import Client, EtcdMapping
 from etcdmap.cache import ReadCache
 from etcdmap.health import Policy
 from etcdmap.local import LocalCluster
-from etcdmap.transport import RequestsTransport
+from etcdmap.transport import WireTransport
 
 from support import racing, racing_transforms
 from support.racing import PATIENCE, race_threads
@@ -28,7 +28,7 @@ from support.racing_transforms import TURNS
 THREADS = 8
 #: No second copies of requests: where one is not answered, a pop must say that its
 #: outcome is unknown.
-CALM = Policy(first_delay=60.0, read_floor=60.0, write_floor=60.0, patience=60.0)
+CALM = Policy(first_delay=60.0, read_floor=60.0, write_floor=60.0)
 PROCESSES = 4
 
 Task: TypeAlias = "Callable[[EtcdMapping, int], Any]"
@@ -76,7 +76,7 @@ def race(
     clients = [
         Client(
             endpoints,
-            RequestsTransport(),
+            WireTransport(),
             cache=ReadCache(60.0) if request.param == "one-cache" else None,
             policy=CALM,
         )
