@@ -283,10 +283,12 @@ def test_cluster_replaced_at_its_address_gets_no_write(
     fill(old, prefix)
     with EtcdMapping(old.endpoints, prefix, timeout=0.4, fence=fence) as mapping:
         assert mapping["k"] == "v"
-        index = index_of(old)
+        seen = index_of(old)
         replace(old)
         fill(old, prefix)
-        assert index_of(old) == index
+        # A member writes a node or two of its own when it starts.
+        while (index := index_of(old)) < seen:
+            ask(old.endpoints[0], "PUT", "/v2/keys/even", "value=")
         with pytest.raises(EtcdMapError) as caught:
             write(mapping)
         assert index_of(old) == index

@@ -24,9 +24,11 @@ from etcdmap import (
 from etcdmap.cache import ReadCache
 from etcdmap.health import Policy
 from etcdmap.local import LocalCluster
+from etcdmap.models import Answer, Request
 from etcdmap.transport import WireTransport
 
 from support.gates import GatedTransport, Timer, WatchedCache, started
+from support.transports import Instantly
 
 Call: TypeAlias = "Callable[[EtcdMapping], Any]"
 
@@ -467,13 +469,13 @@ def test_misses_in_an_outage_all_fail_with_an_error_of_their_own(
     assert m["d/k"] == 1
 
 
-class Broken:
+class Broken(Instantly):
     """A transport that never gets through."""
 
     def __init__(self, fault: Exception) -> None:
         self._fault = fault
 
-    def exchange(self, *args: object) -> Any:
+    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """Fail."""
         raise self._fault
 
