@@ -106,7 +106,7 @@ class ThreadedTransport:
     ) -> None:
         deadline = time.monotonic() + timeout
         endpoint = exchange.endpoint
-        outcome: Answer | Exception
+        outcome: Answer | BaseException
         try:
             if identity is not None and self._shown.get(endpoint) != identity.token:
                 answer = self.inner.exchange(endpoint, identity.request, timeout)
@@ -116,7 +116,7 @@ class ThreadedTransport:
                 return  # nobody waits any more: then it must not be sent, either
             left = max(deadline - time.monotonic(), 0.001)
             outcome = self.inner.exchange(endpoint, request, left)
-        except Exception as error:
+        except BaseException as error:  # what interrupts it, interrupts who waits
             self._forget(endpoint)
             outcome = error
         finally:
@@ -141,7 +141,7 @@ class ThreadExchange:
         # The thread keeps its own deadline; this one is for a thread that hangs
         # where no deadline reaches, like the look-up of a name.
         self._due = time.monotonic() + timeout + 0.1
-        self._outcome: Answer | Exception | None = None
+        self._outcome: Answer | BaseException | None = None
         self._lock = threading.Lock()
         try:
             self._flag = Flag()
@@ -156,7 +156,7 @@ class ThreadExchange:
             self.sent = not self.ended and self._outcome is None
             return self.sent
 
-    def end(self, outcome: Answer | Exception) -> None:
+    def end(self, outcome: Answer | BaseException) -> None:
         """Have an answer or a failure."""
         with self._lock:
             if self._outcome is None:
