@@ -16,6 +16,7 @@ from etcdmap.errors import (
     EtcdMapError,
     InvalidResponse,
     LimitExceeded,
+    NotAFile,
     ServerError,
     Unauthorized,
     V2NotEnabled,
@@ -207,11 +208,15 @@ def _server_error(
     key: str, answer: Answer, code: int, payload: Mapping[str, Any]
 ) -> ServerError:
     kind = CODE_TO_ERROR.get(code, ServerError)
-    index = payload.get("index")
+    index, cause = payload.get("index"), str(payload.get("cause", ""))
+    reason = str(payload.get("message", "etcd refused the request"))
+    if code == 300 and cause.startswith("nodePath"):
+        # So 3.5 says what its store refused although all members had agreed on it.
+        kind, reason = NotAFile, "a directory is there, whose ttl can't be changed"
     return kind(
-        str(payload.get("message", "etcd refused the request")),
+        reason,
         code=code,
-        cause=str(payload.get("cause", "")),
+        cause=cause,
         etcd_index=index if type(index) is int else None,
         endpoint=answer.endpoint,
         key=key,

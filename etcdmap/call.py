@@ -151,12 +151,12 @@ class Call:
         try:
             Call(client, request, self._timeout).run()
         except Unauthorized:
-            pass  # who may only write can't find out
+            pass  # a user who may only write can't make this read: go on without
         except RequestFailed as error:
             raise self._failed(
                 type(error),
-                "nothing was sent: since something failed before, it was asked first "
-                "whether a member is in touch with the others, and none was",
+                "nothing was sent: after a failure, a member that is in touch with the "
+                "others is looked for first, and none was found",
                 error.attempts,
             ) from error
         self._first = client.pinned
@@ -495,23 +495,25 @@ class Call:
             raise self._unknown()
         for attempt in reversed(self._attempts):
             if isinstance(attempt.error, WrongCluster):
-                raise attempt.error
+                why = "no endpoint of the right cluster could be used"
+                raise attempt.error from self._failed(ClusterUnavailable, why)
         # What failed otherwise before has just been cut short by the deadline now.
         last = [a.error for a in self._attempts if a.endpoint == self._asked_last()]
         if last and all(getattr(error, "timed_out", False) for error in last):
-            why = f"no answer within {self._timeout:g} s{self._advice()}"
+            why = f"no answer within {self._timeout:.3g} s{self._advice()}"
             raise self._failed(DeadlineExceeded, why)
         raise self._failed(
             ClusterUnavailable,
-            f"no endpoint could be used for {self._timeout:g} s; check that etcd runs "
-            f"and that the endpoints are right{self._advice()}",
+            f"no endpoint could be used for {self._timeout:.3g} s; check that etcd "
+            f"runs and that the endpoints are right{self._advice()}",
         )
 
     def _asked_last(self) -> str | None:
         return self._attempts[-1].endpoint if self._attempts else None
 
     def _advice(self) -> str:
-        if self._quorum and self._request.consistency == "session":
+        answered = any(attempt.sent for attempt in self._attempts)
+        if answered and self._quorum and self._request.consistency == "session":
             return (
                 "; no member could prove that it is in touch with the others: "
                 "using(consistency='any') reads what one of them has"

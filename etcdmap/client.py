@@ -112,6 +112,8 @@ class Client(Closing):
         self.policy = policy or Policy()
         self.health = Health(self.policy, clock)
         self.cache = cache
+        if fence is not None and not isinstance(fence, bool):
+            raise TypeError(f"fence is True, False or None, not {fence!r}")
         self.fence = fence
         self.fences = Fences()
         max_stale = positive_seconds("max_stale", max_stale)

@@ -334,6 +334,8 @@ def _open(value: Any) -> tuple[Iterator[tuple[str, Any]], list[str], str]:
     if type(value) is dict:
         return zip(map(_write_key, value), value.values(), strict=True), [], "{}"
     advice = next(use for kinds, use in _ADVICE.items() if isinstance(value, kinds))
+    if hasattr(type(value), "to_dict"):  # of a handle, dict() gives handles again
+        advice = "value.to_dict()"
     raise TypeError(f"{_type_name(value)} can't be stored: use {advice}")
 
 

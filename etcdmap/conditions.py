@@ -10,6 +10,7 @@ from etcdmap.common import MISSING, survey
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
 from etcdmap.handle import absent, check_ttl, named
 from etcdmap.nodes import Directory, Expect, File, decode_node
+from etcdmap.parameters import whole_seconds
 from etcdmap.tree import Tree, rounds
 from etcdmap.writing import Writing, present, ttl_left, unchanged
 
@@ -127,6 +128,7 @@ class Conditional(Writing):
 
         Cost: 1 request.  Atomic: yes.
         """
+        whole_seconds(ttl)  # None would reach etcd, which refuses it
         path = self._writable(key)
         with named(key):
             self._view.tree.refresh(path, ttl)

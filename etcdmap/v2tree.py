@@ -118,7 +118,7 @@ class V2Tree:
         if left <= 0:
             raise DeadlineExceeded(
                 "the time for the whole call was over before its next request, which "
-                "was not sent"
+                "was not sent: give it a longer timeout"
             )
         return left
 
