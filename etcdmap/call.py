@@ -50,7 +50,7 @@ from etcdmap.errors import (
 from etcdmap.looks import contact_request
 from etcdmap.models import Answer, Request, Resend
 from etcdmap.session import Need, Session, StaleAnswer
-from etcdmap.transport import Exchange, wait_any
+from etcdmap.transport import Exchange, Identity, wait_any
 
 if TYPE_CHECKING:
     from etcdmap.client import Client
@@ -72,14 +72,14 @@ class _Copy(NamedTuple):
         exchange: ...
         began: when.
         quorum: whether the cluster is to agree on the answer.
-        token: of the identity that its answer shows, if it is believed.
+        identity: what its answer shows, if it is believed.
     """
 
     endpoint: str
     exchange: Exchange
     began: float
     quorum: bool
-    token: object
+    identity: Identity
 
     def as_attempt(self) -> Attempt:
         """Give it as an attempt that nothing came of."""
@@ -229,9 +229,9 @@ class Call:
             return  # whoever called looks at the time next
         self._launches += 1
         identity = client.session.identity
-        shown = identity if self._writes else None
+        must_show = identity if self._writes else None
         try:
-            begun = client.transport.begin(endpoint, self._request, left, shown)
+            begun = client.transport.begin(endpoint, self._request, left, must_show)
         except ExchangeFailed as error:
             self._note(endpoint, error, sent=False)
             return
@@ -241,7 +241,7 @@ class Call:
             raise
         if self._running:
             self._drop_oldest(endpoint)
-        self._running.append(_Copy(endpoint, begun, now, self._quorum, identity.token))
+        self._running.append(_Copy(endpoint, begun, now, self._quorum, identity))
 
     def _drop_oldest(self, endpoint: str) -> None:
         """Keep at most two copies of a request at one endpoint waiting."""
@@ -373,7 +373,7 @@ class Call:
         client = self._client
         index = client.session.take(answer, self._floor, quorum=copy.quorum)
         kind = self._request.kind
-        copy.exchange.showed(copy.token)
+        copy.exchange.showed(copy.identity)
         client.health.answered(copy.endpoint, kind, client.clock() - copy.began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
