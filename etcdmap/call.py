@@ -451,9 +451,8 @@ class Call:
         A member that is out of touch does not know a user who is new, and nothing in
         its answer shows that it is; but one of most of them is in touch.
         """
-        agreed = {
-            a.endpoint for a in self._attempts if isinstance(a.error, Unauthorized)
-        }
+        tried = self._attempts
+        agreed = {a.endpoint for a in tried if isinstance(a.error, Unauthorized)}
         if 2 * len(agreed) > len(self._endpoints):
             error.unanswered = self._has_unanswered()
             raise error
