@@ -102,10 +102,6 @@ class Call:
         self._endpoints, self._first = client.state
         self._writes = request.resend is not Resend.ALWAYS
         self._once = request.resend is Resend.IF_NOT_SENT
-        #: Whether it may be under way to two endpoints at the same time.
-        self._hedged = (
-            len(self._endpoints) > 1 and not self._once and not request.patient
-        )
         self._queue: deque[str] = deque()
         if request.consistency != "any":
             self._promise()
@@ -115,11 +111,9 @@ class Call:
         session = self._client.session
         if self._request.consistency == "linearizable":
             self._quorum = True
-        else:
-            need = session.needs_proof()
-            if need is not Need.NO:
-                self._ask_quorum()
-                self._plain_will_do = need is Need.BETTER
+        elif (need := session.needs_proof()) is not Need.NO:
+            self._ask_quorum()
+            self._plain_will_do = need is Need.BETTER
         # After the look at the proof: what it proved is not above this index.
         self._floor = session.index
 
@@ -244,7 +238,7 @@ class Call:
         if not self._running:
             return _PENDING
         delay = self._delay()
-        if not self._hedged:
+        if self._once or self._request.patient or len(self._endpoints) == 1:
             return self._wait_alone(delay)
         result = self._wait(delay)
         if result is not _PENDING or not self._running or self._attempts:
@@ -284,8 +278,8 @@ class Call:
                 copy.exchange.give_up()  # from now on it can't be sent any more
             if not copy.exchange.sent:
                 self._running.clear()
-                error = ExchangeFailed("no connection in time", sent=False)
-                self._note(copy.endpoint, error)
+                failure = ExchangeFailed("no connection in time", sent=False)
+                self._note(copy.endpoint, failure)
                 return _PENDING
         return self._wait(self._timeout)
 

@@ -60,21 +60,12 @@ class Client(Closing):
     """Sends requests to a cluster, over whichever of its endpoints works.
 
     Args:
-        endpoints: client URLs of one or more members.
+        endpoints: as `etcdmap.connect` takes them, and the other options that are not
+            explained here.
         transport: carries the exchanges; closed with the client.  One that can only
             block (``exchange``, ``close``) takes a thread for each.
-        timeout: deadline of one call, seconds, all attempts included.
-        shuffle: whether to spread clients over the endpoints by chance.
-        max_stale: bound on the age of what a session read shows, seconds.
-        policy: when to try again, and when to ask another endpoint.
-        fence: whether writes of files name the state that they replace, see
-            `etcdmap.settling`; None for as long as there are several endpoints.
-        auto_sync: learn the members anew every so many seconds, see `sync`; None
-            for never.
         cache: kept for the layers above, which share it; None for none.
-        clock: gives the time in seconds; for tests.
-        sleep: waits for some seconds; for tests.
-        rng: the source of chance; for tests.
+        clock: gives the time in seconds; for tests, as `sleep` and `rng` are.
         recipe: how to make such a client again, as ``__reduce__`` gives it; None
             makes it impossible to pickle.
 

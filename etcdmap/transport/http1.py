@@ -192,24 +192,19 @@ class Reader:
                 self._keep(piece)
                 if self._left:
                     return False
-            end = data.find(b"\n", at) + 1
-            if not end:
-                self._hold_line(data[at:])
+            line = data[at : data.find(b"\n", at) + 1 or None]
+            if len(line) > MAX_LINE:
+                raise self._refused(f"a chunk's line of more than {MAX_LINE} bytes")
+            if not line.endswith(b"\n"):
+                self._held = line
                 return False
-            if self._expect_line(self, self._line(data[at:end])):
+            at += len(line)
+            if self._expect_line(self, self._without_end(line)):
                 # Bytes after the end belong to no request.
-                self.reusable = self.reusable and end == len(data)
+                self.reusable = self.reusable and at == len(data)
                 return True
-            at = end
 
-    def _hold_line(self, data: bytes) -> None:
-        if len(data) > MAX_LINE:
-            raise self._refused(f"a chunk's line of more than {MAX_LINE} bytes")
-        self._held = data
-
-    def _line(self, line: bytes) -> bytes:
-        if len(line) > MAX_LINE:
-            raise self._refused(f"a chunk's line of more than {MAX_LINE} bytes")
+    def _without_end(self, line: bytes) -> bytes:
         if not line.endswith(b"\r\n"):
             raise self._refused("chunks whose lines end in a bare LF")
         return line[:-2]

@@ -117,19 +117,27 @@ class RequestsTransport:
         self, endpoint: str, request: Request[Any], timeout: float
     ) -> requests.Response:
         prepared = self._prepare(endpoint, request)
-        settings = dict(
-            self._session.merge_environment_settings(
+        settings: dict[str, Any] = {
+            **self._session.merge_environment_settings(
                 endpoint + request.target, {}, True, None, None
-            )
-        )
-        settings.update(
-            stream=True,
-            allow_redirects=False,
-            timeout=(min(self._connect_timeout, timeout), min(timeout, _LONGEST)),
-        )
-        redirect = _Redirect()
-        prepared.hooks["response"].append(redirect.hide)
-        return redirect.show(self._session.send(prepared, **settings))
+            ),
+            "stream": True,
+            "allow_redirects": False,
+            "timeout": (min(self._connect_timeout, timeout), min(timeout, _LONGEST)),
+        }
+        location: str | None = None
+
+        def hide(response: requests.Response, *_: Any, **__: Any) -> None:
+            # `Session.send` would look into a redirect that it must not follow: read
+            # its body, without any limit, and fail where it leads to what is no URL.
+            nonlocal location
+            location = response.headers.pop("Location", None)
+
+        prepared.hooks["response"].append(hide)
+        response = self._session.send(prepared, **settings)
+        if location is not None:
+            response.headers["Location"] = location
+        return response
 
     def _prepare(
         self, endpoint: str, request: Request[Any]
@@ -162,27 +170,6 @@ class RequestsTransport:
                     "the answer did not end in time", sent=True, timed_out=True
                 )
         return b"".join(chunks)
-
-
-class _Redirect:
-    """Keeps `Session.send` from looking into a redirect that it must not follow.
-
-    It would read its body, without any limit, and fail where it leads to what
-    is no URL.
-    """
-
-    def __init__(self) -> None:
-        self._location: str | None = None
-
-    def hide(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """Take the location away; a hook, which runs before it is looked at."""
-        self._location = response.headers.pop("Location", None)
-
-    def show(self, response: requests.Response) -> requests.Response:
-        """Put the location back."""
-        if self._location is not None:
-            response.headers["Location"] = self._location
-        return response
 
 
 def _retries(adapter: BaseAdapter | None) -> bool:
@@ -242,7 +229,9 @@ def of_requests(
     sent = answered or retried or not any(map(_was_before_sending, chain))
     if any(map(_is_timeout, chain)):
         return failures.timed_out(timeout, sent=sent)
-    return ExchangeFailed(_cause(chain[-1]), sent=sent)
+    cut_off = isinstance(chain[-1], http.client.IncompleteRead)
+    what = "the answer was cut off" if cut_off else failures.cause_of(chain[-1])
+    return ExchangeFailed(what, sent=sent)
 
 
 def _lasting(error: Exception, chain: list[BaseException]) -> str | None:
@@ -304,9 +293,3 @@ def _is_certificate_error(error: BaseException) -> bool:
     return "certificate verify failed" in str(error).lower() and isinstance(
         error, OSError
     )
-
-
-def _cause(error: BaseException) -> str:
-    if isinstance(error, http.client.IncompleteRead):
-        return "the answer was cut off"
-    return failures.cause_of(error)
