@@ -203,4 +203,4 @@ class Session:
         self._drop()
 
     def _new_identity(self) -> Identity:
-        return Identity(object(), identity_request(self.check_cluster))
+        return identity_request(self.check_cluster)
