@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from etcdmap import plan, sending
 from etcdmap.common import NOT_A_DIRECTORY
-from etcdmap.conditions import Conditional
 from etcdmap.errors import InvalidKey, NotADirectory
 from etcdmap.handle import check_ttl
 from etcdmap.nodes import Directory, File
@@ -15,6 +14,7 @@ from etcdmap.plan import Delete, MakeDirectory, Plan, Put
 from etcdmap.sending import Progress
 from etcdmap.tree import Tree
 from etcdmap.views import plain_mapping
+from etcdmap.writing import Writing
 
 _ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
 
@@ -31,7 +31,7 @@ class Change(NamedTuple):
     key: str
 
 
-class BulkWriting(Conditional):
+class BulkWriting(Writing):
     """Writes of many keys: checked whole, planned from one listing, then sent.
 
     What is looked at before the first write has one deadline, and then each

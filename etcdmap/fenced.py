@@ -46,14 +46,11 @@ class FencedPut(FencedWrite):
             raise KeyNotFound("Key not found", code=100, key=self._path)
 
     def _send(self, fence: Fence, timeout: float) -> int:
-        condition, action = "prevExist=false", "create"
-        if fence.modified_index:
-            condition = f"prevIndex={fence.modified_index}"
-            action = "compareAndSwap"
+        condition, action, after = spell_condition(fence)
         index = self._keys.store(
             "PUT",
-            Asked(self._path, action, after=fence.modified_index or fence.since),
-            f"?noValueOnSuccess=true&{condition}",
+            Asked(self._path, action, after),
+            f"?noValueOnSuccess=true{condition}",
             self._form,
             index_of_write,
             resend=self._resend,
@@ -117,6 +114,19 @@ class FencedDelete(FencedWrite):
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         return event.action == "compareAndDelete" and _replaced(event, fence)
+
+
+def spell_condition(fence: Fence) -> tuple[str, str, int]:
+    """Spell a state as the condition of a PUT.
+
+    Returns:
+        The rest of the query, what etcd takes the write for, and the index that
+        the one of the write is above.
+    """
+    if fence.modified_index:
+        condition = f"&prevIndex={fence.modified_index}"
+        return condition, "compareAndSwap", fence.modified_index
+    return "&prevExist=false", "create", fence.since
 
 
 def _replaced(event: Result, fence: Fence) -> bool:

@@ -48,18 +48,15 @@ class FlatView(Common):
         except KeyNotFound:
             return False
 
-    def _whole(self, until: float | None = None) -> dict[str, Any] | None:
-        tree = self._view.tree
-        tree = tree if until is None else tree.call(until)
-        listing, _ = self._listing(tree, recursive=True)
+    def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
+        listing, index = self._listing(tree, recursive=True)
         if listing is None:
-            return None
-        files = sorted(self._walk("", self._view.root, listing))
-        return {key: self._value(path, node) for key, path, node in files}
+            return None, index
+        files = self._shown(listing)
+        return {key: self._value(path, node) for key, path, node in files}, index
 
-    def _entries(self, tree: Tree, *, recursive: bool = True) -> list[Entry]:
-        listing, _ = self._listing(tree, recursive=True)
-        return sorted(self._walk("", self._view.root, listing)) if listing else []
+    def _shown(self, listing: Directory) -> list[Entry]:
+        return sorted(self._walk("", self._view.root, listing))
 
     def _walk(self, above: str, path: str, directory: Directory) -> Iterator[Entry]:
         for key, below, child in self._in(path, directory):

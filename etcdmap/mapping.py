@@ -1,8 +1,7 @@
 """`EtcdMapping`: a nested dict whose data lives in etcd.
 
 What it can do is in the modules it is put together from: `handle` (what it
-stands on), `reading`, `writing` (one key, as a dict), `conditions` (one key, more
-than a dict), `bulk` (many keys), `flat`.
+stands on), `common`, `reading`, `writing` (one key), `bulk` (many keys), `flat`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from etcdmap.flat import FlatView
 from etcdmap.handle import View
 from etcdmap.keys import KeysAPI
 from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
-from etcdmap.v2tree import V2Tree
+from etcdmap.tree import Tree
 
 M = TypeVar("M", bound="EtcdMapping")
 T = TypeVar("T")
@@ -98,7 +97,7 @@ class EtcdMapping(BulkWriting):
             raise TypeError("with client=, give neither endpoints nor its options")
         self._view = View(
             client=client,
-            tree=V2Tree(
+            tree=Tree(
                 KeysAPI(client), "session" if consistency is None else consistency
             ),
             codec=get_codec("auto" if codec is None else codec),
