@@ -46,7 +46,7 @@ from typing import Any, NamedTuple
 import cachetools
 
 from etcdmap import forking
-from etcdmap.paths import UNREADABLE
+from etcdmap.paths import PLAIN, UNREADABLE
 
 #: Entries.  About 4 MiB with small values.
 DEFAULT_SIZE = 10_000
@@ -165,9 +165,14 @@ class ReadCache:
         return entry.node
 
     def keep_decoded(self, path: str, node: Any, codec: Any, value: Any) -> None:
-        """Keep what a codec made of a node, if that node is still the cached one."""
+        """Keep what a codec made of a node, if that node is still the cached one.
+
+        Not where no key leads, as into a directory that is hidden, which only a
+        prefix names: what is kept is handed out to all mappings without a check of
+        their keys.
+        """
         entry = self.hot.get(path)
-        if entry is not None and entry.node is node:
+        if entry is not None and entry.node is node and PLAIN.readable("", path[1:]):
             entry.decoded = (codec, value)
 
     def load(

@@ -37,8 +37,8 @@ class Reading(Common):
         view = self._view
         cache = view.tree.cache
         if cache is not None and view.naming is PLAIN and type(key) is str:
-            # The way of nearly all hits, spelt out for speed.  No check of the
-            # key: a path that can't exist is never in the cache.
+            # The way of nearly all hits, spelt out for speed.  No check of the key:
+            # no value is kept decoded where no key leads.
             entry = cache.hot.get(f"{view.root}/{key}")
             if entry is not None and entry.expires > cache.timer():
                 decoded = entry.decoded
