@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ from etcdmap.errors import (
     CompareFailed,
     DeadlineExceeded,
     EtcdMapError,
+    InvalidKey,
     KeyExists,
     KeyNotFound,
     NotADirectory,
@@ -26,7 +27,7 @@ from etcdmap.errors import (
 from etcdmap.handle import Handle, absent, check_ttl, named
 from etcdmap.nodes import Directory, Fence, File, decode_node, warn_left_out
 from etcdmap.tree import Tree
-from etcdmap.views import ListedMapping
+from etcdmap.views import ListedMapping, plain_mapping
 
 C = TypeVar("C", bound="Common")
 
@@ -45,6 +46,8 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
 
     #: Whether a directory can be the value of a key.
     _nested: ClassVar[bool]
+    #: What to say of a key below another one.
+    _overlap: ClassVar[str]
 
     @abstractmethod
     def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
@@ -201,6 +204,40 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         check_ttl(ttl)
         return path, wanted, until
 
+    def _encode_all(
+        self, other: Any, more: Mapping[str, Any], until: float
+    ) -> dict[str, Any]:
+        """Check and encode many values, of keys that may be paths; by path."""
+        values = dict(plain_mapping(other, until, stored=True))
+        wanted = {}
+        for key, value in {**values, **more}.items():
+            path = self._writable(key)
+            wanted[path] = self._encode(path, value, until)
+        start = len(self._view.root) + 1
+        for below, above in plan.overlapping(wanted):
+            names = f"{below[start:]!r} lies below {above[start:]!r}"
+            raise InvalidKey(f"{names}{self._overlap}")
+        return wanted
+
+    def __delitem__(self, key: str) -> None:
+        """Delete a file; in a nested mapping also a directory with all below it.
+
+        Raises:
+            KeyNotFound: the key is absent, or can't exist.
+
+        Cost: 1 request.
+        """
+        self._check_writable()
+        path = self._readable(key)
+        tree = self._view.tree
+        try:
+            if self._nested:
+                tree.call().delete(path)
+            else:
+                tree.delete_file(path)
+        except (KeyNotFound, NotADirectory, NotAFile) as error:
+            raise absent(key, error.reason) from error
+
     def _create(
         self,
         tree: Tree,
@@ -215,7 +252,7 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         tree.make_directory(path, ttl=ttl)
         # A directory that was not there before has nothing in it.
         todo = plan.Plan(self._view.naming, since)
-        plan.merge(todo, path, wanted, Directory({}, None))
+        plan.become(todo, path, wanted, Directory({}, None))
         sending.carry_out(tree, todo)
 
     def __ior__(self: C, other: Any) -> C:  # type: ignore[override,misc]

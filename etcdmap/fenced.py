@@ -5,12 +5,12 @@ What fencing is, and how a lost answer is settled: `etcdmap.settling`.
 
 from __future__ import annotations
 
-from etcdmap.errors import KeyNotFound, ServerError
+from etcdmap.errors import ServerError
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Asked, Resend, Result
 from etcdmap.nodes import Fence, index_of_write
 from etcdmap.parameters import spell_form
-from etcdmap.settling import FencedWrite, Verdict, event_index
+from etcdmap.settling import FencedWrite, Verdict
 
 
 class FencedPut(FencedWrite):
@@ -38,16 +38,12 @@ class FencedPut(FencedWrite):
         super().__init__(keys, path, timeout)
         self._text = text
         self._expires = ttl is not None
-        self._present = present
+        self._needs_file = present
         self._form = spell_form(text, ttl)
-
-    def _check_state(self, fence: Fence) -> None:
-        if self._present and not fence.modified_index:
-            raise KeyNotFound("Key not found", code=100, key=self._path)
 
     def _send(self, fence: Fence, timeout: float) -> int:
         condition, action, after = spell_condition(fence)
-        index = self._keys.store(
+        return self._keys.store(
             "PUT",
             Asked(self._path, action, after),
             f"?noValueOnSuccess=true{condition}",
@@ -56,13 +52,9 @@ class FencedPut(FencedWrite):
             resend=self._resend,
             timeout=timeout,
         )
-        self._client.fences.put(self._path, index)
-        return index
 
-    def _done(self, event: Result) -> int:
-        index = event_index(event)
+    def _remember(self, index: int) -> None:
         self._client.fences.put(self._path, index)
-        return index
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         node = event.node
@@ -91,12 +83,10 @@ class FencedRefresh(FencedPut):
 class FencedDelete(FencedWrite):
     """A fenced delete of a file; KeyNotFound if it is absent."""
 
-    def _check_state(self, fence: Fence) -> None:
-        if not fence.modified_index:
-            raise KeyNotFound("Key not found", code=100, key=self._path)
+    _needs_file = True
 
     def _send(self, fence: Fence, timeout: float) -> int:
-        index = self._keys.store(
+        return self._keys.store(
             "DELETE",
             Asked(self._path, "compareAndDelete"),
             f"?prevIndex={fence.modified_index}",
@@ -105,12 +95,9 @@ class FencedDelete(FencedWrite):
             resend=Resend.FENCED,
             timeout=timeout,
         )
-        self._client.fences.drop(self._path)
-        return index
 
-    def _done(self, event: Result) -> int:
+    def _remember(self, index: int) -> None:
         self._client.fences.drop(self._path)
-        return event.etcd_index
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         return event.action == "compareAndDelete" and _replaced(event, fence)

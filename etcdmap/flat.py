@@ -7,12 +7,11 @@ from typing import Any
 
 from etcdmap import sending
 from etcdmap.common import Common, Entry
-from etcdmap.errors import InvalidKey, KeyNotFound, NotADirectory, NotAFile
+from etcdmap.errors import KeyNotFound
 from etcdmap.handle import absent, named
 from etcdmap.nodes import Directory, File, decode_node
-from etcdmap.plan import Plan, Put, delete, overlapping
+from etcdmap.plan import Plan, Put, delete
 from etcdmap.tree import Tree
-from etcdmap.views import plain_mapping
 
 
 class FlatView(Common):
@@ -27,6 +26,7 @@ class FlatView(Common):
     """
 
     _nested = False
+    _overlap = ", which is a value"
 
     # --- reads
 
@@ -78,14 +78,6 @@ class FlatView(Common):
             )
         return self._encode_text(value)
 
-    def __delitem__(self, key: str) -> None:
-        self._check_writable()
-        path = self._readable(key)
-        try:
-            self._view.tree.delete_file(path)
-        except (KeyNotFound, NotADirectory, NotAFile) as error:
-            raise absent(key, error.reason) from error
-
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many values; checked whole before the first write.
 
@@ -98,16 +90,9 @@ class FlatView(Common):
         """
         self._check_writable()
         tree = self._view.tree.call()
-        values = {**dict(plain_mapping(other, tree.until, stored=True)), **kwargs}
-        texts: dict[str, Put] = {}
-        for key, value in values.items():
-            path = self._writable(key)
-            name = path[len(self._view.root) + 1 :]
-            texts[name] = Put(path, self._encode(path, value, tree.until))
-        for below, above in overlapping(texts):
-            raise InvalidKey(f"{below!r} lies below {above!r}, which is a value")
+        texts = self._encode_all(other, kwargs, tree.until)
         todo = Plan(self._view.naming)
-        todo.writes += texts.values()
+        todo.writes += [Put(path, text) for path, text in texts.items()]
         sending.carry_out(tree, todo)
 
     def clear(self) -> None:

@@ -22,6 +22,7 @@ class Reading(Common):
     """Reads of one key, of the directory, and of the whole subtree."""
 
     _nested = True
+    _overlap = ": nest them instead"
 
     # --- reading one key
 

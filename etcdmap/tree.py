@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from etcdmap.answers import presence, presence_from_body
@@ -131,7 +132,7 @@ class Tree:
         if left <= 0:
             raise DeadlineExceeded(
                 "the time for the whole call was over before its next request, which "
-                "was not sent"
+                "was not sent: give it a longer timeout"
             )
         return left
 
@@ -157,7 +158,7 @@ class Tree:
             return self._fetch_node(path)[0]
         call = self.call()
         fetch = partial(call._fetch_node, path)
-        node = cache.load(path, fetch, _ttl_of, call._left)
+        node = cache.load(path, fetch, attrgetter("ttl"), call._left)
         return cast("File | Directory", node)
 
     def list(self, path: str, *, recursive: bool = False) -> File | Directory:
@@ -267,19 +268,11 @@ class Tree:
     ) -> int:
         """Write a file and return its index.  Atomic.
 
+        On one condition at most: the state that is replaced, its text (not an empty
+        one, which v2 can't compare with), or that a file is there.
+
         1 request; with several endpoints 1 more if neither `known` nor a read or
         write before tells the state that is replaced.
-
-        Args:
-            path: where.
-            text: what.
-            ttl: seconds until it expires, or None.
-            known: the state that is replaced, as far as is known; another one
-                does not matter.
-            expect: the only state that may be replaced.
-            expect_text: the only text that may be replaced; not an empty one,
-                which v2 can't compare with.
-            present: whether there must be a file already.
 
         Raises:
             NotAFile: a directory stands there.
@@ -377,10 +370,6 @@ class Tree:
         return self.keys.store(
             method, asked, query, form, index_of_write, timeout=self._left()
         )
-
-
-def _ttl_of(node: File | Directory) -> int | None:
-    return node.ttl
 
 
 def _entries(

@@ -12,11 +12,11 @@ from etcdmap.errors import (
     CompareFailed,
     KeyExists,
     KeyNotFound,
-    NotADirectory,
     NotAFile,
 )
 from etcdmap.handle import absent, check_ttl, named
 from etcdmap.nodes import Directory, Fence, File
+from etcdmap.parameters import whole_seconds
 from etcdmap.paths import name_of
 from etcdmap.plan import Plan
 from etcdmap.reading import Reading
@@ -139,21 +139,6 @@ class Writing(Reading):
                 _present(tree, path)
                 self._set_directory(tree, path, wanted, ttl)
 
-    def __delitem__(self, key: str) -> None:
-        """Delete a file, or a directory with all below it.
-
-        Raises:
-            KeyNotFound: the key is absent, or can't exist.
-
-        Cost: 1 request.
-        """
-        self._check_writable()
-        path = self._readable(key)
-        try:
-            self._view.tree.call().delete(path)
-        except (KeyNotFound, NotADirectory) as error:
-            raise absent(key, error.reason) from error
-
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None
     ) -> int:
@@ -258,6 +243,7 @@ class Writing(Reading):
 
         Cost: 1 request.  Atomic: yes.
         """
+        whole_seconds(ttl)  # None would reach etcd, which refuses it
         path = self._writable(key)
         with named(key):
             self._view.tree.refresh(path, ttl)
