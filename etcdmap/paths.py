@@ -56,28 +56,21 @@ def why_impossible(key: str) -> str | None:
 
 def _find_fault(key: str, hidden_too: bool = False) -> str | None:
     for segment in key.split("/"):
-        fault = _segment_fault(segment, hidden_too)
-        if fault is not None:
-            return fault
+        if not segment:
+            return "it is empty, or has an empty segment ('//', or '/' at an end)"
+        if segment in (".", ".."):
+            return "'.' and '..' are not names"
+        if segment[0] == "_" and not hidden_too:
+            return (
+                "a name that starts with '_' is hidden from etcd's listings; "
+                "keys_api reaches it"
+            )
     if not hidden_too and UNREADABLE in key:
         return "U+FFFD stands for bytes that are not UTF-8"
     try:
         key.encode()
     except UnicodeEncodeError:
         return "it holds a lone surrogate, which UTF-8 can't express"
-    return None
-
-
-def _segment_fault(segment: str, hidden_too: bool) -> str | None:
-    if not segment:
-        return "it is empty, or has an empty segment ('//', or '/' at an end)"
-    if segment in (".", ".."):
-        return "'.' and '..' are not names"
-    if segment[0] == "_" and not hidden_too:
-        return (
-            "a name that starts with '_' is hidden from etcd's listings; "
-            "keys_api reaches it"
-        )
     return None
 
 

@@ -53,8 +53,8 @@ class Guard:
         os.chdir(run_dir)  # where the members' sockets are
         self.ports = [_reserve_port() for _ in range(ports)]
         numbers = [sock.getsockname()[1] for sock in self.ports]
-        if sys.platform != "linux":
-            self._release_ports()  # nobody else could bind them
+        while self.ports and sys.platform != "linux":  # nobody else could bind them
+            self.ports.pop().close()
         return numbers
 
     def do_spawn(self, name: str, argv: list[str], log: str) -> None:
@@ -138,12 +138,6 @@ class Guard:
             process.wait()
         if self.run_dir:
             shutil.rmtree(self.run_dir, ignore_errors=True)
-        self._release_ports()
-
-    def _release_ports(self) -> None:
-        for sock in self.ports:
-            sock.close()
-        self.ports.clear()
 
 
 def _reserve_port() -> socket.socket:

@@ -299,10 +299,10 @@ class LocalCluster:
         A majority, since a member that was paused while it led takes itself
         for the leader until it hears of the election.
         """
-        answers = [(m, probe.raft(m.endpoint)) for m in self._expected()]
-        votes = [raft.leader_id for _, raft in answers if raft]
-        for member, raft in answers:
-            if raft and votes.count(raft.member_id) * 2 > self._count:
+        answers = {member: probe.raft(member.endpoint) for member in self._expected()}
+        votes = [leader for _, leader in answers.values()]
+        for member, (own, _) in answers.items():
+            if own and votes.count(own) * 2 > self._count:
                 return member
         return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections import deque
 from pathlib import Path
 
 from etcdmap.errors import LocalClusterError
@@ -15,7 +14,7 @@ from etcdmap.local.guardian import Guardian
 START_TIMEOUT = 30.0
 
 _FIRST_LINES = 3
-_LAST_LINES = 12
+_LAST_LINES = 11
 _LINE_WIDTH = 500
 
 
@@ -182,21 +181,15 @@ class Member:
 
     def log_tail(self) -> str:
         """Give what was logged since the last start, shortened in the middle."""
-        first: list[str] = []
-        last: deque[str] = deque(maxlen=_LAST_LINES)
-        with (
-            contextlib.suppress(OSError),
-            self.log_path.open(encoding="utf-8", errors="replace") as log,
-        ):
+        lines = []
+        with contextlib.suppress(OSError), self.log_path.open("rb") as log:
             log.seek(self._log_start)
-            for line in log:
-                # A flag that is refused is followed by pages of help.
-                target = first if len(first) < _FIRST_LINES else last
-                target.append(line.rstrip()[:_LINE_WIDTH])
-        if len(last) == _LAST_LINES:
-            last[0] = "..."
-        lines = [*first, *last] or ["(empty)"]
-        return "\n  ".join([f"; from {self.log_path}:", *lines])
+            lines = log.read().decode(errors="replace").splitlines()
+        # A flag that is refused is followed by pages of help.
+        if len(lines) > _FIRST_LINES + _LAST_LINES:
+            lines[_FIRST_LINES:-_LAST_LINES] = ["..."]
+        shown = [line.rstrip()[:_LINE_WIDTH] for line in lines or ["(empty)"]]
+        return "\n  ".join([f"; from {self.log_path}:", *shown])
 
     def _signal(self, number: int) -> bool:
         return bool(self._guardian.ask("signal", self.name, number))

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 #: A member that is paused, or without a leader, may never answer.
@@ -15,13 +15,6 @@ _TIMEOUT = 1.0
 _MAX_ANSWER = 1 << 20
 #: etcd needs 50 ms and more to start: asking more often finds nothing new.
 _INTERVAL = 0.01
-
-
-class Raft(NamedTuple):
-    """What a member says about its cluster's leader."""
-
-    member_id: str
-    leader_id: str
 
 
 def health(endpoint: str) -> str:
@@ -44,12 +37,12 @@ def known_endpoints(endpoint: str) -> frozenset[str]:
     return frozenset()
 
 
-def raft(endpoint: str) -> Raft | None:
-    """Ask a member who leads; None when it doesn't answer."""
+def raft(endpoint: str) -> tuple[str, str]:
+    """Ask a member for its own id and the leader's; both "" when it doesn't answer."""
     with contextlib.suppress(*_BAD_ANSWER):
         answer = _get(endpoint, "/v2/stats/self")
-        return Raft(str(answer["id"]), str(answer["leaderInfo"]["leader"]))
-    return None
+        return str(answer["id"]), str(answer["leaderInfo"]["leader"])
+    return "", ""
 
 
 def moments(timeout: float) -> Iterator[None]:

@@ -22,6 +22,8 @@ def guard(tmp_path, monkeypatch):
     made = _guard.Guard(os.getppid())
     yield made
     made.close()
+    for sock in made.ports:
+        sock.close()
 
 
 def test_members_signals_and_status(guard, tmp_path):
