@@ -72,16 +72,13 @@ def payload_of(
     late one on a kept connection, or a muddled proxy's, may be another's.
     """
     if answer.status not in (200, 201):
-        raise error_of(asked.key, answer)
+        raise refusal_of(asked, answer)
     payload = _json(answer, parse)
     if not isinstance(payload, dict):
         raise _strange(answer, "JSON that is no object")
     node = payload.get("node")
-    if (
-        node is None
-        or node.get("key") != asked.key
-        or payload["action"] != asked.action
-    ):
+    plain = node is not None and node.get("key") == asked.key  # nearly always
+    if not plain or payload["action"] != "get" or asked.action != "get":
         _check_asked(asked, answer, payload, node_cut_out=parse is not parse_json)
     return payload
 
@@ -96,11 +93,10 @@ def _check_asked(
     if node is not None:
         if not asked.is_shown_by(node):
             raise _strange(answer, "what is about another key")
-    elif asked.after is not None:
-        if answer.index <= asked.after:
-            raise _strange(answer, "what answers an older request")
-    elif not node_cut_out:
+    elif not (asked.bare or node_cut_out):
         raise _strange(answer, "no node")
+    if asked.action not in ("get", None) and answer.index <= asked.after:
+        raise _strange(answer, "what answers an older request")
 
 
 def index_of(answer: Answer) -> int:
@@ -167,11 +163,22 @@ def presence_from_body(asked: Asked, answer: Answer) -> bool:
             raise _strange(answer, "a node that is none")
         index_of(answer)
         return True
-    error = error_of(asked.key, answer)
+    error = refusal_of(asked, answer)
     # 104: a file stands on the way, so the key can't be there.
     if isinstance(error, ServerError) and error.code in (100, 104):
         return False
     raise error
+
+
+def refusal_of(asked: Asked, answer: Answer) -> EtcdMapError:
+    """Return the exception for an answer to a request that is no success."""
+    error = error_of(asked.key, answer)
+    if isinstance(error, ServerError) and (
+        # A form that can't be read is sent on purpose only, see `etcdmap.looks`.
+        error.code == 209 or (error.code < 110 and not asked.is_meant_by(error.cause))
+    ):
+        return _strange(answer, "a refusal of another request")
+    return error
 
 
 def error_of(key: str, answer: Answer) -> EtcdMapError:
@@ -185,9 +192,7 @@ def error_of(key: str, answer: Answer) -> EtcdMapError:
         if type(code) is int:
             return _server_error(key, answer, code, payload)
         if answer.status in (401, 403):
-            return Unauthorized(
-                "not allowed", code=110, endpoint=answer.endpoint, key=key
-            )
+            return Unauthorized("not allowed", endpoint=answer.endpoint, key=key)
     if answer.status == 404:
         return V2NotEnabled(
             f"{answer.endpoint} has no /v2/keys: start etcd with --enable-v2 (off by "

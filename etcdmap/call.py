@@ -49,7 +49,7 @@ from etcdmap.errors import (
 from etcdmap.looks import contact_request
 from etcdmap.models import Answer, Request, Resend
 from etcdmap.session import Need, StaleAnswer
-from etcdmap.transport import Exchange, Identity, wait_any
+from etcdmap.transport import Exchange, wait_any
 
 if TYPE_CHECKING:
     from etcdmap.client import Client
@@ -71,8 +71,6 @@ class _Copy(NamedTuple):
     began: float
     #: Whether the cluster is to agree on the answer.
     quorum: bool
-    #: What the answer shows, if it is believed.
-    identity: Identity
 
     def as_attempt(self) -> Attempt:
         """Give it as an attempt that nothing came of."""
@@ -210,8 +208,7 @@ class Call:
         if left <= 0:
             return  # whoever called looks at the time next
         self._launches += 1
-        identity = client.session.identity
-        must_show = identity if self._writes else None
+        must_show = client.session.identity if self._writes else None
         try:
             begun = client.transport.begin(endpoint, self._request, left, must_show)
         except ExchangeFailed as error:
@@ -223,7 +220,7 @@ class Call:
             raise
         if self._running:
             self._drop_oldest(endpoint)
-        self._running.append(_Copy(endpoint, begun, now, self._quorum, identity))
+        self._running.append(_Copy(endpoint, begun, now, self._quorum))
 
     def _drop_oldest(self, endpoint: str) -> None:
         """Keep at most two copies of a request at one endpoint waiting."""
@@ -327,6 +324,7 @@ class Call:
         except EtcdMapError as error:  # also a text that the codec can't read, say
             refusal = error if isinstance(error, ServerError) else None
             if refusal and refusal.transient:
+                self._client.session.check_cluster(answer)
                 self._note(copy.endpoint, error, sent=True)
                 return _PENDING
             self._believe(answer, copy)
@@ -341,7 +339,9 @@ class Call:
         client = self._client
         index = client.session.take(answer, self._floor, quorum=copy.quorum)
         kind = self._request.kind
-        copy.exchange.showed(copy.identity)
+        identity = client.session.shown_by(answer)
+        if identity is not None:
+            copy.exchange.showed(identity)
         client.health.answered(copy.endpoint, kind, client.clock() - copy.began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
@@ -447,7 +447,9 @@ class Call:
         """
         tried = self._attempts
         agreed = {a.endpoint for a in tried if isinstance(a.error, Unauthorized)}
-        if 2 * len(agreed) > len(self._endpoints):
+        # Who may only write gets 401 to the look for contact: one is enough.
+        look = self._request.kind == "contact"
+        if look or 2 * len(agreed) > len(self._endpoints):
             error.unanswered = self._has_unanswered()
             raise error
 
@@ -504,10 +506,9 @@ class Call:
 def _may_be_applied(error: Exception) -> bool:
     if isinstance(error, ExchangeFailed):
         return error.sent
-    if isinstance(error, InvalidResponse):
-        return not error.refused
-    # A 5xx of etcd: the proposal may still commit.
-    return not isinstance(error, Unauthorized)
+    # A 5xx of etcd: the proposal may still commit.  And whatever is not etcd's own
+    # may be the answer to something else, or come from a proxy that passed it on.
+    return not (isinstance(error, Unauthorized) and error.code)
 
 
 def _is_lasting(error: Exception) -> bool:

@@ -23,6 +23,7 @@ from etcdmap.errors import (
     NotADirectory,
     NotAFile,
     OutcomeUnknown,
+    PartialWrite,
 )
 from etcdmap.handle import Handle, absent, check_ttl, named
 from etcdmap.nodes import Directory, Fence, File, decode_node, warn_left_out
@@ -253,7 +254,14 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         # A directory that was not there before has nothing in it.
         todo = plan.Plan(self._view.naming, since)
         plan.become(todo, path, wanted, Directory({}, None))
-        sending.carry_out(tree, todo)
+        try:
+            sending.carry_out(tree, todo)
+        except EtcdMapError as error:
+            if isinstance(error, PartialWrite):
+                raise
+            # A single value's own error would not tell that the directory is made.
+            failed = {step.path: error for step in todo.steps}
+            raise PartialWrite(written=[path], failed=failed, pending=()) from error
 
     def __ior__(self: C, other: Any) -> C:  # type: ignore[override,misc]
         """Update from a mapping or pairs.  Cost: as `update`."""

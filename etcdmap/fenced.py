@@ -45,7 +45,7 @@ class FencedPut(FencedWrite):
         condition, action, after = spell_condition(fence)
         return self._keys.store(
             "PUT",
-            Asked(self._path, action, after),
+            Asked(self._path, action, after, bare=True),
             f"?noValueOnSuccess=true{condition}",
             self._form,
             index_of_write,
@@ -88,7 +88,7 @@ class FencedDelete(FencedWrite):
     def _send(self, fence: Fence, timeout: float) -> int:
         return self._keys.store(
             "DELETE",
-            Asked(self._path, "compareAndDelete"),
+            Asked(self._path, "compareAndDelete", fence.modified_index),
             f"?prevIndex={fence.modified_index}",
             None,
             index_of_write,

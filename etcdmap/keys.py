@@ -178,8 +178,7 @@ class KeysAPI:
             action = "compareAndSwap"
         elif prev_exist:
             action = "update"
-        after = (prev_index or 0) if no_value_on_success else None
-        asked = Asked(key, action, after)
+        asked = Asked(key, action, prev_index or 0, bare=no_value_on_success)
         return self.store("PUT", asked, query, form, result_of, timeout=timeout)
 
     def create(
@@ -359,10 +358,9 @@ class KeysAPI:
     ) -> T:
         """Send a write and return what `read` made of the answer."""
         key = asked.key
-        if asked.after is not None:
-            # Whatever it does, it does after all that was seen before it was sent.
-            seen = self.client.session.index
-            asked = asked._replace(after=max(asked.after, seen))
+        # Whatever it does, it does after all that was seen before it was sent.
+        after = max(asked.after, self.client.session.index)
+        asked = asked._replace(after=after)
         request = Request(
             method,
             _target(key, query),

@@ -23,7 +23,8 @@ def identity_request(check: Callable[[Answer], object]) -> Request[object]:
     """Ask of which cluster an endpoint is; 0.1 ms, with auth as well.
 
     Args:
-        check: gets the answer if it is etcd's, and raises if it is another cluster's.
+        check: gets the answer if it is etcd's, and raises if it is another cluster's;
+            what it returns is the result.
     """
 
     def read(answer: Answer) -> object:

@@ -72,16 +72,22 @@ class Asked(NamedTuple):
         key: the absolute path; a slash at its end does not matter.
         action: what a success says was done, as in `Result.action`; None for
             whatever a watch may tell.
-        after: where no node is shown (``noValueOnSuccess``), the index must be above
-            this one: that of the state replaced, and all seen before; None if a node
-            is shown.
+        after: of a write, an index that its own must be above: that of the state
+            replaced, and all seen before.
+        bare: whether the answer may show no node (``noValueOnSuccess``).
         inside: whether the node is a new one, right below `key`.
     """
 
     key: str
     action: str | None = "get"
-    after: int | None = None
+    after: int = 0
+    bare: bool = False
     inside: bool = False
+
+    def is_meant_by(self, cause: str) -> bool:
+        """Tell whether a refusal may be about what was asked: it or a node above."""
+        path, refused = self.key.rstrip("/"), cause.rstrip("/")
+        return cause[:1] != "/" or f"{path}/".startswith(f"{refused}/")
 
     def is_shown_by(self, node: Mapping[str, Any]) -> bool:
         """Tell whether a node, as etcd shows it, is one that was asked for."""

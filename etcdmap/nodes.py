@@ -6,11 +6,12 @@ once.  What is wrong with its shape ends as `InvalidResponse`.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from etcdmap.answers import error_of, index_of, payload_of, presence_from_body
+from etcdmap.answers import index_of, payload_of, presence_from_body, refusal_of
 from etcdmap.errors import DecodeError, InvalidResponse, KeyNotFound, NotAFile
 from etcdmap.models import Answer, Asked, children_of
 from etcdmap.paths import UNREADABLE, name_of
@@ -69,7 +70,9 @@ class Fence(NamedTuple):
     since: int = 0
 
 
-_ABSENT = b'{"errorCode":100,"message":"Key not found",'
+_match_absent = re.compile(
+    rb'\{"errorCode":100,"message":"Key not found","cause":"([^"\\]*)",'
+).match
 
 
 def index_of_write(asked: Asked, answer: Answer) -> int:
@@ -107,8 +110,9 @@ def fence_of(asked: Asked, answer: Answer) -> Fence:
     if answer.status == 404:
         # Met before the first write of every new key: no JSON and no exception if
         # it looks as etcd has always written it.
-        if not answer.body.startswith(_ABSENT):
-            error = error_of(asked.key, answer)
+        plain = _match_absent(answer.body)
+        if plain is None or not asked.is_meant_by(plain[1].decode()):
+            error = refusal_of(asked, answer)
             if not isinstance(error, KeyNotFound):
                 raise error
         return Fence(0, index_of(answer))
@@ -146,8 +150,8 @@ def _ttl(raw: dict[str, Any]) -> int | None:
         # A node that has expired is shown for half a second more, with a ttl of
         # 0, which etcd leaves out.
         return 0 if "expiration" in raw else None
-    if type(ttl) is not int:
-        raise InvalidResponse("a node whose ttl is no number")
+    if type(ttl) is not int or abs(ttl) >= 2**63:
+        raise InvalidResponse("a node whose ttl is no number of 64 bits")
     return ttl
 
 

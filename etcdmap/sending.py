@@ -173,9 +173,8 @@ class _Crew:
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the outcomes as they come; leave no thread behind."""
-        for thread in self._threads:
-            thread.start()
         try:
+            self._start()
             for thread in self._threads:
                 while thread.is_alive():
                     thread.join(_GLANCE)
@@ -184,7 +183,17 @@ class _Crew:
         finally:
             self._stop = True
             for thread in self._threads:
-                thread.join()  # each ends by the deadline of its request
+                if thread.ident is not None:
+                    thread.join()  # each ends by the deadline of its request
+
+    def _start(self) -> None:
+        """Start as many threads as can be had; work here if that is none."""
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError:
+            if not any(thread.is_alive() for thread in self._threads):
+                self._work()
 
     def _drain(self) -> Iterator[Outcome]:
         while self._outcomes:
@@ -221,5 +230,5 @@ def send(tree: Tree, step: Step) -> None:
         with suppress(KeyNotFound):  # gone already, which is what was wanted
             if step.is_directory:
                 tree.delete_directory(step.path)
-            else:
-                tree.delete(step.path, known=step.known)
+            else:  # and nothing else, if another one has put a directory there
+                tree.delete_file(step.path, known=step.known)

@@ -165,11 +165,13 @@ class Session:
         shown = answer.headers.get("x-etcd-cluster-id") or None
         if shown == self.cluster_id:
             return
-        if self.cluster_id is None and answer.status == 401:
-            return  # from whom anybody may have put in the way
+        if self.cluster_id is None and answer.status in (401, 500):
+            return  # it may come from a proxy, or from a member that is out of touch
         with self._lock:
             if self.cluster_id is None:
                 self.cluster_id = shown
+                # What was shown while nothing was known does not count any more.
+                self.identity = self._new_identity()
         if shown != self.cluster_id:
             whose = f"cluster {shown}" if shown else "a cluster without an id"
             raise WrongCluster(
@@ -203,4 +205,14 @@ class Session:
         self._drop()
 
     def _new_identity(self) -> Identity:
-        return identity_request(self.check_cluster)
+        return identity_request(self._look_at)
+
+    def _look_at(self, answer: Answer) -> Identity | None:
+        self.check_cluster(answer)
+        return self.shown_by(answer)
+
+    def shown_by(self, answer: Answer) -> Identity | None:
+        """Return the identity that an answer shows, if it does."""
+        identity = self.identity  # first: it may be forgotten at any moment
+        shown = answer.headers.get("x-etcd-cluster-id") or None
+        return identity if shown == self.cluster_id else None

@@ -143,7 +143,7 @@ class FencedWrite:
             if not verdict.unmoved:
                 fence, self._loose = None, verdict.loose
             else:
-                self._pause()
+                self._in_doubt(self._pause)
 
     def _judge(self, fence: Fence, refusal: ServerError) -> Verdict:
         """Tell what a refusal means for a write that only has to be done."""
@@ -176,13 +176,13 @@ class FencedWrite:
                 if not self._loose:
                     raise
                 verdict = self._settle(fence, refusal)
-                self._pause()
                 if verdict.ours is not None:
                     raise self._unknown(
                         "an equal write was carried out, by whom is not known"
                     ) from refusal
                 if not verdict.unmoved:
                     raise
+                self._in_doubt(self._pause)
 
     def _look_again(self) -> Fence:
         self._pause()

@@ -295,7 +295,7 @@ class Tree:
         elif present:
             query, action = f"{query}&prevExist=true", "update"
         form = spell_form(text, ttl, prev_value=expect_text)
-        return self._store("PUT", Asked(path, action, after), query, form)
+        return self._store("PUT", Asked(path, action, after, bare=True), query, form)
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
         """Write a file with a new name that sorts last; return it.  1 request."""
@@ -318,13 +318,11 @@ class Tree:
             return
         query = "?prevExist=true&noValueOnSuccess=true"
         form = spell_form(None, ttl, refresh=True)
-        index = self._store("PUT", Asked(path, "update", after=0), query, form)
+        index = self._store("PUT", Asked(path, "update", bare=True), query, form)
         if client.fences_writes:
             client.fences.put(path, index)
 
-    def delete(
-        self, path: str, *, expect: Fence | None = None, known: Fence | None = None
-    ) -> None:
+    def delete(self, path: str, *, expect: Fence | None = None) -> None:
         """Delete whatever is there, or the file as expected.  Cost: as `put`."""
         if self.keys.client.fences_writes:
             write = FencedDelete(self.keys, path, self._seconds())
@@ -332,7 +330,7 @@ class Tree:
                 write.do_if(expect)
                 return
             with suppress(NotAFile):  # a directory: v2 has no condition for its delete
-                write.do(known)
+                write.do(None)
                 return
         if expect is None:
             self.delete_directory(path)
@@ -344,10 +342,10 @@ class Tree:
         """Delete whatever is there, without looking first.  1 request."""
         self._store("DELETE", Asked(path, "delete"), "?recursive=true")
 
-    def delete_file(self, path: str) -> None:
+    def delete_file(self, path: str, *, known: Fence | None = None) -> None:
         """Delete a file; NotAFile if a directory stands there.  Cost: as `put`."""
         if self.keys.client.fences_writes:
-            FencedDelete(self.keys, path, self._seconds()).do(None)
+            FencedDelete(self.keys, path, self._seconds()).do(known)
         else:
             self._store("DELETE", Asked(path, "delete"), "")
 

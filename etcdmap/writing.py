@@ -10,9 +10,11 @@ from etcdmap import plan, sending
 from etcdmap.common import MISSING, rounds, survey
 from etcdmap.errors import (
     CompareFailed,
+    EtcdMapError,
     KeyExists,
     KeyNotFound,
     NotAFile,
+    PartialWrite,
 )
 from etcdmap.handle import absent, check_ttl, named
 from etcdmap.nodes import Directory, Fence, File
@@ -288,7 +290,10 @@ def _put(
         tree = tree.call(until)
         with suppress(KeyNotFound):  # gone already
             tree.delete(path)
-        return tree.put(path, text, ttl=ttl)
+        try:
+            return tree.put(path, text, ttl=ttl)
+        except EtcdMapError as error:  # whatever it says, the directory is gone
+            raise PartialWrite(written=(), failed={path: error}, pending=()) from error
 
 
 def _replace_by_text(tree: Tree, path: str, text: str, ttl: float | None) -> None:

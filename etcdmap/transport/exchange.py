@@ -232,13 +232,13 @@ class WireExchange:
             except BLOCKED as blocked:
                 yield connection.waiting(blocked, WRITE, self._deadline)
         yield from self._receive(connection, reader)
-        request.read(self._answer_of(reader))
+        shown = request.read(self._answer_of(reader))
         if not reader.reusable:
             connection.close()
             connection = yield from self._connect()
         connection.fresh = False
         if self._identity is not None:
-            connection.shown = self._identity
+            connection.shown = shown
         return connection
 
     def _send(self, connection: Connection, offset: int) -> Steps[bool]:

@@ -12,7 +12,8 @@ DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
 
 #: What a connection must have shown before a request may leave on it: this one is
 #: asked first on a connection that has not been asked it.  Its `read` raises if the
-#: answer shows something else, and then nothing more is sent.
+#: answer shows something else, and then nothing more is sent; else it returns the
+#: identity that was shown, which is another one where it had not been known.
 Identity = Request[Any]
 
 

@@ -106,7 +106,11 @@ class RequestsTransport:
 
     def after_fork(self) -> None:
         """Start anew in a forked child: the parent goes on with the old ones."""
-        self._session.close()  # in this process only; it reopens on demand
+        for adapter in self._session.adapters.values():
+            # As when it is unpickled: with new pools.  To close the old ones would
+            # take their locks, which a thread that is not here may hold.
+            if isinstance(adapter, HTTPAdapter):
+                adapter.__setstate__(adapter.__getstate__())
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a transport holds connections and credentials: not to pickle")

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from etcdmap import forking
-from etcdmap.errors import ExchangeFailed
+from etcdmap.errors import EtcdMapError, ExchangeFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import wait_any
@@ -92,14 +92,22 @@ class ThreadedTransport:
         try:
             if identity is not None and identity not in self._shown.get(endpoint, ()):
                 answer = self.inner.exchange(endpoint, identity, timeout)
-                identity.read(answer)
-                exchange.showed(identity)
+                shown = identity.read(answer)
+                if shown is not None:
+                    exchange.showed(shown)
             if not exchange.leave():
                 return  # nobody waits any more: then it must not be sent, either
             left = max(deadline - time.monotonic(), 0.001)
             outcome = self.inner.exchange(endpoint, request, left)
-        except BaseException as error:  # what interrupts it, interrupts who waits
+        except (EtcdMapError, Warning) as error:  # warnings may be made errors
             self._shown.pop(endpoint, None)
+            outcome = error
+        except Exception as error:  # a KeyError, say, would read as "absent"
+            self._shown.pop(endpoint, None)
+            why = f"the transport failed with {type(error).__name__}: {error}"
+            outcome = ExchangeFailed(why, sent=exchange.sent)
+            outcome.__cause__ = error
+        except BaseException as error:  # what interrupts it, interrupts who waits
             outcome = error
         finally:
             self._running.discard(exchange)
