@@ -192,7 +192,9 @@ def error_of(key: str, answer: Answer) -> EtcdMapError:
         if type(code) is int:
             return _server_error(key, answer, code, payload)
         if answer.status in (401, 403):
-            return Unauthorized("not allowed", endpoint=answer.endpoint, key=key)
+            return Unauthorized(
+                "not allowed", code=110, endpoint=answer.endpoint, key=key
+            )
     if answer.status == 404:
         return V2NotEnabled(
             f"{answer.endpoint} has no /v2/keys: start etcd with --enable-v2 (off by "

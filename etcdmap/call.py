@@ -393,11 +393,17 @@ class Call:
             self._ask_once_more(endpoint)
         elif isinstance(error, Unauthorized):
             self._raise_if_agreed(error)
-        elif self._request.kind != "members" or not isinstance(error, InvalidResponse):
-            # Who may not list the members, or is a proxy, serves all else.
+        elif not self._is_no_failure(error):
             self._leave(endpoint)
         if sent and self._once:
             raise self._unknown() from error
+
+    def _is_no_failure(self, error: Exception) -> bool:
+        """Tell whether an endpoint serves all else, whatever this request met."""
+        if self._request.patient:  # quiet by design
+            return getattr(error, "timed_out", False)
+        # Who may not list the members, or is a proxy.
+        return self._request.kind == "members" and isinstance(error, InvalidResponse)
 
     def _leave(self, endpoint: str) -> None:
         """Count a failure against an endpoint, and have the next call go elsewhere."""
@@ -508,7 +514,7 @@ def _may_be_applied(error: Exception) -> bool:
         return error.sent
     # A 5xx of etcd: the proposal may still commit.  And whatever is not etcd's own
     # may be the answer to something else, or come from a proxy that passed it on.
-    return not (isinstance(error, Unauthorized) and error.code)
+    return not isinstance(error, Unauthorized)
 
 
 def _is_lasting(error: Exception) -> bool:

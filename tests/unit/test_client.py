@@ -302,16 +302,12 @@ def test_send_watch_waits_until_the_deadline(cluster: ScriptedCluster) -> None:
         pytest.param(refused, id="refused"),
         pytest.param(unreachable, id="unreachable"),
         pytest.param(bad_certificate, id="certificate"),
-        pytest.param(redirecting, id="redirect"),
-        pytest.param(v2_off, id="v2-off"),
-        pytest.param(says("<html>", 400, index=None), id="400-html"),
-        pytest.param(says("no such method", 501, index=None), id="501"),
     ],
 )
 def test_send_write_not_carried_out_goes_to_the_next(
     cluster: ScriptedCluster, behaviour: Behaviour
 ) -> None:
-    """What did not reach an etcd may be sent elsewhere."""
+    """What did not leave may be sent elsewhere."""
     cluster.behaviours[A] = behaviour
     cluster.client.send(put())
     assert cluster.asked == [A, B]
@@ -322,6 +318,10 @@ def test_send_write_not_carried_out_goes_to_the_next(
     [
         pytest.param(reset, id="reset"),
         pytest.param(silent, id="silent"),
+        pytest.param(redirecting, id="redirect"),
+        pytest.param(v2_off, id="v2-off"),
+        pytest.param(says("<html>", 400, index=None), id="400-html"),
+        pytest.param(says("no such method", 501, index=None), id="501"),
         pytest.param(no_quorum, id="300"),
         pytest.param(electing, id="301"),
         pytest.param(html, id="200-html"),
@@ -399,14 +399,11 @@ def assert_one_round(cluster: ScriptedCluster) -> None:
     assert cluster.time.sleeps == []
 
 
-@pytest.mark.parametrize("request_", [get(), put()], ids=["read", "write"])
-def test_send_v2_off_everywhere_ends_early(
-    cluster: ScriptedCluster, request_: Request[Any]
-) -> None:
+def test_send_v2_off_everywhere_ends_early(cluster: ScriptedCluster) -> None:
     """Endpoints that all answer wrongly get one round, without a pause."""
     all_are(cluster, v2_off)
     with pytest.raises(V2NotEnabled):
-        cluster.client.send(request_)
+        cluster.client.send(get())
     assert_one_round(cluster)
 
 
