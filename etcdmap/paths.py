@@ -91,13 +91,14 @@ def _control_fault(key: str) -> str | None:
 
 def check_limits(path: str) -> None:
     """Raise LimitExceeded if `path` is deeper or longer than etcd takes."""
-    if len(path) > _ALWAYS_FINE:
-        fault = _over_limit(path)
-        if fault is not None:
-            raise LimitExceeded(f"{_shown(path)!r}: {fault}")
+    fault = _over_limit(path)
+    if fault is not None:
+        raise LimitExceeded(f"{_shown(path)!r}: {fault}")
 
 
 def _over_limit(path: str) -> str | None:
+    if len(path) <= _ALWAYS_FINE:
+        return None
     depth = path.count("/")
     if depth > MAX_DEPTH:
         return f"{depth} levels deep; the limit is {MAX_DEPTH}"
@@ -191,17 +192,12 @@ class Naming:
         if text is None or why_impossible(text) is not None:
             return None
         path = f"{directory}/{text}"
-        if len(path) > _ALWAYS_FINE and _over_limit(path) is not None:
-            return None
-        return path
+        return path if _over_limit(path) is None else None
 
     def writable(self, directory: str, key: object) -> str:
         """Give the path of `key` below `directory`, for a write.
 
-        Raises:
-            TypeError: the key is no ``str``.
-            InvalidKey: no node can have this key, or none should.
-            LimitExceeded: it is too deep or too long for etcd.
+        Raises: as `check_path`; InvalidKey also if no node should have this key.
         """
         text = self._spell(key)
         if text is None:
@@ -265,9 +261,5 @@ def escape(key: str) -> str:
     """Spell any key as one segment, reversibly."""
     if key in ("", ".", ".."):
         return "%" + "%".join("2E" for _ in key) if key else "%"
-    spelt = _TO_ESCAPE.sub(_escape_match, key)
+    spelt = _TO_ESCAPE.sub(lambda match: quote(match[0], safe=""), key)
     return f"%5F{spelt[1:]}" if spelt[0] == "_" else spelt
-
-
-def _escape_match(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode())

@@ -41,8 +41,8 @@ def new_token() -> str:
 
 
 @contextlib.contextmanager
-def hold(path: Path, members: int) -> Iterator[tuple[str, IO[str]]]:
-    """Lock a data directory while a cluster starts there.
+def hold(path: Path | None, members: int) -> Iterator[tuple[str, IO[str] | None]]:
+    """Lock a data directory, if there is one, while a cluster starts there.
 
     If that fails, what this has made goes away, and so does what the members have.
 
@@ -54,6 +54,9 @@ def hold(path: Path, members: int) -> Iterator[tuple[str, IO[str]]]:
         LocalClusterError: the directory is in use, holds something else or a
             cluster of another size or make, or the system refuses it.
     """
+    if path is None:
+        yield new_token(), None
+        return
     with contextlib.ExitStack() as stack:
         try:
             _refuse_foreign(path)
@@ -135,15 +138,14 @@ def _open(path: Path, members: int) -> tuple[str, bool]:
 def _check(path: Path, members: int, text: bytes) -> str:
     try:
         manifest = json.loads(text)
-        known, count = manifest["format"] == _FORMAT, int(manifest["members"])
-        token = str(manifest["token"])
+        if manifest["format"] != _FORMAT:
+            raise LocalClusterError(
+                f"data_dir {path} was made by another version of etcdmap: "
+                "take another data_dir"
+            )
+        count, token = int(manifest["members"]), str(manifest["token"])
     except (ValueError, TypeError, KeyError) as exc:
         raise LocalClusterError(f"{path / _MANIFEST} can't be read: {exc!r}") from exc
-    if not known:
-        raise LocalClusterError(
-            f"data_dir {path} was made by another version of etcdmap: "
-            "take another data_dir"
-        )
     if count != members:
         raise LocalClusterError(
             f"data_dir {path} holds a cluster of {count}, not of {members}: "
