@@ -91,14 +91,13 @@ def _control_fault(key: str) -> str | None:
 
 def check_limits(path: str) -> None:
     """Raise LimitExceeded if `path` is deeper or longer than etcd takes."""
-    fault = _over_limit(path)
-    if fault is not None:
-        raise LimitExceeded(f"{_shown(path)!r}: {fault}")
+    if len(path) > _ALWAYS_FINE:
+        fault = _over_limit(path)
+        if fault is not None:
+            raise LimitExceeded(f"{_shown(path)!r}: {fault}")
 
 
 def _over_limit(path: str) -> str | None:
-    if len(path) <= _ALWAYS_FINE:
-        return None
     depth = path.count("/")
     if depth > MAX_DEPTH:
         return f"{depth} levels deep; the limit is {MAX_DEPTH}"
@@ -192,7 +191,9 @@ class Naming:
         if text is None or why_impossible(text) is not None:
             return None
         path = f"{directory}/{text}"
-        return path if _over_limit(path) is None else None
+        if len(path) > _ALWAYS_FINE and _over_limit(path) is not None:
+            return None
+        return path
 
     def writable(self, directory: str, key: object) -> str:
         """Give the path of `key` below `directory`, for a write.
@@ -229,6 +230,8 @@ class Naming:
         Of a subclass (an enum's member, say) the text counts, and none of its
         methods, which could show one key to our checks and another to the URL.
         """
+        if type(key) is str:
+            return key
         return str.__str__(key) if isinstance(key, str) else None
 
     def __repr__(self) -> str:
