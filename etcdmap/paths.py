@@ -198,10 +198,7 @@ class Naming:
     def writable(self, directory: str, key: object) -> str:
         """Give the path of `key` below `directory`, for a write.
 
-        Raises:
-            TypeError: the key is no ``str``.
-            InvalidKey: no node can have this key, or none should.
-            LimitExceeded: it is too deep or too long for etcd.
+        Raises: as `check_path`; InvalidKey also if no node should have this key.
         """
         text = self._spell(key)
         if text is None:
@@ -233,6 +230,8 @@ class Naming:
         Of a subclass (an enum's member, say) the text counts, and none of its
         methods, which could show one key to our checks and another to the URL.
         """
+        if type(key) is str:
+            return key
         return str.__str__(key) if isinstance(key, str) else None
 
     def __repr__(self) -> str:
@@ -265,9 +264,5 @@ def escape(key: str) -> str:
     """Spell any key as one segment, reversibly."""
     if key in ("", ".", ".."):
         return "%" + "%".join("2E" for _ in key) if key else "%"
-    spelt = _TO_ESCAPE.sub(_escape_match, key)
+    spelt = _TO_ESCAPE.sub(lambda match: quote(match[0], safe=""), key)
     return f"%5F{spelt[1:]}" if spelt[0] == "_" else spelt
-
-
-def _escape_match(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode())

@@ -44,7 +44,7 @@ class Guard:
         self.members: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: list[socket.socket] = []
 
-    # --- requests: each takes JSON values and returns one ------------------
+    # Requests: each takes JSON values and returns one.
 
     def do_open(self, run_dir: str, ports: int) -> list[int]:
         """Make the directory to run in, and take free ports."""
@@ -101,8 +101,6 @@ class Guard:
             sock.sendall(b"GET /version HTTP/1.0\r\n\r\n")
             return sock.recv(1) != b""
         return False
-
-    # --- the loop ----------------------------------------------------------
 
     def serve(self, sock: socket.socket) -> None:
         """Answer requests until the owner is gone or closes the line."""

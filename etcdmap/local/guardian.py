@@ -42,7 +42,8 @@ class Guardian:
     def __init__(self, lock: IO[str] | None = None) -> None:
         if not sys.executable:
             raise LocalClusterError("sys.executable is needed to run a guard process")
-        self.run_dir = Path(tempfile.gettempdir(), f"etcdmap-{secrets.token_hex(8)}")
+        name = f"etcdmap-{secrets.token_urlsafe(6)}"
+        self.run_dir = Path(tempfile.gettempdir(), name)
         self._data_lock = lock
         self._owner = os.getpid()
         self._lock = threading.Lock()

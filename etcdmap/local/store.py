@@ -34,38 +34,37 @@ def own_files(members: int) -> tuple[str, ...]:
     return (*names, *(f"{name}.log" for name in names), _DRAFT, _MANIFEST, _LOCK)
 
 
-def new_token() -> str:
-    """Make a token from which the ids of a cluster and its members follow."""
-    # Two clusters made here must not look like the same one to a client.
-    return secrets.token_hex(8)
-
-
 @contextlib.contextmanager
-def hold(path: Path, members: int) -> Iterator[tuple[str, IO[str]]]:
-    """Lock a data directory while a cluster starts there.
+def hold(path: Path | None, members: int) -> Iterator[tuple[str, IO[str] | None]]:
+    """Lock a data directory, if there is one, while a cluster starts there.
 
     If that fails, what this has made goes away, and so does what the members have.
 
     Yields:
-        The token that all members start with, and the lock: held until the block
-        ends, and longer by those to whom it is passed.
+        The token from which the ids of the cluster and its members follow, and
+        the lock: held until the block ends, and longer by those who inherit it.
 
     Raises:
         LocalClusterError: the directory is in use, holds something else or a
             cluster of another size or make, or the system refuses it.
     """
+    # Two clusters made here must not look like the same one to a client.
+    new_token = secrets.token_hex(8)
+    if path is None:
+        yield new_token, None
+        return
     with contextlib.ExitStack() as stack:
         try:
             _refuse_foreign(path)
             made, lock = _lock(path)
             stack.enter_context(lock)
-            token, new = _open(path, members)
+            token = _open(path, members, new_token)
         except OSError as exc:
             raise LocalClusterError(f"data_dir {path} can't be used: {exc}") from exc
         try:
             yield token, lock
         except BaseException:
-            for name in own_files(members) if new else ():
+            for name in own_files(members) if token == new_token else ():
                 shutil.rmtree(path / name, ignore_errors=True)  # not files, not links
                 with contextlib.suppress(OSError):
                     (path / name).unlink()
@@ -114,36 +113,30 @@ def _lock(path: Path) -> tuple[bool, IO[str]]:
     )
 
 
-def _open(path: Path, members: int) -> tuple[str, bool]:
-    """Read what a locked directory holds, or make it a new cluster's.
-
-    Returns:
-        The token, and whether the store is new.
-    """
+def _open(path: Path, members: int, new_token: str) -> str:
+    """Give the token of a locked directory, which may become a new cluster's."""
     try:
         text = (path / _MANIFEST).read_bytes()
     except FileNotFoundError:
-        token = new_token()
-        manifest = {"format": _FORMAT, "members": members, "token": token}
+        manifest = {"format": _FORMAT, "members": members, "token": new_token}
         # Replaced whole, so that no crash leaves half of it.
         (path / _DRAFT).write_text(json.dumps(manifest))
         (path / _DRAFT).replace(path / _MANIFEST)
-        return token, True
-    return _check(path, members, text), False
+        return new_token
+    return _check(path, members, text)
 
 
 def _check(path: Path, members: int, text: bytes) -> str:
     try:
         manifest = json.loads(text)
-        known, count = manifest["format"] == _FORMAT, int(manifest["members"])
-        token = str(manifest["token"])
+        if manifest["format"] != _FORMAT:
+            raise LocalClusterError(
+                f"data_dir {path} was made by another version of etcdmap: "
+                "take another data_dir"
+            )
+        count, token = int(manifest["members"]), str(manifest["token"])
     except (ValueError, TypeError, KeyError) as exc:
         raise LocalClusterError(f"{path / _MANIFEST} can't be read: {exc!r}") from exc
-    if not known:
-        raise LocalClusterError(
-            f"data_dir {path} was made by another version of etcdmap: "
-            "take another data_dir"
-        )
     if count != members:
         raise LocalClusterError(
             f"data_dir {path} holds a cluster of {count}, not of {members}: "

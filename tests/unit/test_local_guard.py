@@ -229,3 +229,14 @@ def test_guardian_in_another_process_refused(owner, monkeypatch):
     owner.close()  # does nothing
     monkeypatch.undo()
     assert owner.status("m0") == (None, None)
+
+
+def test_forget_lets_go_of_line_and_lock(tmp_path):
+    """A forked child's copies keep neither the guard nor the data directory."""
+    with store.hold(tmp_path / "data", 1) as (_, lock):
+        made = guardian.Guardian(lock)
+        made._forget()
+        assert lock.closed
+    os.waitpid(made._process.pid, 0)  # the guard ends
+    with store.hold(tmp_path / "data", 1):
+        pass

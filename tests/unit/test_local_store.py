@@ -164,6 +164,8 @@ def test_hold_locks_unsupported_is_told(tmp_path, monkeypatch):
         start(tmp_path / "data", 1)
 
 
-def test_new_token_never_the_same():
+def test_hold_new_token_never_the_same(tmp_path):
     """Clusters made here can be told apart."""
-    assert store.new_token() != store.new_token()
+    with store.hold(None, 1) as (one, lock), store.hold(None, 1) as (two, _):
+        assert lock is None
+        assert len({one, two, start(tmp_path / "a", 1), start(tmp_path / "b", 1)}) == 4
