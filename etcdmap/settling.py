@@ -93,11 +93,11 @@ class FencedWrite:
     #: Whether there must be a file already, else KeyNotFound.
     _needs_file = False
 
-    def __init__(self, keys: KeysAPI, path: str, timeout: float) -> None:
+    def __init__(self, keys: KeysAPI, path: str, timeout: float | None) -> None:
         self._keys = keys
         self._client = keys.client
         self._path = path
-        self._deadline = keys.client.clock() + timeout
+        self._deadline = keys.client.clock() + (timeout or keys.client.timeout)
         #: Whether a copy was sent that may still be carried out.
         self._loose = False
         self._tries = 0
