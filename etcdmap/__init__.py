@@ -12,7 +12,6 @@ mappings can share; `errors` tells what can go wrong.
 
 from __future__ import annotations
 
-from etcdmap.bulk import Change as Change
 from etcdmap.cache import CacheInfo as CacheInfo
 from etcdmap.client import Client as Client
 from etcdmap.codecs import Codec as Codec
@@ -53,6 +52,7 @@ from etcdmap.flat import FlatView as FlatView
 from etcdmap.handle import View as View
 from etcdmap.health import Policy as Policy
 from etcdmap.keys import KeysAPI as KeysAPI
+from etcdmap.mapping import Change as Change
 from etcdmap.mapping import EtcdMapping as EtcdMapping
 from etcdmap.models import Node as Node
 from etcdmap.models import Result as Result

@@ -87,8 +87,7 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         return len(self._entries(self._view.tree))
 
     def _listed_items(self) -> list[tuple[str, Any]]:
-        entries = self._entries(self._view.tree)
-        return [(key, self._value(path, node)) for key, path, node in entries]
+        return [(k, self._value(p, n)) for k, p, n in self._entries(self._view.tree)]
 
     # --- look, then write
 

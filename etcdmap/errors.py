@@ -58,9 +58,6 @@ class EtcdMapError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
-# --- answers of etcd -------------------------------------------------------
-
-
 class ServerError(EtcdMapError):
     """etcd refused a request and said why.
 
@@ -183,9 +180,6 @@ CODE_TO_ERROR: Mapping[int, type[ServerError]] = {
 }
 
 
-# --- no usable answer ------------------------------------------------------
-
-
 class Attempt(NamedTuple):
     """One try at one endpoint that did not give a usable answer."""
 
@@ -298,9 +292,6 @@ class WrongCluster(InvalidResponse):
 
 class V2NotEnabled(InvalidResponse):
     """The server answers, but has no v2 API."""
-
-
-# --- refused by the library itself -----------------------------------------
 
 
 class InvalidKey(EtcdMapError, ValueError):

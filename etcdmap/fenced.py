@@ -19,7 +19,7 @@ class FencedPut(FencedWrite):
     Args:
         keys: reaches etcd.
         path: where.
-        timeout: deadline, seconds, settling included.
+        timeout: deadline, seconds, settling included; None for the client's.
         text: what.
         ttl: seconds until it expires, or None.
         present: whether there must be a file already, else KeyNotFound.
@@ -29,7 +29,7 @@ class FencedPut(FencedWrite):
         self,
         keys: KeysAPI,
         path: str,
-        timeout: float,
+        timeout: float | None,
         text: str | None,
         ttl: float | None,
         *,
@@ -70,7 +70,9 @@ class FencedPut(FencedWrite):
 class FencedRefresh(FencedPut):
     """A fenced renewal of a ttl; which of two equal ones was carried out is all one."""
 
-    def __init__(self, keys: KeysAPI, path: str, timeout: float, ttl: float) -> None:
+    def __init__(
+        self, keys: KeysAPI, path: str, timeout: float | None, ttl: float
+    ) -> None:
         super().__init__(keys, path, timeout, None, ttl, present=True)
         self._form = spell_form(None, ttl, refresh=True)
 

@@ -28,8 +28,6 @@ class FlatView(Common):
     _nested = False
     _overlap = ", which is a value"
 
-    # --- reads
-
     def __getitem__(self, key: str) -> Any:
         path = self._readable(key)
         with named(key):
@@ -65,7 +63,6 @@ class FlatView(Common):
             else:
                 yield from self._walk(f"{above}{key}/", below, child)
 
-    # --- writes
     def __setitem__(self, key: str, value: Any) -> None:
         path = self._writable(key)
         self._view.tree.put(path, self._encode(path, value, 0.0))

@@ -24,8 +24,6 @@ class Reading(Common):
     _nested = True
     _overlap = ": nest them instead"
 
-    # --- reading one key
-
     def __getitem__(self, key: str) -> Any:
         """Return the value of a file, or a mapping on a directory.
 
@@ -75,8 +73,6 @@ class Reading(Common):
         """
         with named(key):
             return self._view.tree.get(self._readable(key)).ttl
-
-    # --- reading the directory
 
     def snapshot(self) -> Snapshot:
         """Return what `to_dict` gives, and the index of the store at that moment.

@@ -93,11 +93,11 @@ class FencedWrite:
     #: Whether there must be a file already, else KeyNotFound.
     _needs_file = False
 
-    def __init__(self, keys: KeysAPI, path: str, timeout: float) -> None:
+    def __init__(self, keys: KeysAPI, path: str, timeout: float | None) -> None:
         self._keys = keys
         self._client = keys.client
         self._path = path
-        self._deadline = keys.client.clock() + timeout
+        self._deadline = keys.client.clock() + (timeout or keys.client.timeout)
         #: Whether a copy was sent that may still be carried out.
         self._loose = False
         self._tries = 0
@@ -129,7 +129,8 @@ class FencedWrite:
             fence = Fence(index)
         while True:
             if fence is None:
-                fence = self._in_doubt(self._look_again)
+                self._in_doubt(self._pause)
+                fence = self._in_doubt(self._look)
                 if self._needs_file and not fence.modified_index:
                     raise KeyNotFound("Key not found", code=100, key=self._path)
             try:
@@ -183,10 +184,6 @@ class FencedWrite:
                 if not verdict.unmoved:
                     raise
                 self._in_doubt(self._pause)
-
-    def _look_again(self) -> Fence:
-        self._pause()
-        return self._look()
 
     def _in_time(self, fence: Fence) -> int:
         index = self._in_doubt(lambda: self._send(fence, self._left()))

@@ -136,10 +136,6 @@ class Tree:
             )
         return left
 
-    def _seconds(self) -> float:
-        """Return how long a fenced write may take, whatever it has to ask."""
-        return self._left() or self.keys.client.timeout
-
     # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> File | Directory:
@@ -173,9 +169,7 @@ class Tree:
             node = self._fetch(path, listing_of, query, kind="list")
             if isinstance(node, Directory):
                 index = node.etcd_index
-                path = path.rstrip("/")
-                entries.append((path, Directory({}, node.ttl), node.ttl))
-                entries.extend(_entries(path, node, node.ttl))
+                entries.extend(_entries(path.rstrip("/"), node))
         finally:
             self.cache.end(read, entries, index)
         return node
@@ -281,9 +275,7 @@ class Tree:
         """
         # A text can come back, so a write on that condition could be carried out twice.
         if self.keys.client.fences_writes and expect_text is None:
-            write = FencedPut(
-                self.keys, path, self._seconds(), text, ttl, present=present
-            )
+            write = FencedPut(self.keys, path, self._left(), text, ttl, present=present)
             return write.do(known) if expect is None else write.do_if(expect)
         # With noValueOnSuccess the header is the index of this very write.
         query, action, after = "?noValueOnSuccess=true", "set", 0
@@ -313,7 +305,7 @@ class Tree:
         client = self.keys.client
         known = client.fences.get(path) if client.fences_writes else None
         if known:
-            write = FencedRefresh(self.keys, path, self._seconds(), ttl)
+            write = FencedRefresh(self.keys, path, self._left(), ttl)
             write.do(Fence(known))
             return
         query = "?prevExist=true&noValueOnSuccess=true"
@@ -325,7 +317,7 @@ class Tree:
     def delete(self, path: str, *, expect: Fence | None = None) -> None:
         """Delete whatever is there, or the file as expected.  Cost: as `put`."""
         if self.keys.client.fences_writes:
-            write = FencedDelete(self.keys, path, self._seconds())
+            write = FencedDelete(self.keys, path, self._left())
             if expect is not None:
                 write.do_if(expect)
                 return
@@ -345,7 +337,7 @@ class Tree:
     def delete_file(self, path: str, *, known: Fence | None = None) -> None:
         """Delete a file; NotAFile if a directory stands there.  Cost: as `put`."""
         if self.keys.client.fences_writes:
-            FencedDelete(self.keys, path, self._seconds()).do(known)
+            FencedDelete(self.keys, path, self._left()).do(known)
         else:
             self._store("DELETE", Asked(path, "delete"), "")
 
@@ -371,19 +363,18 @@ class Tree:
 
 
 def _entries(
-    path: str, directory: Directory, ends: int | None
+    path: str, node: File | Directory, ends: int | None = None
 ) -> Iterator[tuple[str, File | Directory, int | None]]:
-    """Yield what a listing says about the nodes below it, for the cache.
+    """Yield what a listing says about a node and all below it, for the cache.
 
     A node goes with its directory, of whose ttl it shows nothing itself.
     """
-    for name, child in directory.children.items():
-        ttl = child.ttl
-        if ends is not None and (ttl is None or ttl > ends):
-            ttl = ends
-        child_path = f"{path}/{name}"
-        if isinstance(child, Directory):
-            yield child_path, Directory({}, child.ttl), ttl
-            yield from _entries(child_path, child, ttl)
-        else:
-            yield child_path, child, ttl
+    ttl = node.ttl
+    if ends is not None and (ttl is None or ttl > ends):
+        ttl = ends
+    if isinstance(node, File):
+        yield path, node, ttl
+        return
+    yield path, Directory({}, node.ttl), ttl
+    for name, child in node.children.items():
+        yield from _entries(f"{path}/{name}", child, ttl)

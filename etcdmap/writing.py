@@ -92,7 +92,7 @@ class Writing(Reading):
             node, since = survey(tree, path)
             if isinstance(node, Directory):
                 return _put(tree, path, text)
-            ttl = None if node is None else _ttl_left(node)
+            ttl = _ttl_left(node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 return tree.put(path, text, ttl=ttl, expect=_state(node, since))
         raise AssertionError("unreachable")
@@ -207,15 +207,12 @@ class Writing(Reading):
         path = self._writable(key)
         for tree in rounds(self._view.tree, path):
             node, since = survey(tree, path)
-            value, ttl = default, None
             if isinstance(node, Directory):
                 raise NotAFile("transform() is for values", code=102, key=path)
-            if node is not None:
-                value, ttl = self._value(path, node), _ttl_left(node)
-            elif default is MISSING:
+            if node is None and default is MISSING:
                 raise absent(key, "Key not found")
-            new = func(value)
-            text = self._encode_text(new)
+            new = func(default if node is None else self._value(path, node))
+            text, ttl = self._encode_text(new), _ttl_left(node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 tree.put(path, text, ttl=ttl, expect=_state(node, since))
                 return new
@@ -313,10 +310,10 @@ def _state(node: File | None, since: int) -> Fence:
     return Fence(0, since) if node is None else Fence(node.modified_index)
 
 
-def _ttl_left(node: File) -> int | None:
+def _ttl_left(node: File | None) -> int | None:
     """Return what is left of a ttl, as a ttl to write."""
     # An expired node may be seen for half a second, with a ttl below 1.
-    return None if node.ttl is None else max(node.ttl, 1)
+    return None if node is None or node.ttl is None else max(node.ttl, 1)
 
 
 def _state_with(tree: Tree, path: str, text: str) -> Fence:

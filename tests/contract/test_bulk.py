@@ -22,7 +22,7 @@ from etcdmap import (
     PartialWrite,
     PrefixRequired,
 )
-from etcdmap.bulk import Change
+from etcdmap.mapping import Change
 from etcdmap.models import Answer, Request
 from etcdmap.transport import Transport
 

@@ -137,9 +137,9 @@ def test_view_below_differs_from_its_parent_in_the_place_alone(
     filled: EtcdMapping,
 ) -> None:
     """The quick way of making one forgets no field."""
-    below = filled._view.below("/elsewhere")
-    assert below == dataclasses.replace(
-        filled._view, root="/elsewhere", whole_cluster=False
+    below = filled.sub("elsewhere")
+    assert below._view == dataclasses.replace(
+        filled._view, root=f"{filled.prefix}/elsewhere", whole_cluster=False
     )
 
 
