@@ -43,8 +43,9 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!etcdmap\.).*"),
     (r"py:.*", r"etcdmap\.(\w+\.)+[A-Z]"),
     (r"py:class", r"etcdmap\.views\.Etcd(Keys|Values|Items)View"),
-    (r"py:class", r"etcdmap\.models\.(Answer|Request|Resend)"),
-    (r"py:class", r"etcdmap\.(cache\.ReadCache|transport\.protocol\.Transport)"),
+    (r"py:class", r"etcdmap\.models\.(Answer|Asked|Request|Resend)"),
+    (r"py:class", r"etcdmap\.transport\.protocol\.(Blocking)?Transport"),
+    (r"py:class", r"etcdmap\.(cache\.ReadCache|paths\.Naming|tree\.Tree)"),
     (r"py:class", r"etcdmap\.local\.guardian\.Guardian"),
 ]
 

@@ -16,11 +16,12 @@ from etcdmap.errors import (
     EtcdMapError,
     InvalidResponse,
     LimitExceeded,
+    NotAFile,
     ServerError,
     Unauthorized,
     V2NotEnabled,
 )
-from etcdmap.models import Answer, Asked, Node, Result, is_number
+from etcdmap.models import Answer, Asked, Node, Result
 
 T = TypeVar("T")
 
@@ -137,19 +138,14 @@ def result_of(asked: Asked, answer: Answer) -> Result:
         node=_node(payload, "node"),
         prev_node=_node(payload, "prevNode"),
         etcd_index=index_of(answer),
-        raft_index=_header_number(answer, "x-raft-index"),
-        raft_term=_header_number(answer, "x-raft-term"),
+        raft_index=answer.number("x-raft-index"),
+        raft_term=answer.number("x-raft-term"),
         cluster_id=answer.headers.get("x-etcd-cluster-id"),
     )
 
 
 def _node(payload: Mapping[str, Any], name: str) -> Node | None:
     return Node.from_json(payload[name]) if name in payload else None
-
-
-def _header_number(answer: Answer, name: str) -> int | None:
-    text = answer.headers.get(name, "")
-    return int(text) if is_number(text) else None
 
 
 def presence(asked: Asked, answer: Answer) -> bool | None:
@@ -200,31 +196,32 @@ def error_of(key: str, answer: Answer) -> EtcdMapError:
             status=404,
             excerpt=answer.body,
         )
-    return _strange(answer, _kind_of(answer))
+    what = f"status {answer.status} without an error of etcd's"
+    if 300 <= answer.status < 400:
+        what = (
+            f"a redirect ({answer.status}), which is never followed: give the "
+            "endpoint that it leads to"
+        )
+    return _strange(answer, what)
 
 
 def _server_error(
     key: str, answer: Answer, code: int, payload: Mapping[str, Any]
 ) -> ServerError:
     kind = CODE_TO_ERROR.get(code, ServerError)
-    index = payload.get("index")
+    index, cause = payload.get("index"), str(payload.get("cause", ""))
+    reason = str(payload.get("message", "etcd refused the request"))
+    if code == 300 and cause.startswith("nodePath"):
+        # So 3.5 says what its store refused although all members had agreed on it.
+        kind, reason = NotAFile, "a directory is there, whose ttl can't be changed"
     return kind(
-        str(payload.get("message", "etcd refused the request")),
+        reason,
         code=code,
-        cause=str(payload.get("cause", "")),
+        cause=cause,
         etcd_index=index if type(index) is int else None,
         endpoint=answer.endpoint,
         key=key,
     )
-
-
-def _kind_of(answer: Answer) -> str:
-    if 300 <= answer.status < 400:
-        return (
-            f"a redirect ({answer.status}), which is never followed: give the "
-            "endpoint that it leads to"
-        )
-    return f"status {answer.status} without an error of etcd's"
 
 
 def _strange(answer: Answer, what: str) -> InvalidResponse:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etcdmap import plan, sending
 from etcdmap.common import NOT_A_DIRECTORY
-from etcdmap.conditions import Conditional
-from etcdmap.errors import InvalidKey, NotADirectory
+from etcdmap.errors import NotADirectory
 from etcdmap.handle import check_ttl
 from etcdmap.nodes import Directory, File
 from etcdmap.plan import Delete, MakeDirectory, Plan, Put
 from etcdmap.sending import Progress
 from etcdmap.tree import Tree
 from etcdmap.views import plain_mapping
+from etcdmap.writing import Writing
 
 _ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
 
@@ -31,7 +30,7 @@ class Change(NamedTuple):
     key: str
 
 
-class BulkWriting(Conditional):
+class BulkWriting(Writing):
     """Writes of many keys: checked whole, planned from one listing, then sent.
 
     What is looked at before the first write has one deadline, and then each
@@ -63,13 +62,14 @@ class BulkWriting(Conditional):
         """
         self._check_writable()
         tree = self._view.tree.call()
-        wanted = self._encode_all({**_as_mapping(other, tree.until), **kwargs}, tree)
+        wanted = self._encode_all(other, kwargs, tree.until)
         if not wanted:
             return
-        deep = any("/" in k or isinstance(v, dict) for k, v in wanted.items())
+        level = self._view.root.count("/") + 1
+        deep = any(p.count("/") > level or type(v) is dict for p, v in wanted.items())
         todo, current = self._plan(tree, recursive=deep)
-        for name, encoded in wanted.items():
-            path, node = f"{self._view.root}/{name}", self._node_in(current, name)
+        for path, encoded in wanted.items():
+            node = self._node_at(path, current)
             if isinstance(encoded, str):
                 # Written even if it is there already, as by m[k] = v.
                 plan.overwrite(todo, path, encoded, node)
@@ -102,14 +102,14 @@ class BulkWriting(Conditional):
         """
         self._check_writable()
         tree = self._view.tree.call()
-        wanted = self._encode_all(_as_mapping(other, tree.until), tree)
+        wanted = self._encode_all(other, {}, tree.until)
         check_ttl(ttl)
         if not wanted:
             return
         todo, current = self._plan(tree)
-        for name, encoded in wanted.items():
-            path, node = f"{self._view.root}/{name}", self._node_in(current, name)
-            plan.merge(todo, path, encoded, node, ttl)
+        for path, encoded in wanted.items():
+            node = self._node_at(path, current)
+            plan.become(todo, path, encoded, node, keep=True, ttl=ttl)
         sending.carry_out(tree, todo, progress)
 
     def assign(
@@ -141,15 +141,7 @@ class BulkWriting(Conditional):
         """
         self._check_writable()
         self._check_prefix("assign() would replace the keys of the whole cluster")
-        root, tree = self._view.root, self._view.tree.call()
-        wanted = self._encode(root, _as_mapping(other, tree.until), tree.until)
-        todo, current = self._plan(tree)
-        # The directory itself stays, also when it has a ttl.
-        plan.become(todo, root, wanted, current._replace(ttl=None))
-        if not dry_run:
-            sending.carry_out(tree, todo, progress)
-        start = len(root) + 1
-        return [Change(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
+        return self._assign(other, dry_run=dry_run, progress=progress)
 
     def clear(self) -> None:
         """Delete all keys that are shown; the directory itself stays.
@@ -163,45 +155,36 @@ class BulkWriting(Conditional):
         """
         self._check_writable()
         self._check_prefix("clear() would empty the whole cluster")
-        tree = self._view.tree.call()
+        self._assign({})
+
+    def _assign(
+        self, other: Any, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> list[Change]:
+        root, tree = self._view.root, self._view.tree.call()
+        other = plain_mapping(other, tree.until, stored=True)
+        wanted = self._encode(root, dict(other), tree.until)
         todo, current = self._plan(tree)
-        plan.become(todo, self._view.root, {}, current._replace(ttl=None))
-        sending.carry_out(tree, todo)
+        # The directory itself stays, also when it has a ttl.
+        plan.become(todo, root, wanted, current._replace(ttl=None))
+        if not dry_run:
+            sending.carry_out(tree, todo, progress)
+        start = len(root) + 1
+        return [Change(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
 
     def _plan(self, tree: Tree, *, recursive: bool = True) -> tuple[Plan, Directory]:
         """Return an empty plan, and the listing that it is made from."""
         listing, index = self._listing(tree, recursive=recursive)
         return Plan(self._view.naming, index), listing or Directory({}, None)
 
-    def _encode_all(
-        self, values: Mapping[str, Any], tree: Tree
-    ) -> dict[str, plan.Encoded]:
-        """Check and encode top-level keys, which may be paths, and their values."""
-        wanted = {}
-        for key, value in values.items():
-            path = self._writable(key)
-            name = path[len(self._view.root) + 1 :]
-            wanted[name] = self._encode(path, value, tree.until)
-        for below, above in plan.overlapping(wanted):
-            raise InvalidKey(f"{below!r} lies below {above!r}: nest them instead")
-        return wanted
-
-    def _node_in(self, directory: Directory, name: str) -> File | Directory | None:
-        """Find the node of a relative path in a listing."""
-        node: File | Directory | None = directory
-        for part in name.split("/"):
+    def _node_at(self, path: str, listing: Directory) -> File | Directory | None:
+        """Find a node in the listing of this mapping's directory."""
+        node: File | Directory | None = listing
+        for part in path[len(self._view.root) + 1 :].split("/"):
             if isinstance(node, File):
                 raise NotADirectory(
-                    "a file stands on the way",
-                    code=NOT_A_DIRECTORY,
-                    key=f"{self._view.root}/{name}",
+                    "a file stands on the way", code=NOT_A_DIRECTORY, key=path
                 )
             if node is None:
                 return None
             node = node.children.get(part)
         return node
-
-
-def _as_mapping(other: Any, until: float) -> Mapping[str, Any]:
-    other = plain_mapping(other, until, stored=True)
-    return other if isinstance(other, Mapping) else dict(other)

@@ -41,12 +41,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import cachetools
 
 from etcdmap import forking
-from etcdmap.paths import UNREADABLE
+from etcdmap.paths import PLAIN, UNREADABLE
 
 #: Entries.  About 4 MiB with small values.
 DEFAULT_SIZE = 10_000
@@ -73,6 +74,7 @@ class CacheInfo(NamedTuple):
     ttl: float
 
 
+@dataclass(slots=True, eq=False)
 class Entry:
     """A node, until when it counts, and what a codec made of it.
 
@@ -86,37 +88,30 @@ class Entry:
             change; None where none is kept.
     """
 
-    __slots__ = ("decoded", "ends", "expires", "index", "node")
-
-    def __init__(self, node: Any, expires: float, index: int, ends: float) -> None:
-        self.node = node
-        self.expires = expires
-        self.ends = ends
-        self.index = index
-        self.decoded: tuple[Any, Any] | None = None
+    node: Any
+    expires: float
+    ends: float
+    index: int
+    decoded: tuple[Any, Any] | None = None
 
 
+@dataclass(slots=True, eq=False)
 class Read:
     """A read under way: what it covers, when it began, whether a write overlapped."""
 
-    __slots__ = ("began", "path", "spoilt")
-
-    def __init__(self, path: str, began: float) -> None:
-        self.path = path
-        self.began = began
-        self.spoilt = False
+    path: str
+    began: float
+    spoilt: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class _Flight:
     """A read that other threads may wait for."""
 
-    __slots__ = ("done", "error", "read", "value")
-
-    def __init__(self, read: Read) -> None:
-        self.read = read
-        self.done = threading.Event()
-        self.value: Any = None
-        self.error: Exception | None = None
+    read: Read
+    done: threading.Event = field(default_factory=threading.Event)
+    value: Any = None
+    error: Exception | None = None
 
 
 class ReadCache:
@@ -147,7 +142,7 @@ class ReadCache:
 
     def after_fork(self) -> None:
         """Start empty: the lock may be held, by a thread that is not here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.hot: dict[str, Entry] = {}
         self._store = _Store(self.size, self.hot)
         self._reads: set[Read] = set()
@@ -165,9 +160,14 @@ class ReadCache:
         return entry.node
 
     def keep_decoded(self, path: str, node: Any, codec: Any, value: Any) -> None:
-        """Keep what a codec made of a node, if that node is still the cached one."""
+        """Keep what a codec made of a node, if that node is still the cached one.
+
+        Not where no key leads, as into a directory that is hidden, which only a
+        prefix names: what is kept is handed out to all mappings without a check of
+        their keys.
+        """
         entry = self.hot.get(path)
-        if entry is not None and entry.node is node:
+        if entry is not None and entry.node is node and PLAIN.readable("", path[1:]):
             entry.decoded = (codec, value)
 
     def load(
@@ -213,7 +213,7 @@ class ReadCache:
             flight = self._flights.get(path)
             if flight is not None:
                 return flight, False
-            flight = self._flights[path] = _Flight(self._begin(path))
+            flight = self._flights[path] = _Flight(self.begin(path))
             return flight, True
 
     def _forget_flight(self, flight: _Flight) -> None:
@@ -240,20 +240,16 @@ class ReadCache:
             raise
         finally:
             with self._lock:  # one hold: nobody may find neither flight nor entry
-                if self._flights.get(read.path) is flight:
-                    del self._flights[read.path]
-                self._end(read, entries, index)
+                self._forget_flight(flight)
+                self.end(read, entries, index)
             flight.done.set()
         return node
 
     def begin(self, path: str) -> Read:
         """Note that a read of this node, and maybe of all below it, begins."""
-        with self._lock:
-            return self._begin(path)
-
-    def _begin(self, path: str) -> Read:
         read = Read(path.rstrip("/"), self.timer())
-        self._reads.add(read)
+        with self._lock:
+            self._reads.add(read)
         return read
 
     def end(
@@ -269,14 +265,13 @@ class ReadCache:
             index: the index of the store in the answer.
         """
         with self._lock:
-            self._end(read, entries, index)
+            self._reads.discard(read)
+            if not read.spoilt:
+                self._keep(read, entries, index)
 
-    def _end(
+    def _keep(
         self, read: Read, entries: Iterable[tuple[str, Any, int | None]], index: int
     ) -> None:
-        self._reads.discard(read)
-        if read.spoilt:
-            return
         above = self._ends_above(read)
         for path, node, node_ttl in entries:
             there = self.hot.get(path)
@@ -288,7 +283,7 @@ class ReadCache:
             # A directory that is about to end is held for what is read below it.
             if ends > read.began or hasattr(node, "children"):
                 expires = min(read.began + self.ttl, ends)
-                self._store[path] = Entry(node, expires, index, ends)
+                self._store[path] = Entry(node, expires, ends, index)
             elif there is not None:
                 self._store.drop(path)  # older, and the newer one can't be kept
 

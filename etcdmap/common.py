@@ -1,30 +1,33 @@
 """What the nested mapping and the flat view do alike.
 
-Whatever looks first and then writes is here or loops over `etcdmap.tree.rounds`:
-it writes on the condition that nothing has changed, and else looks anew.
+Whatever looks first and then writes is here or loops over `rounds`: it writes on
+the condition that nothing has changed, and else looks anew.
 """
 
 from __future__ import annotations
 
+import random
 from abc import abstractmethod
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
 from etcdmap import plan, sending
 from etcdmap.errors import (
     CompareFailed,
+    DeadlineExceeded,
     EtcdMapError,
+    InvalidKey,
     KeyExists,
     KeyNotFound,
     NotADirectory,
     NotAFile,
     OutcomeUnknown,
 )
-from etcdmap.handle import Handle, absent, named
-from etcdmap.nodes import Directory, Expect, File, decode_node, warn_left_out
-from etcdmap.tree import Tree, rounds
-from etcdmap.views import ListedMapping
+from etcdmap.handle import Handle, absent, check_ttl, named
+from etcdmap.nodes import Directory, Fence, File, decode_node, warn_left_out
+from etcdmap.tree import Tree
+from etcdmap.views import ListedMapping, plain_mapping
 
 C = TypeVar("C", bound="Common")
 
@@ -43,13 +46,30 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
 
     #: Whether a directory can be the value of a key.
     _nested: ClassVar[bool]
+    #: What to say of a key below another one.
+    _overlap: ClassVar[str]
 
     @abstractmethod
-    def _entries(self, tree: Tree, *, recursive: bool = False) -> list[Entry]:
-        """List what is shown, sorted by key."""
+    def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
+        """Read all that is shown, with the index of the store.
+
+        None for the content if the directory does not exist.
+        """
+
+    @abstractmethod
+    def _shown(self, listing: Directory) -> list[Entry]:
+        """Return what is shown of this mapping's directory, sorted by key."""
 
     def _until(self) -> float:
         return self._view.tree.until
+
+    def _whole(self, until: float | None = None) -> dict[str, Any] | None:
+        tree = self._view.tree
+        return self._read(tree if until is None else tree.call(until))[0]
+
+    def _entries(self, tree: Tree, *, recursive: bool = False) -> list[Entry]:
+        listing, _ = self._listing(tree, recursive=recursive or not self._nested)
+        return [] if listing is None else self._shown(listing)
 
     # --- loops
 
@@ -140,28 +160,83 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
 
         Cost: 1 request if it was present; else 2 (a mapping: and its keys).
         """
-        path = self._writable(key)
-        call = self._view.tree.call()
-        wanted = self._encode(path, default, call.until)
-        for tree in rounds(call, path):
-            node, since = survey(tree, path)
+        path, wanted, until = self._checked(key, default)
+        for tree in rounds(self._view.tree.call(until), path):
+            node = self._found_or_made(tree, path, wanted)
+            if isinstance(node, Directory) and not self._nested:
+                raise NotAFile("a directory is there", code=102, key=path)
             if node is not None:
-                if isinstance(node, Directory) and not self._nested:
-                    raise NotAFile("a directory is there", code=102, key=path)
                 return self._value(path, node)
-            try:
-                self._create(tree, path, wanted, since=since)
-            except KeyExists:
-                continue  # another caller was quicker: take theirs
-            except OutcomeUnknown:
-                # Whose value it is does not matter here, if there is one.
-                if not isinstance(wanted, str) or not _is_there(tree, path):
-                    raise
-                continue
-            if isinstance(wanted, str):
-                return decode_node(path, wanted, self._view.codec.decode)
-            return self._sub(path)
         raise AssertionError("unreachable")
+
+    def _found_or_made(
+        self, tree: Tree, path: str, wanted: plan.Encoded
+    ) -> File | Directory | None:
+        """Give the node at a path, which is made if it is absent; None to look anew."""
+        node, since = survey(tree, path)
+        if node is not None:
+            return node
+        try:
+            self._create(tree, path, wanted, since=since)
+        except KeyExists:
+            return None  # another caller was quicker: take theirs
+        except OutcomeUnknown:
+            # Whose value it is does not matter here, if there is one.
+            if isinstance(wanted, str):
+                with suppress(EtcdMapError):  # that the answer was lost says more
+                    node, _ = survey(tree, path)
+            if node is None:
+                raise
+            return node
+        return File(wanted, 0, None) if isinstance(wanted, str) else Directory({}, None)
+
+    def _checked(
+        self, key: str, value: Any, ttl: float | None = None
+    ) -> tuple[str, plan.Encoded, float]:
+        """Check the write of a value or a mapping, before its first request.
+
+        Returns:
+            The path, what will be stored, and when the call must have ended.
+        """
+        path = self._writable(key)
+        until = self._until()
+        wanted = self._encode(path, value, until)
+        check_ttl(ttl)
+        return path, wanted, until
+
+    def _encode_all(
+        self, other: Any, more: Mapping[str, Any], until: float
+    ) -> dict[str, Any]:
+        """Check and encode many values, of keys that may be paths; by path."""
+        values = dict(plain_mapping(other, until, stored=True))
+        wanted = {}
+        for key, value in {**values, **more}.items():
+            path = self._writable(key)
+            wanted[path] = self._encode(path, value, until)
+        start = len(self._view.root) + 1
+        for below, above in plan.overlapping(wanted):
+            names = f"{below[start:]!r} lies below {above[start:]!r}"
+            raise InvalidKey(f"{names}{self._overlap}")
+        return wanted
+
+    def __delitem__(self, key: str) -> None:
+        """Delete a file; in a nested mapping also a directory with all below it.
+
+        Raises:
+            KeyNotFound: the key is absent, or can't exist.
+
+        Cost: 1 request.
+        """
+        self._check_writable()
+        path = self._readable(key)
+        tree = self._view.tree
+        try:
+            if self._nested:
+                tree.call().delete(path)
+            else:
+                tree.delete_file(path)
+        except (KeyNotFound, NotADirectory, NotAFile) as error:
+            raise absent(key, error.reason) from error
 
     def _create(
         self,
@@ -172,13 +247,12 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         since: int = 0,
     ) -> None:
         if isinstance(wanted, str):
-            expect = Expect(present=False, since=since)
-            tree.put(path, wanted, ttl=ttl, expect=expect)
+            tree.put(path, wanted, ttl=ttl, expect=Fence(0, since))
             return
         tree.make_directory(path, ttl=ttl)
         # A directory that was not there before has nothing in it.
         todo = plan.Plan(self._view.naming, since)
-        plan.merge(todo, path, wanted, Directory({}, None))
+        plan.become(todo, path, wanted, Directory({}, None))
         sending.carry_out(tree, todo)
 
     def __ior__(self: C, other: Any) -> C:  # type: ignore[override,misc]
@@ -197,10 +271,9 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
     def _plain(self, path: str, node: File | Directory) -> Any:
         """Return a node that was listed whole as plain values."""
         if isinstance(node, File):
-            return decode_node(path, node.text, self._view.codec.decode)
-        return {
-            key: self._plain(below, child) for key, below, child in self._in(path, node)
-        }
+            return self._value(path, node)
+        shown = self._in(path, node)
+        return {key: self._plain(below, child) for key, below, child in shown}
 
     def _in(self, path: str, directory: Directory) -> list[Entry]:
         """Return the children that are shown, sorted by key; warn of the others."""
@@ -226,6 +299,36 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
                 key=self.prefix,
             )
         return node, index
+
+
+#: Most rounds of one call, whatever its deadline.
+_MOST_ROUNDS = 1000
+#: Seconds for which the first pause, and any, lasts at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+
+
+def rounds(tree: Tree, path: str) -> Iterator[Tree]:
+    """Yield a store for the requests of one call, for each time that it looks anew.
+
+    The pause between two rounds grows, and is of a length of chance: many writers
+    of one key would else meet again and again, and a server whose answers
+    contradict each other would be asked as fast as it answers.
+
+    Raises:
+        DeadlineExceeded: others came between until the time was over, or too
+            often.
+    """
+    call = tree.call()
+    longest = _FIRST_PAUSE
+    for _ in range(_MOST_ROUNDS):
+        yield call
+        if not call.pause(random.uniform(0, longest)):
+            break
+        longest = min(2 * longest, _LONGEST_PAUSE)
+    raise DeadlineExceeded(
+        f"{path or '/'}: other writers came between, again and again; nothing was "
+        "written by this call"
+    )
 
 
 def survey(
@@ -258,7 +361,7 @@ def _take(tree: Tree, path: str, node: File | Directory) -> bool:
     """Delete a node as it was read; False if it was changed since."""
     try:
         if isinstance(node, File):
-            tree.delete(path, expect=Expect(modified_index=node.modified_index))
+            tree.delete(path, expect=Fence(node.modified_index))
         else:
             tree.delete(path)
     except (CompareFailed, NotAFile):
@@ -266,11 +369,3 @@ def _take(tree: Tree, path: str, node: File | Directory) -> bool:
     except NotADirectory as error:
         raise absent(path, error.reason) from error
     return True
-
-
-def _is_there(tree: Tree, path: str) -> bool:
-    """Tell whether a node is there for certain, after a lost answer."""
-    try:
-        return tree.exists(path)
-    except EtcdMapError:
-        return False  # that the answer was lost says more

@@ -14,49 +14,31 @@ from typing import Any
 from etcdmap.client import Client
 from etcdmap.local import LocalCluster
 from etcdmap.mapping import EtcdMapping
-from etcdmap.models import Request
-from etcdmap.transport import Exchange, Identity, Transport, WireTransport
+from etcdmap.transport import WireTransport
 
 SERVICES = ("auth", "billing", "catalog", "gateway", "mail", "search", "shop", "users")
 LOOPS = 400
 
 
-class Counter:
-    """A transport that counts what passes through it."""
+class Counter(WireTransport):
+    """A transport that counts its requests."""
 
-    def __init__(self, inner: Transport) -> None:
-        self._inner = inner
-        self.requests = 0
+    requests = 0
 
-    def begin(
-        self,
-        endpoint: str,
-        request: Request[Any],
-        timeout: float,
-        identity: Identity | None = None,
-    ) -> Exchange:
-        """Count, and pass on."""
+    def begin(self, *arguments: Any) -> Any:
+        """See `Transport.begin`."""
         self.requests += 1
-        return self._inner.begin(endpoint, request, timeout, identity)
-
-    def distrust(self, endpoint: str) -> None:
-        """Pass on."""
-        self._inner.distrust(endpoint)
-
-    def close(self) -> None:
-        """Close the transport within."""
-        self._inner.close()
+        return super().begin(*arguments)
 
 
 def run_demo(binary: str | os.PathLike[str] | None = None) -> None:
     """Run all steps against a cluster of its own and print them."""
-    report = _Report()
+    counter = Counter()
+    report = _Report(counter)
     with closing(LocalCluster(members=3, binary=binary)) as cluster:
         with report.step("start 3 members of etcd") as note:
             cluster.start()
             note(f"etcd {cluster.version}")
-        counter = Counter(WireTransport())
-        report.counter = counter
         with Client(_followers_first(cluster), counter, shuffle=False) as client:
             config = EtcdMapping(client=client, prefix="/demo")
             _show(config, cluster, report)
@@ -150,8 +132,8 @@ def _draw(tree: Mapping[str, Any], indent: str = "  ", most: int = 3) -> Iterato
 class _Report:
     """Prints a line for each step: its cost, its time, what came of it."""
 
-    def __init__(self) -> None:
-        self.counter: Counter | None = None
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
         self.errors = 0
         print(f"{'step':<56}{'requests':>9}{'seconds':>9}")
 
@@ -159,13 +141,10 @@ class _Report:
     def step(self, title: str) -> Iterator[Callable[[str], None]]:
         """Time a step; the function given adds a remark to its line."""
         remarks: list[str] = []
-        before = self._requests()
+        before = self._counter.requests
         began = time.perf_counter()
         yield remarks.append
         seconds = time.perf_counter() - began
-        requests = self._requests() - before
+        requests = self._counter.requests - before
         remark = f"  {remarks[0]}" if remarks else ""
         print(f"{title:<56}{requests:>9}{seconds:>9.2f}{remark}", flush=True)
-
-    def _requests(self) -> int:
-        return self.counter.requests if self.counter else 0

@@ -78,6 +78,8 @@ class ServerError(EtcdMapError):
 
     #: What to do next; shown after the message.
     hint: ClassVar[str] = ""
+    #: Whether another member, or the same one later, may answer otherwise.
+    transient: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -97,11 +99,6 @@ class ServerError(EtcdMapError):
         self.endpoint = endpoint
         self.key = key
         self.unanswered = False
-
-    @property
-    def transient(self) -> bool:
-        """Whether another member, or the same one later, may answer otherwise."""
-        return False
 
     def __str__(self) -> str:
         text = self.reason
@@ -148,11 +145,7 @@ class Unauthorized(ServerError):
     """The user is unknown, the password wrong, or the right missing (110)."""
 
     hint = "check username, password and the roles granted to this user"
-
-    @property
-    def transient(self) -> bool:
-        """See `ServerError.transient`: who is out of touch knows no new users."""
-        return True
+    transient = True  # a member that is out of touch knows no new users
 
 
 class InvalidRequest(ServerError):
@@ -165,14 +158,7 @@ class RaftError(ServerError):
     The write may still be carried out later.
     """
 
-    @property
-    def transient(self) -> bool:
-        """See `ServerError.transient`.
-
-        etcd 3.5 also says 300 where the store refused what all members had
-        agreed on (``nodePath /1/d : Not a file``); that stays so.
-        """
-        return not self.cause.startswith("nodePath")
+    transient = True
 
 
 class WatchExpired(ServerError):
@@ -189,19 +175,7 @@ CODE_TO_ERROR: Mapping[int, type[ServerError]] = {
     107: RootReadOnly,
     108: DirectoryNotEmpty,
     110: Unauthorized,
-    200: InvalidRequest,
-    201: InvalidRequest,
-    202: InvalidRequest,
-    203: InvalidRequest,
-    204: InvalidRequest,
-    205: InvalidRequest,
-    206: InvalidRequest,
-    207: InvalidRequest,
-    208: InvalidRequest,
-    209: InvalidRequest,
-    210: InvalidRequest,
-    211: InvalidRequest,
-    212: InvalidRequest,
+    **dict.fromkeys(range(200, 213), InvalidRequest),
     300: RaftError,
     301: RaftError,
     400: WatchExpired,
@@ -221,7 +195,8 @@ class Attempt(NamedTuple):
     sent: bool
 
     def __str__(self) -> str:
-        return f"{self.endpoint}: {self.error}"
+        text = str(self.error)
+        return text if text.startswith(self.endpoint) else f"{self.endpoint}: {text}"
 
 
 class RequestFailed(EtcdMapError):
@@ -399,13 +374,18 @@ class PartialWrite(EtcdMapError):
     def __str__(self) -> str:
         lines = [
             f"a write of many keys ended half-way: {len(self.written)} done, "
-            f"{len(self.failed)} failed, {len(self.pending)} not tried"
+            f"{len(self.failed)} failed, {len(self.pending)} not tried; call it again "
+            "with the same values"
         ]
         shown = list(self.failed.items())[:5]
-        lines += [f"  {path}: {error}" for path, error in shown]
+        lines += [f"  {path}: {_first_line(error)}" for path, error in shown]
         if len(self.failed) > len(shown):
             lines.append(f"  ... and {len(self.failed) - len(shown)} more in .failed")
         return "\n".join(lines)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 class LocalClusterError(EtcdMapError):

@@ -5,12 +5,12 @@ What fencing is, and how a lost answer is settled: `etcdmap.settling`.
 
 from __future__ import annotations
 
-from etcdmap.errors import KeyNotFound, ServerError
+from etcdmap.errors import ServerError
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Asked, Resend, Result
 from etcdmap.nodes import Fence, index_of_write
 from etcdmap.parameters import spell_form
-from etcdmap.settling import FencedWrite, Verdict, event_index
+from etcdmap.settling import FencedWrite, Verdict
 
 
 class FencedPut(FencedWrite):
@@ -38,34 +38,23 @@ class FencedPut(FencedWrite):
         super().__init__(keys, path, timeout)
         self._text = text
         self._expires = ttl is not None
-        self._present = present
+        self._needs_file = present
         self._form = spell_form(text, ttl)
 
-    def _check_state(self, fence: Fence) -> None:
-        if self._present and not fence.modified_index:
-            raise KeyNotFound("Key not found", code=100, key=self._path)
-
     def _send(self, fence: Fence, timeout: float) -> int:
-        condition, action = "prevExist=false", "create"
-        if fence.modified_index:
-            condition = f"prevIndex={fence.modified_index}"
-            action = "compareAndSwap"
-        index = self._keys.store(
+        condition, action, after = spell_condition(fence)
+        return self._keys.store(
             "PUT",
-            Asked(self._path, action, after=fence.modified_index or fence.since),
-            f"?noValueOnSuccess=true&{condition}",
+            Asked(self._path, action, after),
+            f"?noValueOnSuccess=true{condition}",
             self._form,
             index_of_write,
             resend=self._resend,
             timeout=timeout,
         )
-        self._client.fences.put(self._path, index)
-        return index
 
-    def _done(self, event: Result) -> int:
-        index = event_index(event)
+    def _remember(self, index: int) -> None:
         self._client.fences.put(self._path, index)
-        return index
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         node = event.node
@@ -94,12 +83,10 @@ class FencedRefresh(FencedPut):
 class FencedDelete(FencedWrite):
     """A fenced delete of a file; KeyNotFound if it is absent."""
 
-    def _check_state(self, fence: Fence) -> None:
-        if not fence.modified_index:
-            raise KeyNotFound("Key not found", code=100, key=self._path)
+    _needs_file = True
 
     def _send(self, fence: Fence, timeout: float) -> int:
-        index = self._keys.store(
+        return self._keys.store(
             "DELETE",
             Asked(self._path, "compareAndDelete"),
             f"?prevIndex={fence.modified_index}",
@@ -108,15 +95,25 @@ class FencedDelete(FencedWrite):
             resend=Resend.FENCED,
             timeout=timeout,
         )
-        self._client.fences.drop(self._path)
-        return index
 
-    def _done(self, event: Result) -> int:
+    def _remember(self, index: int) -> None:
         self._client.fences.drop(self._path)
-        return event.etcd_index
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         return event.action == "compareAndDelete" and _replaced(event, fence)
+
+
+def spell_condition(fence: Fence) -> tuple[str, str, int]:
+    """Spell a state as the condition of a PUT.
+
+    Returns:
+        The rest of the query, what etcd takes the write for, and the index that
+        the one of the write is above.
+    """
+    if fence.modified_index:
+        condition = f"&prevIndex={fence.modified_index}"
+        return condition, "compareAndSwap", fence.modified_index
+    return "&prevExist=false", "create", fence.since
 
 
 def _replaced(event: Result, fence: Fence) -> bool:

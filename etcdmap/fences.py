@@ -11,32 +11,20 @@ from __future__ import annotations
 _MOST = 20_000
 
 
-class Fences:
+class Fences(dict[str, int]):
     """The index of the last change of files, by absolute path.
 
     Threads: each method is one operation on a dict.
     """
 
-    def __init__(self) -> None:
-        self._indexes: dict[str, int] = {}
-
-    def get(self, path: str) -> int | None:
-        """Give the index that was last seen or made at a path."""
-        return self._indexes.get(path)
-
     def put(self, path: str, modified_index: int) -> None:
-        """Remember an index."""
-        indexes = self._indexes
-        indexes[path] = modified_index
-        if len(indexes) > _MOST:
+        """Remember the index that was seen or made at a path."""
+        self[path] = modified_index
+        if len(self) > _MOST:
             # The oldest half: rare and cheap, and nobody is hurt.
-            for old in list(indexes)[: _MOST // 2]:
-                indexes.pop(old, None)
+            for old in list(self)[: _MOST // 2]:
+                self.drop(old)
 
     def drop(self, path: str) -> None:
         """Forget a path."""
-        self._indexes.pop(path, None)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._indexes.clear()
+        self.pop(path, None)

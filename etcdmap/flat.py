@@ -7,12 +7,11 @@ from typing import Any
 
 from etcdmap import sending
 from etcdmap.common import Common, Entry
-from etcdmap.errors import InvalidKey, KeyNotFound, NotADirectory, NotAFile
+from etcdmap.errors import KeyNotFound
 from etcdmap.handle import absent, named
 from etcdmap.nodes import Directory, File, decode_node
-from etcdmap.plan import Plan, Put, delete, overlapping
+from etcdmap.plan import Plan, Put, delete
 from etcdmap.tree import Tree
-from etcdmap.views import plain_mapping
 
 
 class FlatView(Common):
@@ -27,6 +26,7 @@ class FlatView(Common):
     """
 
     _nested = False
+    _overlap = ", which is a value"
 
     # --- reads
 
@@ -48,18 +48,15 @@ class FlatView(Common):
         except KeyNotFound:
             return False
 
-    def _whole(self, until: float | None = None) -> dict[str, Any] | None:
-        tree = self._view.tree
-        tree = tree if until is None else tree.call(until)
-        listing, _ = self._listing(tree, recursive=True)
+    def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
+        listing, index = self._listing(tree, recursive=True)
         if listing is None:
-            return None
-        files = sorted(self._walk("", self._view.root, listing))
-        return {key: self._value(path, node) for key, path, node in files}
+            return None, index
+        files = self._shown(listing)
+        return {key: self._value(path, node) for key, path, node in files}, index
 
-    def _entries(self, tree: Tree, *, recursive: bool = True) -> list[Entry]:
-        listing, _ = self._listing(tree, recursive=True)
-        return sorted(self._walk("", self._view.root, listing)) if listing else []
+    def _shown(self, listing: Directory) -> list[Entry]:
+        return sorted(self._walk("", self._view.root, listing))
 
     def _walk(self, above: str, path: str, directory: Directory) -> Iterator[Entry]:
         for key, below, child in self._in(path, directory):
@@ -81,14 +78,6 @@ class FlatView(Common):
             )
         return self._encode_text(value)
 
-    def __delitem__(self, key: str) -> None:
-        self._check_writable()
-        path = self._readable(key)
-        try:
-            self._view.tree.delete_file(path)
-        except (KeyNotFound, NotADirectory, NotAFile) as error:
-            raise absent(key, error.reason) from error
-
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many values; checked whole before the first write.
 
@@ -101,16 +90,9 @@ class FlatView(Common):
         """
         self._check_writable()
         tree = self._view.tree.call()
-        values = {**dict(plain_mapping(other, tree.until, stored=True)), **kwargs}
-        texts: dict[str, Put] = {}
-        for key, value in values.items():
-            path = self._writable(key)
-            name = path[len(self._view.root) + 1 :]
-            texts[name] = Put(path, self._encode(path, value, tree.until))
-        for below, above in overlapping(texts):
-            raise InvalidKey(f"{below!r} lies below {above!r}, which is a value")
+        texts = self._encode_all(other, kwargs, tree.until)
         todo = Plan(self._view.naming)
-        todo.writes += texts.values()
+        todo.writes += [Put(path, text) for path, text in texts.items()]
         sending.carry_out(tree, todo)
 
     def clear(self) -> None:

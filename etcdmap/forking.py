@@ -10,22 +10,16 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from typing import Any
+
+_known: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-class Forkable(Protocol):
-    """Something that must start anew in a forked child."""
+def register(thing: Any) -> None:
+    """Have `thing.after_fork()` called in every child forked from now on.
 
-    def after_fork(self) -> None:
-        """Replace locks, forget sockets; called in the child only."""
-        ...
-
-
-_known: weakref.WeakSet[Forkable] = weakref.WeakSet()
-
-
-def register(thing: Forkable) -> None:
-    """Have `thing.after_fork()` called in every child forked from now on."""
+    It replaces locks and forgets sockets.
+    """
     _known.add(thing)
 
 

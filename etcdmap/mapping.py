@@ -1,8 +1,7 @@
 """`EtcdMapping`: a nested dict whose data lives in etcd.
 
 What it can do is in the modules it is put together from: `handle` (what it
-stands on), `reading`, `writing` (one key, as a dict), `conditions` (one key, more
-than a dict), `bulk` (many keys), `flat`.
+stands on), `common`, `reading`, `writing` (one key), `bulk` (many keys), `flat`.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from etcdmap.flat import FlatView
 from etcdmap.handle import View
 from etcdmap.keys import KeysAPI
 from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
-from etcdmap.v2tree import V2Tree
+from etcdmap.tree import Tree
 
 M = TypeVar("M", bound="EtcdMapping")
-T = TypeVar("T")
 
 
 class EtcdMapping(BulkWriting):
@@ -82,23 +80,29 @@ class EtcdMapping(BulkWriting):
         **options: Any,
     ) -> None:
         self._owner = client is None
-        if prefix == "":
-            prefix = None  # not given, as with a bare slash in a URL
+        own: dict[str, Any] = {
+            # An empty one is not given, as with a bare slash in a URL.
+            "prefix": None if prefix == "" else prefix,
+            "codec": codec,
+            "readonly": readonly,
+            "escape_keys": escape_keys,
+            "consistency": consistency,
+        }
         if client is None:
-            found = _environment() if endpoints is None else {}
+            url = os.environ.get(URL) if endpoints is None else None
+            found = parse_url(url) if url else {}
             endpoints = found.pop("endpoints", endpoints)
             # What is given here counts more than the environment.
-            prefix = _first(prefix, found.pop("prefix", None))
-            codec = _first(codec, found.pop("codec", None))
-            readonly = _first(readonly, found.pop("readonly", None))
-            escape_keys = _first(escape_keys, found.pop("escape_keys", None))
-            consistency = _first(consistency, found.pop("consistency", None))
+            for name in own.keys() & found.keys():
+                otherwise = found.pop(name)
+                own[name] = otherwise if own[name] is None else own[name]
             client = connect(endpoints, **{**found, **options})
         elif endpoints is not None or options:
             raise TypeError("with client=, give neither endpoints nor its options")
+        prefix, codec, readonly, escape_keys, consistency = own.values()
         self._view = View(
             client=client,
-            tree=V2Tree(
+            tree=Tree(
                 KeysAPI(client), "session" if consistency is None else consistency
             ),
             codec=get_codec("auto" if codec is None else codec),
@@ -133,12 +137,3 @@ class EtcdMapping(BulkWriting):
         Cost: no request.
         """
         return FlatView._on(replace(self._view, naming=PLAIN))
-
-
-def _environment() -> dict[str, Any]:
-    url = os.environ.get(URL)
-    return parse_url(url) if url else {}
-
-
-def _first(given: T | None, otherwise: T | None) -> T | None:
-    return otherwise if given is None else given

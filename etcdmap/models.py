@@ -48,8 +48,12 @@ class Answer:
     @property
     def index(self) -> int:
         """The index of the store (``X-Etcd-Index``); 0 where none is told."""
-        text = self.headers.get("x-etcd-index", "0")
-        return int(text) if is_number(text) else 0
+        return self.number("x-etcd-index") or 0
+
+    def number(self, name: str) -> int | None:
+        """Return the number in a header; None if there is none."""
+        text = self.headers.get(name, "")
+        return int(text) if is_number(text) else None
 
 
 def is_number(text: str) -> bool:

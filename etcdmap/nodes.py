@@ -10,12 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from etcdmap.answers import (
-    error_of,
-    index_of,
-    payload_of,
-    presence_from_body,
-)
+from etcdmap.answers import error_of, index_of, payload_of, presence_from_body
 from etcdmap.errors import DecodeError, InvalidResponse, KeyNotFound, NotAFile
 from etcdmap.models import Answer, Asked, children_of
 from etcdmap.paths import UNREADABLE, name_of
@@ -74,24 +69,7 @@ class Fence(NamedTuple):
     since: int = 0
 
 
-class Expect(NamedTuple):
-    """The state that a write replaces; anything else fails the write."""
-
-    #: Whether a node is there; None if it does not matter.
-    present: bool | None = None
-    #: The index of the last change of the file.
-    modified_index: int | None = None
-    #: With ``present=False``: the index of the store when it was seen to be so.
-    since: int = 0
-    #: The text of the file; not an empty one, which v2 can't compare with.
-    text: str | None = None
-
-
 _ABSENT = b'{"errorCode":100,"message":"Key not found",'
-
-ANYTHING = Expect()
-ABSENT = Expect(present=False)
-PRESENT = Expect(present=True)
 
 
 def index_of_write(asked: Asked, answer: Answer) -> int:
@@ -111,18 +89,13 @@ def name_of_new(asked: Asked, answer: Answer) -> str:
     return name_of(payload_of(asked, answer)["node"]["key"])
 
 
-def node_of(asked: Asked, answer: Answer) -> File | Directory:
-    """Read one node, without its children."""
+def node_of(asked: Asked, answer: Answer) -> tuple[File | Directory, int]:
+    """Read one node, without its children, and the index of the store."""
     raw = payload_of(asked, answer)["node"]
-    index_of(answer)
+    index = index_of(answer)
     if raw.get("dir") is True:
-        return Directory({}, _ttl(raw))
-    return _file(raw)
-
-
-def node_and_index_of(asked: Asked, answer: Answer) -> tuple[File | Directory, int]:
-    """Read one node, and the index of the store."""
-    return node_of(asked, answer), index_of(answer)
+        return Directory({}, _ttl(raw)), index
+    return _file(raw), index
 
 
 def fence_of(asked: Asked, answer: Answer) -> Fence:
@@ -139,7 +112,7 @@ def fence_of(asked: Asked, answer: Answer) -> Fence:
             if not isinstance(error, KeyNotFound):
                 raise error
         return Fence(0, index_of(answer))
-    node = node_of(asked, answer)
+    node, _ = node_of(asked, answer)
     if isinstance(node, Directory):
         raise NotAFile("a directory is there", code=102, key=asked.key)
     return Fence(node.modified_index)
@@ -156,9 +129,7 @@ def listing_of(asked: Asked, answer: Answer) -> File | Directory:
 def _node(raw: dict[str, Any]) -> File | Directory:
     if raw.get("dir") is not True:
         return _file(raw)
-    children = {}
-    for name, child in children_of(raw):
-        children[name] = _node(child)
+    children = {name: _node(child) for name, child in children_of(raw)}
     return Directory(children, _ttl(raw))
 
 
@@ -209,10 +180,7 @@ def decode_node(path: str, text: str, decode: Callable[[str], T]) -> T:
     try:
         return decode(text)
     except Exception as error:
-        raise _undecodable(path, error) from error
-
-
-def _undecodable(path: str, error: Exception) -> DecodeError:
-    if isinstance(error, DecodeError):
-        return DecodeError(str(error.args[0]), key=path)
-    return DecodeError(f"the codec failed with {type(error).__name__}", key=path)
+        why = f"the codec failed with {type(error).__name__}"
+        if isinstance(error, DecodeError):
+            why = str(error.args[0])
+        raise DecodeError(why, key=path) from error

@@ -56,28 +56,21 @@ def why_impossible(key: str) -> str | None:
 
 def _find_fault(key: str, hidden_too: bool = False) -> str | None:
     for segment in key.split("/"):
-        fault = _segment_fault(segment, hidden_too)
-        if fault is not None:
-            return fault
+        if not segment:
+            return "it is empty, or has an empty segment ('//', or '/' at an end)"
+        if segment in (".", ".."):
+            return "'.' and '..' are not names"
+        if segment[0] == "_" and not hidden_too:
+            return (
+                "a name that starts with '_' is hidden from etcd's listings; "
+                "keys_api reaches it"
+            )
     if not hidden_too and UNREADABLE in key:
         return "U+FFFD stands for bytes that are not UTF-8"
     try:
         key.encode()
     except UnicodeEncodeError:
         return "it holds a lone surrogate, which UTF-8 can't express"
-    return None
-
-
-def _segment_fault(segment: str, hidden_too: bool) -> str | None:
-    if not segment:
-        return "it is empty, or has an empty segment ('//', or '/' at an end)"
-    if segment in (".", ".."):
-        return "'.' and '..' are not names"
-    if segment[0] == "_" and not hidden_too:
-        return (
-            "a name that starts with '_' is hidden from etcd's listings; "
-            "keys_api reaches it"
-        )
     return None
 
 
@@ -161,18 +154,8 @@ def check_path(path: str) -> None:
     check_limits(path)
 
 
-def quote_path(path: str) -> str:
-    """Spell a path for a URL: UTF-8, percent-encoded but for ``/``."""
-    if len(path) > _CACHED_LENGTH:
-        return quote(path)
-    return _quote_cached(path)
-
-
-_quote_cached = lru_cache(maxsize=4096)(quote)
-
-
 def url_path(path: str) -> str:
-    """Check an absolute path, and give that of its URL.
+    """Check an absolute path, and give that of its URL: UTF-8, percent-encoded.
 
     Raises: as `check_path`.
     """
@@ -184,7 +167,7 @@ def url_path(path: str) -> str:
 
 def _url_path(path: str) -> str:
     check_path(path)
-    return f"/v2/keys{quote_path(path)}"
+    return f"/v2/keys{quote(path)}"
 
 
 # A path that is refused is not remembered, so it is refused each time.
@@ -204,13 +187,10 @@ class Naming:
 
     def readable(self, directory: str, key: object) -> str | None:
         """Give the path of `key` below `directory`, or None if none can exist."""
-        if type(key) is not str:
-            key = _text_of(key)
-            if key is None:
-                return None
-        if why_impossible(key) is not None:
+        text = self._spell(key)
+        if text is None or why_impossible(text) is not None:
             return None
-        path = f"{directory}/{key}"
+        path = f"{directory}/{text}"
         if len(path) > _ALWAYS_FINE and _over_limit(path) is not None:
             return None
         return path
@@ -223,7 +203,7 @@ class Naming:
             InvalidKey: no node can have this key, or none should.
             LimitExceeded: it is too deep or too long for etcd.
         """
-        text = _text_of(key)
+        text = self._spell(key)
         if text is None:
             raise TypeError(f"keys are str, not {type(key).__name__}")
         path = f"{directory}/{text}"
@@ -247,6 +227,14 @@ class Naming:
         """Give the key of a node's name, or None if no key leads to it."""
         return None if UNREADABLE in name else name
 
+    def _spell(self, key: object) -> str | None:
+        """Give a key as it stands in a path, or None if it is no `str`.
+
+        Of a subclass (an enum's member, say) the text counts, and none of its
+        methods, which could show one key to our checks and another to the URL.
+        """
+        return str.__str__(key) if isinstance(key, str) else None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
@@ -258,38 +246,19 @@ class EscapedNaming(Naming):
     names ``.`` and ``..``, and U+FFFD; the empty key is stored as ``%``.
     """
 
-    def readable(self, directory: str, key: object) -> str | None:
-        """See `Naming.readable`."""
-        text = _text_of(key)
-        return None if text is None else super().readable(directory, escape(text))
-
-    def writable(self, directory: str, key: object) -> str:
-        """See `Naming.writable`."""
-        text = _text_of(key)
-        return super().writable(directory, key if text is None else escape(text))
-
-    def name_path(self, directory: str, key: object) -> str:
-        """See `Naming.name_path`."""
-        return self.writable(directory, key)
-
     def key(self, name: str) -> str | None:
         """See `Naming.key`."""
-        key = unescape(name)
+        key = "" if name == "%" else unquote(name)
         # Names that others stored, like "50%", are not how we spell any key.
         return key if escape(key) == name else None
+
+    def _spell(self, key: object) -> str | None:
+        text = super()._spell(key)
+        return None if text is None else escape(text)
 
 
 PLAIN = Naming()
 ESCAPED = EscapedNaming()
-
-
-def _text_of(key: object) -> str | None:
-    """Give a key as a plain `str`, or None if it is none.
-
-    Of a subclass (an enum's member, say) the text counts, and none of its
-    methods, which could show one key to our checks and another to the URL.
-    """
-    return str.__str__(key) if isinstance(key, str) else None
 
 
 def escape(key: str) -> str:
@@ -302,8 +271,3 @@ def escape(key: str) -> str:
 
 def _escape_match(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match[0].encode())
-
-
-def unescape(name: str) -> str:
-    """Undo `escape`; what `escape` never writes comes out as anything."""
-    return "" if name == "%" else unquote(name)

@@ -118,26 +118,59 @@ def encode(
     return encoded
 
 
-def become(plan: Plan, path: str, wanted: Encoded, current: Found) -> None:
+def become(
+    plan: Plan,
+    path: str,
+    wanted: Encoded,
+    current: Found,
+    *,
+    keep: bool = False,
+    ttl: float | None = None,
+) -> None:
     """Add what makes the node at `path` equal to `wanted`; what is not shown stays.
+
+    Args:
+        plan: gets the steps.
+        path: the absolute path of both.
+        wanted: what should be there.
+        current: what is there, listed whole; None for nothing.
+        keep: whether what `wanted` does not name stays as well.
+        ttl: for each file, seconds; every file is then written.
 
     Raises:
         DirectoryNotEmpty: a directory would go that holds what is not shown.
     """
     if isinstance(wanted, str):
-        _become_file(plan, path, wanted, current)
-    elif isinstance(current, Directory) and current.ttl is None:
-        for name in sorted(current.children.keys() - wanted.keys()):
-            if plan.naming.key(name) is not None:
-                _delete(plan, plan.leftovers, f"{path}/{name}", current.children[name])
-        for name, child in wanted.items():
-            become(plan, f"{path}/{name}", child, current.children.get(name))
-    else:
-        # A directory with a ttl would take what is assigned with it at its end.
         if isinstance(current, Directory):
             _delete(plan, plan.room, path, current)
-            current = None
-        _become_directory(plan, path, wanted, current)
+        elif current and (current.text, current.ttl, ttl) == (wanted, None, None):
+            return
+        plan.writes.append(Put(path, wanted, ttl, _state(plan, current)))
+        return
+    if isinstance(current, Directory) and not keep:
+        current = _let_go(plan, path, wanted, current)
+    if isinstance(current, File):
+        plan.room.append(MakeDirectory(path))
+    elif current is None and not wanted:
+        plan.writes.append(MakeDirectory(path))
+    children = current.children if isinstance(current, Directory) else {}
+    for name, child in wanted.items():
+        below = f"{path}/{name}"
+        become(plan, below, child, children.get(name), keep=keep, ttl=ttl)
+
+
+def _let_go(
+    plan: Plan, path: str, wanted: dict[str, Encoded], current: Directory
+) -> Directory | None:
+    """Add the deletes of what is shown and not wanted; return what is left."""
+    if current.ttl is not None:
+        # It would take what is assigned with it at its end.
+        _delete(plan, plan.room, path, current)
+        return None
+    for name in sorted(current.children.keys() - wanted.keys()):
+        if plan.naming.key(name) is not None:
+            _delete(plan, plan.leftovers, f"{path}/{name}", current.children[name])
+    return current
 
 
 def become_with_ttl(
@@ -147,32 +180,7 @@ def become_with_ttl(
     if current is not None:
         _delete(plan, plan.room, path, current)
     plan.top.append(MakeDirectory(path, ttl))
-    _fill(plan, path, wanted)
-
-
-def merge(
-    plan: Plan,
-    path: str,
-    wanted: Encoded,
-    current: Found,
-    ttl: float | None = None,
-) -> None:
-    """Add what puts `wanted` over the node at `path`, keeping what it does not name.
-
-    Args:
-        plan: gets the steps.
-        path: the absolute path of both.
-        wanted: what should be there.
-        current: what is there, listed whole; None for nothing.
-        ttl: for each file, seconds; every file is then written.
-    """
-    if isinstance(wanted, str):
-        _become_file(plan, path, wanted, current, ttl)
-    elif isinstance(current, Directory):
-        for name, child in wanted.items():
-            merge(plan, f"{path}/{name}", child, current.children.get(name), ttl)
-    else:
-        _become_directory(plan, path, wanted, current, ttl)
+    become(plan, path, wanted, Directory({}, None))
 
 
 def overwrite(plan: Plan, path: str, text: str, current: Found) -> None:
@@ -224,38 +232,6 @@ def _state(plan: Plan, current: Found) -> Fence | None:
         return Fence(current.modified_index)
     # Where a directory was, the file's absence has another moment.
     return Fence(0, plan.since) if current is None and plan.since else None
-
-
-def _become_file(
-    plan: Plan, path: str, text: str, current: Found, ttl: float | None = None
-) -> None:
-    if isinstance(current, Directory):
-        _delete(plan, plan.room, path, current)
-    elif current is not None and (current.text, current.ttl, ttl) == (text, None, None):
-        return
-    plan.writes.append(Put(path, text, ttl, _state(plan, current)))
-
-
-def _become_directory(
-    plan: Plan,
-    path: str,
-    wanted: dict[str, Encoded],
-    current: File | None,
-    ttl: float | None = None,
-) -> None:
-    if current is not None:
-        plan.room.append(MakeDirectory(path))
-    elif not wanted:
-        plan.writes.append(MakeDirectory(path))
-    _fill(plan, path, wanted, ttl)
-
-
-def _fill(
-    plan: Plan, path: str, wanted: dict[str, Encoded], ttl: float | None = None
-) -> None:
-    """Add the content of a directory where nothing is yet."""
-    for name, child in wanted.items():
-        merge(plan, f"{path}/{name}", child, None, ttl)
 
 
 def overlapping(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

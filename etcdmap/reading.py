@@ -10,7 +10,7 @@ from typing import Any
 from etcdmap.common import Common, Entry, check_directory
 from etcdmap.errors import KeyNotFound
 from etcdmap.handle import named
-from etcdmap.nodes import Snapshot
+from etcdmap.nodes import Directory, Snapshot
 from etcdmap.paths import PLAIN
 from etcdmap.tree import Tree
 
@@ -22,6 +22,7 @@ class Reading(Common):
     """Reads of one key, of the directory, and of the whole subtree."""
 
     _nested = True
+    _overlap = ": nest them instead"
 
     # --- reading one key
 
@@ -37,8 +38,8 @@ class Reading(Common):
         view = self._view
         cache = view.tree.cache
         if cache is not None and view.naming is PLAIN and type(key) is str:
-            # The way of nearly all hits, spelt out for speed.  No check of the
-            # key: a path that can't exist is never in the cache.
+            # The way of nearly all hits, spelt out for speed.  No check of the key:
+            # no value is kept decoded where no key leads.
             entry = cache.hot.get(f"{view.root}/{key}")
             if entry is not None and entry.expires > cache.timer():
                 decoded = entry.decoded
@@ -94,12 +95,7 @@ class Reading(Common):
         """The index of the store now.  Cost: 1 request."""
         return self._view.tree.index(f"{self._view.root}/")
 
-    def _whole(self, until: float | None = None) -> dict[str, Any] | None:
-        tree = self._view.tree
-        return self._read(tree if until is None else tree.call(until))[0]
-
     def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
-        """Read the subtree; None if the directory does not exist."""
         view = self._view
         key_of = None if view.naming is PLAIN else view.naming.key
         try:
@@ -108,6 +104,5 @@ class Reading(Common):
             check_directory(error)
             return None, error.etcd_index or 0
 
-    def _entries(self, tree: Tree, *, recursive: bool = False) -> list[Entry]:
-        listing, _ = self._listing(tree, recursive=recursive)
-        return [] if listing is None else self._in(self._view.root, listing)
+    def _shown(self, listing: Directory) -> list[Entry]:
+        return self._in(self._view.root, listing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TypeAlias
 
 from etcdmap.errors import (
@@ -16,7 +17,7 @@ from etcdmap.errors import (
     OutcomeUnknown,
     PartialWrite,
 )
-from etcdmap.plan import Delete, MakeDirectory, Plan, Put, Step
+from etcdmap.plan import MakeDirectory, Plan, Put, Step
 from etcdmap.tree import Tree
 
 Progress: TypeAlias = "Callable[[int, int], object]"
@@ -122,13 +123,13 @@ def _send_all(tree: Tree, steps: list[Step], outage: _Outage) -> Iterator[Outcom
 
 
 def _try(tree: Tree, step: Step, outage: _Outage) -> Exception | None:
-    error = None
     try:
         send(tree, step)
-    except EtcdMapError as problem:
-        error = problem
-    outage.note(error)
-    return error
+    except EtcdMapError as error:
+        outage.note(error)
+        return error
+    outage.note(None)
+    return None
 
 
 class _Outage:
@@ -210,25 +211,15 @@ def send(tree: Tree, step: Step) -> None:
     if isinstance(step, Put):
         tree.put(step.path, step.text, ttl=step.ttl, known=step.known)
     elif isinstance(step, MakeDirectory):
-        _make_directory(tree, step)
+        try:
+            tree.make_directory(step.path, ttl=step.ttl, replace=True)
+        except NotAFile:
+            # Somebody made one in between; only a ttl would be missing.
+            if step.ttl is not None:
+                raise
     else:
-        _delete(tree, step)
-
-
-def _make_directory(tree: Tree, step: MakeDirectory) -> None:
-    try:
-        tree.make_directory(step.path, ttl=step.ttl, replace=True)
-    except NotAFile:
-        # Somebody made one in between; only a ttl would be missing.
-        if step.ttl is not None:
-            raise
-
-
-def _delete(tree: Tree, step: Delete) -> None:
-    try:
-        if step.is_directory:
-            tree.delete_directory(step.path)
-        else:
-            tree.delete(step.path, known=step.known)
-    except KeyNotFound:
-        return  # gone already, which is what was wanted
+        with suppress(KeyNotFound):  # gone already, which is what was wanted
+            if step.is_directory:
+                tree.delete_directory(step.path)
+            else:
+                tree.delete(step.path, known=step.known)

@@ -173,9 +173,9 @@ class Session:
         if shown != self.cluster_id:
             whose = f"cluster {shown}" if shown else "a cluster without an id"
             raise WrongCluster(
-                f"{answer.endpoint} belongs to {whose}, not to "
-                f"{self.cluster_id} as before; if it was replaced on purpose, call "
-                "client.forget_cluster()",
+                f"{answer.endpoint} belongs to {whose}, and this client uses "
+                f"{self.cluster_id}: take it off the endpoints.  Only if the cluster "
+                "was replaced on purpose, call client.forget_cluster()",
                 endpoint=answer.endpoint,
                 status=answer.status,
             )
@@ -203,4 +203,4 @@ class Session:
         self._drop()
 
     def _new_identity(self) -> Identity:
-        return Identity(object(), identity_request(self.check_cluster))
+        return identity_request(self.check_cluster)

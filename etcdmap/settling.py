@@ -90,6 +90,8 @@ class FencedWrite:
     """One fenced write, with all its copies."""
 
     _resend = Resend.FENCED
+    #: Whether there must be a file already, else KeyNotFound.
+    _needs_file = False
 
     def __init__(self, keys: KeysAPI, path: str, timeout: float) -> None:
         self._keys = keys
@@ -103,11 +105,12 @@ class FencedWrite:
         self._start = keys.client.session.index
 
     def _send(self, fence: Fence, timeout: float) -> int:
-        """Send it; what is done then is done, so remember it."""
+        """Send it and give its index."""
         raise NotImplementedError
 
-    def _check_state(self, fence: Fence) -> None:
-        """Raise if nothing can be done in the state that was found."""
+    def _remember(self, index: int) -> None:
+        """Note what is there once it was carried out."""
+        raise NotImplementedError
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         raise NotImplementedError
@@ -127,13 +130,16 @@ class FencedWrite:
         while True:
             if fence is None:
                 fence = self._in_doubt(self._look_again)
-                self._check_state(fence)
+                if self._needs_file and not fence.modified_index:
+                    raise KeyNotFound("Key not found", code=100, key=self._path)
             try:
                 return self._in_time(fence)
             except _REFUSALS as refusal:
                 verdict = self._judge(fence, refusal)
             if verdict.ours is not None:
-                return self._done(verdict.ours)
+                index = event_index(verdict.ours)
+                self._remember(index)
+                return index
             if not verdict.unmoved:
                 fence, self._loose = None, verdict.loose
             else:
@@ -183,7 +189,9 @@ class FencedWrite:
         return self._look()
 
     def _in_time(self, fence: Fence) -> int:
-        return self._in_doubt(lambda: self._send(fence, self._left()))
+        index = self._in_doubt(lambda: self._send(fence, self._left()))
+        self._remember(index)
+        return index
 
     def _in_doubt(self, act: Callable[[], T]) -> T:
         """Do something; where a copy is loose, a failure leaves it unknown."""
@@ -195,9 +203,6 @@ class FencedWrite:
             if self._loose or getattr(error, "unanswered", False):
                 raise self._unknown("nothing more could be found out") from error
             raise
-
-    def _done(self, event: Result) -> int:
-        raise NotImplementedError
 
     def _left(self) -> float:
         left = self._deadline - self._client.clock()

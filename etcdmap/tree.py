@@ -1,8 +1,7 @@
-"""The narrow way through which mappings reach a store: nodes, texts and indexes.
+"""The store behind the mappings: etcd's v2 keys, with fences and the read cache.
 
-`Tree` is what the dict layer knows of etcd.  It shows no HTTP and no v2
-parameters, so that another implementation can stand behind the same mappings;
-`etcdmap.v2tree` has the one on etcd's v2 keys.
+`Tree` is all that the dict layer knows of etcd: nodes, texts and indexes, but no HTTP
+and no v2 parameters.
 
 Paths are absolute.  One with a trailing slash names the directory that a
 mapping stands on: with v2 auth, a role for ``/app/*`` may list ``/app/`` only.
@@ -10,26 +9,83 @@ mapping stands on: with v2 auth, a role for ``/app/*`` may list ``/app/`` only.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from contextlib import suppress
+from functools import partial
+from operator import attrgetter
+from typing import Any, TypeVar, cast
 
+from etcdmap.answers import presence, presence_from_body
 from etcdmap.cache import ReadCache
-from etcdmap.errors import DeadlineExceeded
-from etcdmap.nodes import ANYTHING, Directory, Expect, Fence, File, Snapshot
+from etcdmap.errors import DeadlineExceeded, KeyNotFound, NotADirectory, NotAFile
+from etcdmap.fenced import FencedDelete, FencedPut, FencedRefresh, spell_condition
+from etcdmap.keys import KeysAPI
+from etcdmap.models import Answer, Asked
+from etcdmap.nodes import (
+    Directory,
+    Fence,
+    File,
+    Snapshot,
+    index_of_read,
+    index_of_write,
+    listing_of,
+    name_of_new,
+    node_of,
+)
+from etcdmap.parameters import spell_form, spell_query
+from etcdmap.snapshots import snapshot_of
+
+T = TypeVar("T")
+
+#: What a read promises; see `EtcdMapping.using`.
+CONSISTENCIES = ("session", "linearizable", "any")
+
+# Queries, without and with a quorum.  What is read whole is given in order.  It takes
+# etcd longer to sort, but then everything here is met in the order in which it lies in
+# memory.
+_RECURSIVE = [spell_query(recursive=True, quorum=quorum) for quorum in (False, True)]
+_SORTED = [
+    spell_query(recursive=True, sorted=True, quorum=quorum) for quorum in (False, True)
+]
 
 
-class Tree(Protocol):
+class Tree:
     """A store of files and directories.
 
     A path that can't be read because nothing is there raises KeyNotFound; so
     does one below a file, then with code 104.
+
+    Args:
+        keys: reaches etcd; its client may have a cache.
+        consistency: one of `CONSISTENCIES`.
+        timeout: deadline of one call, seconds; None for the client's.
+        deadline: when all its requests must have ended; see `call`.
     """
+
+    def __init__(
+        self,
+        keys: KeysAPI,
+        consistency: str = "session",
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        if consistency not in CONSISTENCIES:
+            names = ", ".join(map(repr, CONSISTENCIES))
+            raise ValueError(f"consistency is one of {names}, not {consistency!r}")
+        self.keys = keys
+        self.consistency = consistency
+        self.timeout = timeout
+        self._deadline = deadline
+        self._quorum = consistency == "linearizable"
+        self._query = "?quorum=true" if self._quorum else ""
 
     @property
     def cache(self) -> ReadCache | None:
         """What reads may be answered from."""
-        ...
+        return None if self._quorum else self.keys.client.cache
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tree, (self.keys, self.consistency, self.timeout)
 
     def using(
         self, *, consistency: str | None = None, timeout: float | None = None
@@ -38,16 +94,25 @@ class Tree(Protocol):
 
         Of the store of one `call`, the one for all calls.
         """
-        ...
+        if consistency is None:
+            consistency = self.consistency
+        return Tree(self.keys, consistency, timeout or self.timeout)
 
     @property
     def until(self) -> float:
         """When a call that begins now must have ended, on the client's clock."""
-        ...
+        if self._deadline is not None:
+            return self._deadline
+        client = self.keys.client
+        return client.clock() + (self.timeout or client.timeout)
 
     def pause(self, seconds: float) -> bool:
         """Wait; return False at once if the call must have ended by then."""
-        ...
+        client = self.keys.client
+        if client.clock() + seconds >= self.until:
+            return False
+        client.sleep(seconds)
+        return True
 
     def call(self, until: float | None = None) -> Tree:
         """Return the same store for the requests of one call.
@@ -56,18 +121,64 @@ class Tree(Protocol):
         deadline of a call that begins now if that comes first.  When nothing is
         left, DeadlineExceeded is raised and nothing sent.
         """
-        ...
+        deadline = self.until if until is None else min(until, self.until)
+        return Tree(self.keys, self.consistency, self.timeout, deadline)
+
+    def _left(self) -> float | None:
+        """Return how long the next request may take; None for the client's timeout."""
+        if self._deadline is None:
+            return self.timeout
+        left = self._deadline - self.keys.client.clock()
+        if left <= 0:
+            raise DeadlineExceeded(
+                "the time for the whole call was over before its next request, which "
+                "was not sent: give it a longer timeout"
+            )
+        return left
+
+    def _seconds(self) -> float:
+        """Return how long a fenced write may take, whatever it has to ask."""
+        return self._left() or self.keys.client.timeout
+
+    # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> File | Directory:
         """Read one node; of a directory no children.
 
         With `cached` the answer may come from the cache.  1 request, or none.
         """
-        ...
+        cache = self.cache
+        if not cached or cache is None:
+            return self._fetch_node(path)[0]
+        node: File | Directory | None = cache.get(path)
+        if node is not None:
+            return node
+        if self.consistency == "any":
+            # Not for others: what it brings may be older than they may see.
+            return self._fetch_node(path)[0]
+        call = self.call()
+        fetch = partial(call._fetch_node, path)
+        node = cache.load(path, fetch, attrgetter("ttl"), call._left)
+        return cast("File | Directory", node)
 
     def list(self, path: str, *, recursive: bool = False) -> File | Directory:
         """Read a file, or list a directory.  1 request, atomic."""
-        ...
+        query = _RECURSIVE[self._quorum] if recursive else self._query
+        if self.cache is None or self.consistency == "any":
+            return self._fetch(path, listing_of, query, kind="list")
+        read = self.cache.begin(path)
+        index = 0
+        entries: list[tuple[str, Any, int | None]] = []
+        try:
+            node = self._fetch(path, listing_of, query, kind="list")
+            if isinstance(node, Directory):
+                index = node.etcd_index
+                path = path.rstrip("/")
+                entries.append((path, Directory({}, node.ttl), node.ttl))
+                entries.extend(_entries(path, node, node.ttl))
+        finally:
+            self.cache.end(read, entries, index)
+        return node
 
     def read(
         self,
@@ -86,15 +197,63 @@ class Tree(Protocol):
         Raises:
             NotADirectory: it is a file.
         """
-        ...
+        read = partial(snapshot_of, decode, key_of)
+        return self._fetch(path, read, _SORTED[self._quorum], kind="list")
 
     def exists(self, path: str) -> bool:
         """Tell whether there is a node.  1 request, 2 if unclear; or cached."""
-        ...
+        if self.cache is not None and self.cache.get(path) is not None:
+            return True
+        if self._quorum:  # HEAD ignores it
+            return self._fetch(path, presence_from_body)
+        until = self.until
+        found = self._fetch(path, presence, method="HEAD")
+        return (
+            self.call(until)._fetch(path, presence_from_body)
+            if found is None
+            else found
+        )
 
     def index(self, path: str) -> int:
         """Return the index of the store.  1 request."""
-        ...
+        return self._fetch(path, index_of_read)
+
+    def _fetch_node(self, path: str) -> tuple[File | Directory, int]:
+        node, index = self._fetch(path, node_of)
+        if isinstance(node, File) and self.keys.client.fences_writes:
+            self.keys.client.fences.put(path, node.modified_index)
+        return node, index
+
+    def _fetch(
+        self,
+        path: str,
+        read: Callable[[Asked, Answer], T],
+        query: str | None = None,
+        *,
+        method: str = "GET",
+        kind: str = "get",
+    ) -> T:
+        try:
+            return self.keys.fetch(
+                path,
+                self._query if query is None else query,
+                read,
+                method=method,
+                kind="quorum" if self._quorum else kind,
+                consistency=self.consistency,
+                timeout=self._left(),
+            )
+        except NotADirectory as error:
+            raise KeyNotFound(
+                "a file stands on the way to this key",
+                code=error.code,
+                cause=error.cause,
+                etcd_index=error.etcd_index,
+                endpoint=error.endpoint,
+                key=error.key,
+            ) from error
+
+    # --- writes
 
     def put(
         self,
@@ -102,10 +261,15 @@ class Tree(Protocol):
         text: str,
         *,
         ttl: float | None = None,
-        expect: Expect = ANYTHING,
         known: Fence | None = None,
+        expect: Fence | None = None,
+        expect_text: str | None = None,
+        present: bool = False,
     ) -> int:
         """Write a file and return its index.  Atomic.
+
+        On one condition at most: the state that is replaced, its text (not an empty
+        one, which v2 can't compare with), or that a file is there.
 
         1 request; with several endpoints 1 more if neither `known` nor a read or
         write before tells the state that is replaced.
@@ -115,29 +279,77 @@ class Tree(Protocol):
             NotADirectory: a file stands on the way.
             KeyExists, KeyNotFound, CompareFailed: not as expected.
         """
-        ...
+        # A text can come back, so a write on that condition could be carried out twice.
+        if self.keys.client.fences_writes and expect_text is None:
+            write = FencedPut(
+                self.keys, path, self._seconds(), text, ttl, present=present
+            )
+            return write.do(known) if expect is None else write.do_if(expect)
+        # With noValueOnSuccess the header is the index of this very write.
+        query, action, after = "?noValueOnSuccess=true", "set", 0
+        if expect is not None:
+            condition, action, after = spell_condition(expect)
+            query += condition
+        elif expect_text is not None:
+            action = "compareAndSwap"
+        elif present:
+            query, action = f"{query}&prevExist=true", "update"
+        form = spell_form(text, ttl, prev_value=expect_text)
+        return self._store("PUT", Asked(path, action, after), query, form)
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
         """Write a file with a new name that sorts last; return it.  1 request."""
-        ...
+        return self.keys.store(
+            "POST",
+            Asked(path, "create", inside=True),
+            "",
+            spell_form(text, ttl),
+            name_of_new,
+            timeout=self._left(),
+        )
 
     def refresh(self, path: str, ttl: float) -> None:
         """Renew the ttl of a file.  1 request, atomic."""
-        ...
+        client = self.keys.client
+        known = client.fences.get(path) if client.fences_writes else None
+        if known:
+            write = FencedRefresh(self.keys, path, self._seconds(), ttl)
+            write.do(Fence(known))
+            return
+        query = "?prevExist=true&noValueOnSuccess=true"
+        form = spell_form(None, ttl, refresh=True)
+        index = self._store("PUT", Asked(path, "update", after=0), query, form)
+        if client.fences_writes:
+            client.fences.put(path, index)
 
     def delete(
-        self, path: str, *, expect: Expect = ANYTHING, known: Fence | None = None
+        self, path: str, *, expect: Fence | None = None, known: Fence | None = None
     ) -> None:
         """Delete whatever is there, or the file as expected.  Cost: as `put`."""
-        ...
+        if self.keys.client.fences_writes:
+            write = FencedDelete(self.keys, path, self._seconds())
+            if expect is not None:
+                write.do_if(expect)
+                return
+            with suppress(NotAFile):  # a directory: v2 has no condition for its delete
+                write.do(known)
+                return
+        if expect is None:
+            self.delete_directory(path)
+        else:
+            asked = Asked(path, "compareAndDelete")
+            self._store("DELETE", asked, f"?prevIndex={expect.modified_index}")
 
     def delete_directory(self, path: str) -> None:
         """Delete whatever is there, without looking first.  1 request."""
-        ...
+        self._store("DELETE", Asked(path, "delete"), "?recursive=true")
 
     def delete_file(self, path: str) -> None:
         """Delete a file; NotAFile if a directory stands there.  Cost: as `put`."""
-        ...
+        if self.keys.client.fences_writes:
+            FencedDelete(self.keys, path, self._seconds()).do(None)
+        else:
+            self._store("DELETE", Asked(path, "delete"), "")
 
     def make_directory(
         self, path: str, *, ttl: float | None = None, replace: bool = False
@@ -148,35 +360,32 @@ class Tree(Protocol):
             KeyExists: something is there (without `replace`).
             NotAFile: a directory is there (with `replace`).
         """
-        ...
+        query = spell_query(dir=True, prevExist=None if replace else False)
+        asked = Asked(path, "set" if replace else "create")
+        self._store("PUT", asked, query, spell_form(None, ttl))
+
+    def _store(
+        self, method: str, asked: Asked, query: str, form: str | None = None
+    ) -> int:
+        return self.keys.store(
+            method, asked, query, form, index_of_write, timeout=self._left()
+        )
 
 
-#: Most rounds of one call, whatever its deadline.
-_MOST_ROUNDS = 1000
-#: Seconds for which the first pause, and any, lasts at most.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+def _entries(
+    path: str, directory: Directory, ends: int | None
+) -> Iterator[tuple[str, File | Directory, int | None]]:
+    """Yield what a listing says about the nodes below it, for the cache.
 
-
-def rounds(tree: Tree, path: str) -> Iterator[Tree]:
-    """Yield a store for the requests of one call, for each time that it looks anew.
-
-    What looks, and then writes on the condition that nothing has changed, loops
-    over this.  The pause between two rounds grows, and is of a length of chance:
-    many writers of one key would else meet again and again, and a server whose
-    answers contradict each other would be asked as fast as it answers.
-
-    Raises:
-        DeadlineExceeded: others came between until the time was over, or too
-            often.
+    A node goes with its directory, of whose ttl it shows nothing itself.
     """
-    call = tree.call()
-    longest = _FIRST_PAUSE
-    for _ in range(_MOST_ROUNDS):
-        yield call
-        if not call.pause(random.uniform(0, longest)):
-            break
-        longest = min(2 * longest, _LONGEST_PAUSE)
-    raise DeadlineExceeded(
-        f"{path or '/'}: other writers came between, again and again; nothing was "
-        "written by this call"
-    )
+    for name, child in directory.children.items():
+        ttl = child.ttl
+        if ends is not None and (ttl is None or ttl > ends):
+            ttl = ends
+        child_path = f"{path}/{name}"
+        if isinstance(child, Directory):
+            yield child_path, Directory({}, child.ttl), ttl
+            yield from _entries(child_path, child, ttl)
+        else:
+            yield child_path, child, ttl

@@ -6,8 +6,10 @@ values is one listing, not a request for each key.
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
 from collections.abc import (
+    Callable,
     ItemsView,
     Iterable,
     Iterator,
@@ -131,46 +133,35 @@ def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
     return content or {}
 
 
+def _on_one_listing(operate: Callable[[Any, Any], Any]) -> Any:
+    """Make the method for an operator; the inherited one asks for each element."""
+
+    def method(self: _OneListing[Any], other: Any) -> Any:
+        return operate(self._listed(), other)
+
+    return method
+
+
 class _OneListing(Set[E]):
-    """Set operations on one listing; the inherited ones ask for each element."""
+    """Set operations on one listing."""
 
     @abstractmethod
     def _listed(self) -> Any:
         """List once, as the view of a plain dict."""
 
-    def __le__(self, other: Any) -> Any:
-        return self._listed() <= other
-
-    def __lt__(self, other: Any) -> Any:
-        return self._listed() < other
-
-    def __ge__(self, other: Any) -> Any:
-        return self._listed() >= other
-
-    def __gt__(self, other: Any) -> Any:
-        return self._listed() > other
-
-    def __eq__(self, other: object) -> Any:
-        return self._listed() == other
-
+    __le__ = _on_one_listing(operator.le)
+    __lt__ = _on_one_listing(operator.lt)
+    __ge__ = _on_one_listing(operator.ge)
+    __gt__ = _on_one_listing(operator.gt)
+    __eq__ = _on_one_listing(operator.eq)
     __hash__ = None  # type: ignore[assignment]
-
-    def __and__(self, other: Any) -> Any:
-        return self._listed() & other
-
-    def __or__(self, other: Any) -> Any:
-        return self._listed() | other
-
-    def __sub__(self, other: Any) -> Any:
-        return self._listed() - other
+    __and__ = __rand__ = _on_one_listing(operator.and_)
+    __or__ = __ror__ = _on_one_listing(operator.or_)
+    __xor__ = __rxor__ = _on_one_listing(operator.xor)
+    __sub__ = _on_one_listing(operator.sub)
 
     def __rsub__(self, other: Any) -> Any:
         return other - self._listed()
-
-    def __xor__(self, other: Any) -> Any:
-        return self._listed() ^ other
-
-    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def isdisjoint(self, other: Iterable[Any]) -> bool:
         """Tell whether nothing is in both.  Cost: 1 request."""
@@ -186,8 +177,7 @@ class EtcdKeysView(_OneListing[str], KeysView[str]):
         return dict.fromkeys(self).keys()
 
     def __reversed__(self) -> Iterator[str]:
-        keys: Iterator[str] = reversed(self._mapping)
-        return keys
+        return reversed(self._mapping)
 
     def __repr__(self) -> str:
         return f"{self._mapping!r}.keys()"

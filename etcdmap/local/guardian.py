@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -13,13 +14,13 @@ import tempfile
 import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from etcdmap.errors import LocalClusterError
 from etcdmap.local.binary import clean_environment
 
-#: Longest wait for an answer.  All are quick but the one to ``close``, which
-#: removes the members' data.
+#: Longest wait for an answer, and for the end.  All answers are quick; the end
+#: takes longer, since the members' data is removed.
 _ANSWER_TIMEOUT = 30.0
 
 
@@ -28,14 +29,21 @@ class Guardian:
 
     Threads: any thread may ask.  Forked children may not: the cluster belongs
     to the process that started it.
+
+    Args:
+        lock: the open lock of a data directory, for the guard and the members
+            to hold as well; the caller closes it.
+
+    Attributes:
+        run_dir: the temporary directory in which the members run; made by
+            ``ask("open", ...)``, and removed when the guard ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lock: IO[str] | None = None) -> None:
         if not sys.executable:
             raise LocalClusterError("sys.executable is needed to run a guard process")
-        self._run_dir: Path | None = None
-        self._remove: tuple[Path, ...] = ()
-        self._made: Path | None = None
+        self.run_dir = Path(tempfile.gettempdir(), f"etcdmap-{secrets.token_hex(8)}")
+        self._data_lock = lock
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._asked = 0
@@ -44,52 +52,12 @@ class Guardian:
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = _spawn(theirs)
+                self._process = _spawn(theirs, [lock.fileno()] if lock else [])
         except OSError as exc:
             self._socket.close()
             raise LocalClusterError(f"the guard process can't start: {exc}") from exc
         self._socket.settimeout(_ANSWER_TIMEOUT)
         _alive.add(self)
-
-    @property
-    def run_dir(self) -> Path:
-        """The temporary directory in which the members run."""
-        assert self._run_dir is not None, "open() first"  # noqa: S101 - a bug here
-        return self._run_dir
-
-    def open(self, ports: int) -> list[int]:
-        """Make the directory to run in, and take free ports."""
-        answer = self.ask("open", temp_dir=tempfile.gettempdir(), ports=ports)
-        self._run_dir = Path(answer["run_dir"])
-        return list(answer["ports"])
-
-    def lock(self, path: Path) -> None:
-        """Lock a data directory, made if need be, against other clusters."""
-        if self.ask("lock", path=str(path)):
-            self._made = path
-
-    def remove_on_close(self, files: tuple[Path, ...]) -> None:
-        """Have ``close`` remove these, too."""
-        self._remove = files
-
-    def keep_files(self) -> None:
-        """Have ``close`` leave the data directory alone."""
-        self._remove, self._made = (), None
-
-    def spawn(self, name: str, argv: list[str], log: Path) -> None:
-        """Start a member."""
-        self.ask("spawn", name=name, argv=argv, log=str(log))
-
-    def serves(self, name: str) -> bool:
-        """Tell whether a member answers other members already."""
-        return bool(self.ask("serves", name=name))
-
-    def signal(self, name: str, number: int) -> bool:
-        """Signal a member; tells whether it was running.
-
-        After SIGSTOP and SIGKILL, the member has stopped or ended.
-        """
-        return bool(self.ask("signal", name=name, number=number))
 
     def status(self, name: str) -> tuple[int | None, int | None]:
         """Tell a member's (process id, exit status); None where there's none."""
@@ -98,7 +66,7 @@ class Guardian:
         pid, code = self.ask("status").get(name, (None, None))
         return (pid if code is None else None), code
 
-    def ask(self, do: str, **arguments: Any) -> Any:
+    def ask(self, do: str, *arguments: Any) -> Any:
         """Have the guard do something, and wait for its answer."""
         if os.getpid() != self._owner:
             raise LocalClusterError(
@@ -109,77 +77,73 @@ class Guardian:
             raise LocalClusterError("the cluster is closed")
         with self._lock:
             try:
-                answer = self._exchange({"do": do, "arguments": arguments})
+                error, result = self._exchange(do, arguments)
             except OSError as exc:
                 raise LocalClusterError(
                     f"the guard process {self._process.pid} of the cluster does "
                     f"not answer ({exc}); the members are gone with it"
                 ) from exc
-        if "error" in answer:
-            raise LocalClusterError(answer["error"])
-        return answer["result"]
+        if error is not None:
+            raise LocalClusterError(error)
+        return result
 
     def close(self) -> None:
-        """Kill the members and remove their files; idempotent."""
+        """Kill the members and remove the directory they ran in; idempotent."""
         if os.getpid() != self._owner or self._closed:
             return
-        # A guard that is gone is as good as one that obeys.
-        with contextlib.suppress(LocalClusterError):
-            self.ask("close", remove=[str(path) for path in self._remove])
-        self._closed = True
-        self._socket.close()
+        with self._lock:
+            with contextlib.suppress(OSError):  # the guard may be gone
+                # That ends it, even if something else holds a copy of the socket.
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()
+            self._closed = True
         try:
             self._process.wait(timeout=_ANSWER_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._remove_rest()
+        # Still there if the guard was killed.
+        shutil.rmtree(self.run_dir, ignore_errors=True)
 
-    def _remove_rest(self) -> None:
-        if self._run_dir is not None:  # still there if the guard was killed
-            shutil.rmtree(self._run_dir, ignore_errors=True)
-        if self._made is not None:
-            # Only if empty: another cluster may have come in.
-            with contextlib.suppress(OSError):
-                self._made.rmdir()
-
-    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
-        # Numbered, as Ctrl-C may have left an answer unread.
+    def _exchange(self, do: str, arguments: tuple[Any, ...]) -> tuple[str | None, Any]:
         self._asked += 1
-        line = json.dumps({"id": self._asked, **request}).encode() + b"\n"
-        self._socket.sendall(line)
+        request = json.dumps([self._asked, do, *arguments])
+        self._socket.sendall(request.encode() + b"\n")
         while True:
-            answer: dict[str, Any] = json.loads(self._read_line())
-            if answer["id"] == self._asked:
-                return answer
-
-    def _read_line(self) -> bytes:
-        while b"\n" not in self._buffer:
-            data = self._socket.recv(65536)
-            if not data:
-                raise ConnectionResetError("it has ended")
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
+            while b"\n" not in self._buffer:
+                data = self._socket.recv(65536)
+                if not data:
+                    raise ConnectionResetError("it has ended")
+                self._buffer += data
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            number, error, result = json.loads(line)
+            # Ctrl-C may have left an earlier answer unread.
+            if number == self._asked:
+                return error, result
 
     def _forget(self) -> None:
         """Let go of the guard in a forked child."""
         self._closed = True
+        # A copy of the socket would hide the owner's death, one of the lock the
+        # end of the cluster.
         self._socket.close()
+        if self._data_lock is not None:
+            self._data_lock.close()
         # Not a child of this process: keeps Popen from looking for it.
         self._process.returncode = 0
 
 
-def _spawn(stdin: socket.socket) -> subprocess.Popen[bytes]:
-    script = Path(__file__).with_name("_guard.py")
+def _spawn(stdin: socket.socket, inherited: list[int]) -> subprocess.Popen[bytes]:
+    script = str(Path(__file__).with_name("_guard.py"))
     return subprocess.Popen(
         # Isolated: neither site packages nor PYTHON* variables matter to it.
-        [sys.executable, "-I", "-S", str(script), str(os.getpid())],
+        [sys.executable, "-I", "-S", script, *map(str, [os.getpid(), *inherited])],
         stdin=stdin.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=clean_environment(),
         cwd="/",
+        pass_fds=inherited,
         # Ctrl-C in a terminal must reach neither it nor the members.
         start_new_session=True,
     )
@@ -189,10 +153,8 @@ _alive: weakref.WeakSet[Guardian] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    # A copy of the socket in a child would hide the owner's death.
     for guardian in list(_alive):
         guardian._forget()
-    _alive.clear()
 
 
 if hasattr(os, "register_at_fork"):  # POSIX

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections import deque
 from pathlib import Path
 
 from etcdmap.errors import LocalClusterError
@@ -15,7 +14,7 @@ from etcdmap.local.guardian import Guardian
 START_TIMEOUT = 30.0
 
 _FIRST_LINES = 3
-_LAST_LINES = 12
+_LAST_LINES = 11
 _LINE_WIDTH = 500
 
 
@@ -23,6 +22,9 @@ class Member:
     """One etcd process; made by ``LocalCluster``.
 
     A member that is started again has the same ports and data as before.
+    Timeouts are in seconds.  ``LocalClusterError`` says that a member does not
+    run where it has to, or that it ended or was not ready in time; then with the
+    end of its log.
 
     Attributes:
         name: "m0", "m1" and so on.
@@ -38,29 +40,27 @@ class Member:
     def __init__(
         self,
         guardian: Guardian,
-        *,
         name: str,
-        endpoint: str,
         peer_url: str,
+        port: int,
         home: Path,
         argv: list[str],
     ) -> None:
         self.name = name
-        self.endpoint = endpoint
+        self.endpoint = f"http://127.0.0.1:{port}"
         self.peer_url = peer_url
         self.data_dir = home / name
         self.log_path = home / f"{name}.log"
         self._guardian = guardian
-        # Those that differ between members; the rest is given.
         self._argv = [
             *argv[:1],
             f"--name={name}",
             f"--data-dir={self.data_dir}",
-            f"--listen-client-urls={endpoint}",
-            f"--advertise-client-urls={endpoint}",
-            f"--listen-peer-urls={peer_url}",
-            f"--initial-advertise-peer-urls={peer_url}",
-            *argv[1:],
+            f"--listen-client-urls={self.endpoint}",
+            f"--advertise-client-urls={self.endpoint}",
+            f"--listen-peer-urls={self.peer_url}",
+            f"--initial-advertise-peer-urls={self.peer_url}",
+            *argv[1:],  # the user's are among these, and override what is here
         ]
         self._log_start = 0
         self._wanted = False
@@ -96,21 +96,21 @@ class Member:
             wait: until it is healthy.  That needs a majority of the members:
                 to start several, wait for the last only, or pass False and
                 call ``LocalCluster.wait_healthy``.
-            timeout: in seconds.
-
-        Raises:
-            LocalClusterError: it ended, or was not healthy in time.
+            timeout: how long to wait.
         """
         if not self.running:
-            self._launch()
+            self._log_start = 0
+            with contextlib.suppress(FileNotFoundError):
+                self._log_start = self.log_path.stat().st_size
+            self._wanted, self._paused = True, False
+            self._guardian.ask("spawn", self.name, self._argv, str(self.log_path))
         if wait:
             self.wait_healthy(timeout)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Shut the member down (SIGTERM), if it runs; one paused is resumed.
 
-        Args:
-            timeout: seconds after which it is killed.
+        After the timeout it is killed.
         """
         self._wanted = False
         self._signal(signal.SIGTERM)
@@ -128,22 +128,14 @@ class Member:
         self._signal(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze the member (SIGSTOP): it accepts, and answers nothing.
-
-        Raises:
-            LocalClusterError: it does not run.
-        """
+        """Freeze the member (SIGSTOP): it accepts, and answers nothing."""
         self._paused = True
         if not self._signal(signal.SIGSTOP):
             self._paused = False
             raise LocalClusterError(f"{self.name} does not run: start it first")
 
     def resume(self) -> None:
-        """Let a paused member go on (SIGCONT).
-
-        Raises:
-            LocalClusterError: it does not run.
-        """
+        """Let a paused member go on (SIGCONT)."""
         if not self._signal(signal.SIGCONT):
             raise LocalClusterError(f"{self.name} does not run: start it first")
         self._paused = False
@@ -154,14 +146,7 @@ class Member:
         self.start(wait=wait, timeout=timeout)
 
     def wait_healthy(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until the member is healthy: it serves, and there is a leader.
-
-        Args:
-            timeout: in seconds.
-
-        Raises:
-            LocalClusterError: it ended, or was not healthy in time.
-        """
+        """Wait until the member is healthy: it serves, and there is a leader."""
         trouble = ""
         for _ in probe.moments(timeout):
             self.check_running()
@@ -174,28 +159,17 @@ class Member:
         )
 
     def wait_serving(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until the member answers other members; it may be alone still.
-
-        Args:
-            timeout: in seconds.
-
-        Raises:
-            LocalClusterError: it ended, or did not answer in time.
-        """
+        """Wait until the member answers other members; it may be alone still."""
         for _ in probe.moments(timeout):
             self.check_running()
-            if self._guardian.serves(self.name):
+            if self._guardian.ask("serves", self.name):
                 return
         raise LocalClusterError(
             f"{self.name} did not serve within {timeout:g} s{self.log_tail()}"
         )
 
     def check_running(self) -> None:
-        """Raise an error with the end of the log, unless the member runs.
-
-        Raises:
-            LocalClusterError: it does not run.
-        """
+        """Raise an error unless the member runs."""
         pid, code = self._guardian.status(self.name)
         if pid is not None:
             return
@@ -207,29 +181,15 @@ class Member:
 
     def log_tail(self) -> str:
         """Give what was logged since the last start, shortened in the middle."""
-        first: list[str] = []
-        last: deque[str] = deque(maxlen=_LAST_LINES)
-        with (
-            contextlib.suppress(OSError),
-            self.log_path.open(encoding="utf-8", errors="replace") as log,
-        ):
+        lines = []
+        with contextlib.suppress(OSError), self.log_path.open("rb") as log:
             log.seek(self._log_start)
-            for line in log:
-                # A flag that is refused is followed by pages of help.
-                target = first if len(first) < _FIRST_LINES else last
-                target.append(line.rstrip()[:_LINE_WIDTH])
-        if len(last) == _LAST_LINES:
-            last[0] = "..."
-        lines = [*first, *last] or ["(empty)"]
-        return "\n  ".join([f"; from {self.log_path}:", *lines])
-
-    def _launch(self) -> None:
-        try:
-            self._log_start = self.log_path.stat().st_size
-        except FileNotFoundError:
-            self._log_start = 0
-        self._wanted, self._paused = True, False
-        self._guardian.spawn(self.name, self._argv, self.log_path)
+            lines = log.read().decode(errors="replace").splitlines()
+        # A flag that is refused is followed by pages of help.
+        if len(lines) > _FIRST_LINES + _LAST_LINES:
+            lines[_FIRST_LINES:-_LAST_LINES] = ["..."]
+        shown = [line.rstrip()[:_LINE_WIDTH] for line in lines or ["(empty)"]]
+        return "\n  ".join([f"; from {self.log_path}:", *shown])
 
     def _signal(self, number: int) -> bool:
-        return self._guardian.signal(self.name, number)
+        return bool(self._guardian.ask("signal", self.name, number))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from http.client import HTTPConnection, HTTPException
+from typing import Any
 from urllib.parse import urlsplit
 
 #: A member that is paused, or without a leader, may never answer.
@@ -14,13 +15,6 @@ _TIMEOUT = 1.0
 _MAX_ANSWER = 1 << 20
 #: etcd needs 50 ms and more to start: asking more often finds nothing new.
 _INTERVAL = 0.01
-
-
-class Raft(NamedTuple):
-    """What a member says about its cluster's leader."""
-
-    member_id: str
-    leader_id: str
 
 
 def health(endpoint: str) -> str:
@@ -37,20 +31,18 @@ def health(endpoint: str) -> str:
 
 def known_endpoints(endpoint: str) -> frozenset[str]:
     """List the endpoints of all members that a member knows of."""
-    try:
+    with contextlib.suppress(*_BAD_ANSWER):
         members = _get(endpoint, "/v2/members")["members"]
         return frozenset(url for member in members for url in member["clientURLs"])
-    except _BAD_ANSWER:
-        return frozenset()
+    return frozenset()
 
 
-def raft(endpoint: str) -> Raft | None:
-    """Ask a member who leads; None when it doesn't answer."""
-    try:
+def raft(endpoint: str) -> tuple[str, str]:
+    """Ask a member for its own id and the leader's; both "" when it doesn't answer."""
+    with contextlib.suppress(*_BAD_ANSWER):
         answer = _get(endpoint, "/v2/stats/self")
-        return Raft(str(answer["id"]), str(answer["leaderInfo"]["leader"]))
-    except _BAD_ANSWER:
-        return None
+        return str(answer["id"]), str(answer["leaderInfo"]["leader"])
+    return "", ""
 
 
 def moments(timeout: float) -> Iterator[None]:
@@ -62,21 +54,12 @@ def moments(timeout: float) -> Iterator[None]:
         yield
 
 
-_BAD_ANSWER = (
-    OSError,
-    http.client.HTTPException,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-)
+_BAD_ANSWER = (OSError, HTTPException, ValueError, TypeError, KeyError, AttributeError)
 
 
 def _get(endpoint: str, path: str) -> Any:
     # http.client knows of no proxies: these go straight to the loopback.
-    connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=_TIMEOUT)
-    try:
+    connection = HTTPConnection(urlsplit(endpoint).netloc, timeout=_TIMEOUT)
+    with contextlib.closing(connection):
         connection.request("GET", path)
         return json.loads(connection.getresponse().read(_MAX_ANSWER))
-    finally:
-        connection.close()

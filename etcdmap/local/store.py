@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from etcdmap.errors import LocalClusterError
+from etcdmap.local.probe import moments
 
 _MANIFEST = "cluster.json"
 _LOCK = "lock"
 _DRAFT = "cluster.json.new"
 _FORMAT = 1
+
+#: A killed owner's guard needs a moment to let go of the directory.
+_LOCK_WAIT = 2.0
 
 
 def member_names(members: int) -> tuple[str, ...]:
@@ -20,11 +28,10 @@ def member_names(members: int) -> tuple[str, ...]:
     return tuple(f"m{number}" for number in range(members))
 
 
-def own_files(path: Path, members: int) -> tuple[Path, ...]:
+def own_files(members: int) -> tuple[str, ...]:
     """List what a cluster makes in its data directory."""
     names = member_names(members)
-    logs = [f"{name}.log" for name in names]
-    return tuple(path / name for name in (*names, *logs, _DRAFT, _MANIFEST, _LOCK))
+    return (*names, *(f"{name}.log" for name in names), _DRAFT, _MANIFEST, _LOCK)
 
 
 def new_token() -> str:
@@ -33,18 +40,44 @@ def new_token() -> str:
     return secrets.token_hex(8)
 
 
-def refuse_foreign(path: Path) -> None:
-    """Refuse a directory with files that are not a cluster's.
+@contextlib.contextmanager
+def hold(path: Path, members: int) -> Iterator[tuple[str, IO[str]]]:
+    """Lock a data directory while a cluster starts there.
+
+    If that fails, what this has made goes away, and so does what the members have.
+
+    Yields:
+        The token that all members start with, and the lock: held until the block
+        ends, and longer by those to whom it is passed.
 
     Raises:
-        LocalClusterError: there are such files.
+        LocalClusterError: the directory is in use, holds something else or a
+            cluster of another size or make, or the system refuses it.
     """
-    try:
-        found = set(os.listdir(path))
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        raise LocalClusterError(f"data_dir {path} can't be used: {exc}") from exc
+    with contextlib.ExitStack() as stack:
+        try:
+            _refuse_foreign(path)
+            made, lock = _lock(path)
+            stack.enter_context(lock)
+            token, new = _open(path, members)
+        except OSError as exc:
+            raise LocalClusterError(f"data_dir {path} can't be used: {exc}") from exc
+        try:
+            yield token, lock
+        except BaseException:
+            for name in own_files(members) if new else ():
+                shutil.rmtree(path / name, ignore_errors=True)  # not files, not links
+                with contextlib.suppress(OSError):
+                    (path / name).unlink()
+            if made:
+                with contextlib.suppress(OSError):  # only if empty: it may be shared
+                    path.rmdir()
+            raise
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a directory with files that are not a cluster's."""
+    found = set(os.listdir(path)) if path.exists() else set()
     if _MANIFEST not in found and not found <= {_LOCK, _DRAFT}:
         raise LocalClusterError(
             f"data_dir {path} is not empty, and holds no cluster made here: "
@@ -52,21 +85,50 @@ def refuse_foreign(path: Path) -> None:
         )
 
 
-def open_store(path: Path, members: int) -> tuple[str, bool]:
+def _lock(path: Path) -> tuple[bool, IO[str]]:
+    """Lock a directory; tells whether it was made for that, and gives the lock."""
+    import fcntl  # not on Windows, where this can be imported all the same
+
+    made, user = False, ""
+    for _ in moments(_LOCK_WAIT):
+        made |= not path.exists()
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A cluster that fails to start meanwhile removes what it made.
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
+            fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            lock = stack.enter_context(open(fd, "r+", errors="replace"))
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):  # the latter on SMB
+                user = lock.read(20)
+                continue
+            if os.path.samestat(os.fstat(fd), os.stat(path / _LOCK)):
+                lock.truncate()
+                # For the message to whoever comes second.
+                print(os.getpid(), end="", file=lock, flush=True)
+                stack.pop_all()
+                return made, lock
+    raise LocalClusterError(
+        f"data_dir {path} is in use by another LocalCluster, of process {user}: "
+        "close that, or take another data_dir"
+    )
+
+
+def _open(path: Path, members: int) -> tuple[str, bool]:
     """Read what a locked directory holds, or make it a new cluster's.
 
     Returns:
-        The token that all members start with, and whether the store is new.
-
-    Raises:
-        LocalClusterError: it holds a cluster of another size or make.
+        The token, and whether the store is new.
     """
     try:
         text = (path / _MANIFEST).read_bytes()
     except FileNotFoundError:
-        return _create(path, members), True
-    except OSError as exc:
-        raise LocalClusterError(f"data_dir {path} can't be used: {exc}") from exc
+        token = new_token()
+        manifest = {"format": _FORMAT, "members": members, "token": token}
+        # Replaced whole, so that no crash leaves half of it.
+        (path / _DRAFT).write_text(json.dumps(manifest))
+        (path / _DRAFT).replace(path / _MANIFEST)
+        return token, True
     return _check(path, members, text), False
 
 
@@ -88,15 +150,3 @@ def _check(path: Path, members: int, text: bytes) -> str:
             f"pass members={count}, or take another data_dir"
         )
     return token
-
-
-def _create(path: Path, members: int) -> str:
-    manifest = {"format": _FORMAT, "members": members, "token": new_token()}
-    # Replaced whole, so that no crash leaves half of it.
-    draft = path / _DRAFT
-    try:
-        draft.write_text(json.dumps(manifest))
-        draft.replace(path / _MANIFEST)
-    except OSError as exc:
-        raise LocalClusterError(f"data_dir {path} can't be used: {exc}") from exc
-    return str(manifest["token"])

@@ -8,9 +8,9 @@ from __future__ import annotations
 import socket
 import ssl
 
-from etcdmap.errors import ClientClosed, ExchangeFailed
+from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
 
-_CLOSED = "the connection was closed before an answer came (or expects https?)"
+CLOSED = "the connection was closed before an answer came (or expects https?)"
 
 
 def client_closed() -> ClientClosed:
@@ -18,22 +18,14 @@ def client_closed() -> ClientClosed:
     return ClientClosed("this client was closed; make a new mapping or client")
 
 
-def no_tls() -> ExchangeFailed:
-    """Give the failure of a TLS handshake that the other side ended."""
-    return ExchangeFailed(
-        "the TLS handshake was cut off: is there TLS on this port, or is it http://?",
-        sent=False,
+def too_large(endpoint: str, status: int, limit: int) -> InvalidResponse:
+    """Give the error of an answer above the limit."""
+    return InvalidResponse(
+        f"{endpoint} answered with more than {limit} bytes; "
+        "raise max_response if the directory is really that large",
+        endpoint=endpoint,
+        status=status,
     )
-
-
-def closed() -> ExchangeFailed:
-    """Give the failure of a connection that ended without a byte of an answer."""
-    return ExchangeFailed(_CLOSED, sent=True)
-
-
-def cut_off() -> ExchangeFailed:
-    """Give the failure of an answer that ended too early."""
-    return ExchangeFailed("the answer was cut off", sent=True)
 
 
 def timed_out(timeout: float, *, sent: bool) -> ExchangeFailed:
@@ -74,7 +66,7 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused: nothing listens there"
     if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
-        return _CLOSED
+        return CLOSED
     if isinstance(error, socket.gaierror):
         return f"the name of the endpoint is not known: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:

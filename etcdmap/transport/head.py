@@ -77,6 +77,25 @@ def spell_start(method: str, target: str) -> str:
     return f"{method} {target} HTTP/1.1\r\n"
 
 
+def spell(request: Request[object], fields: str) -> bytes:
+    """Spell a request: head and body in one buffer.
+
+    Two sends cost 20 us more (and 40 ms where TCP_NODELAY is missing).
+
+    Args:
+        request: ...
+        fields: those that every request to an endpoint has, spelt.
+    """
+    start, body = spell_start(request.method, request.target), request.body
+    if body is None:
+        return f"{start}{fields}\r\n".encode("latin-1")
+    head = (
+        f"{start}{fields}Content-Type: application/x-www-form-urlencoded\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("latin-1") + body
+
+
 class Head(NamedTuple):
     """What the head of an answer says.
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from etcdmap.errors import InvalidResponse
+from etcdmap.errors import ExchangeFailed, InvalidResponse
 from etcdmap.transport import failures
 from etcdmap.transport.head import CHUNKED, field_of
 from etcdmap.transport.head import read_head_again as read_head
@@ -48,7 +48,6 @@ class Reader:
         status: the status, 0 until the head was read.
         headers: the fields by name in lower case; those given more than once
             are joined by commas.
-        head: status line and fields as they came.
         reusable: whether another request may follow on the connection; valid
             when the answer is whole.
     """
@@ -56,7 +55,6 @@ class Reader:
     # On the class, so that making one costs little.
     status = 0
     headers: Mapping[str, str] = MappingProxyType({})
-    head = b""
     reusable = False
     _held = b""  # what came of a line or head that is not whole yet
     _size = 0  # of the body so far
@@ -98,9 +96,9 @@ class Reader:
         # (RFC 9112 section 6.3, 8).
         if self._step is Reader._read_until_end:
             return True
-        if not self.status and not self._held:
-            raise failures.closed()
-        raise failures.cut_off()
+        nothing_came = not self.status and not self._held
+        what = failures.CLOSED if nothing_came else "the answer was cut off"
+        raise ExchangeFailed(what, sent=True)
 
     # --- the head
 
@@ -116,9 +114,8 @@ class Reader:
             return False
         if end > MAX_HEAD:
             raise self._refused(f"a head of more than {MAX_HEAD} bytes", data)
-        self.head = data[:end]
         try:
-            self.status, self.headers, self.reusable, length = read_head(self.head)
+            self.status, self.headers, self.reusable, length = read_head(data[:end])
         except ValueError as error:
             raise self._refused(str(error), data) from None
         self._held = b""
@@ -195,24 +192,19 @@ class Reader:
                 self._keep(piece)
                 if self._left:
                     return False
-            end = data.find(b"\n", at) + 1
-            if not end:
-                self._hold_line(data[at:])
+            line = data[at : data.find(b"\n", at) + 1 or None]
+            if len(line) > MAX_LINE:
+                raise self._refused(f"a chunk's line of more than {MAX_LINE} bytes")
+            if not line.endswith(b"\n"):
+                self._held = line
                 return False
-            if self._expect_line(self, self._line(data[at:end])):
+            at += len(line)
+            if self._expect_line(self, self._without_end(line)):
                 # Bytes after the end belong to no request.
-                self.reusable = self.reusable and end == len(data)
+                self.reusable = self.reusable and at == len(data)
                 return True
-            at = end
 
-    def _hold_line(self, data: bytes) -> None:
-        if len(data) > MAX_LINE:
-            raise self._refused(f"a chunk's line of more than {MAX_LINE} bytes")
-        self._held = data
-
-    def _line(self, line: bytes) -> bytes:
-        if len(line) > MAX_LINE:
-            raise self._refused(f"a chunk's line of more than {MAX_LINE} bytes")
+    def _without_end(self, line: bytes) -> bytes:
         if not line.endswith(b"\r\n"):
             raise self._refused("chunks whose lines end in a bare LF")
         return line[:-2]
@@ -263,12 +255,7 @@ class Reader:
 
     def _check_size(self, more: int) -> None:
         if self._size + more > self._limit:
-            raise InvalidResponse(
-                f"{self._endpoint} answered with more than {self._limit} bytes; "
-                "raise max_response if the directory is really that large",
-                endpoint=self._endpoint,
-                status=self.status,
-            )
+            raise failures.too_large(self._endpoint, self.status, self._limit)
 
     def _refused(self, what: str, excerpt: bytes = b"") -> InvalidResponse:
         return InvalidResponse(

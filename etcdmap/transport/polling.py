@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -18,25 +19,27 @@ _LONGEST = 3600.0
 class Waiting(NamedTuple):
     """What somebody waits for: a socket to be ready, until some time."""
 
-    fd: int
+    sock: socket.socket
     events: int
     due: float
 
 
-def ready(interests: Mapping[int, int], timeout: float) -> set[int]:
-    """Wait until one of some sockets is ready, and return those that are.
-
-    Args:
-        interests: file descriptor -> `READ`, `WRITE` or both.
-        timeout: seconds to wait at most.
-    """
+def ready(awaited: Iterable[Waiting], timeout: float) -> set[object]:
+    """Wait some seconds until one of some sockets is ready; return those that are."""
     # Made for one use, so: not epoll, which takes a file descriptor.
     kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
     with kind() as selector:
-        for fd, events in interests.items():
-            selector.register(fd, events)
+        for sock, events in {each.sock: each.events for each in awaited}.items():
+            selector.register(sock, events)
         found = selector.select(max(0.0, min(timeout, _LONGEST)))
-        return {key.fd for key, _ in found}
+        return {key.fileobj for key, _ in found}
+
+
+def wake(sock: socket.socket) -> None:
+    """End a socket from another thread: closing it would not wake who waits for it."""
+    with contextlib.suppress(OSError):  # not connected, or closed already
+        # The socket's own: TLS would drop what a thread that reads still needs.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def reader(sock: socket.socket) -> Callable[[float], bool]:
@@ -45,29 +48,21 @@ def reader(sock: socket.socket) -> Callable[[float], bool]:
     An end or an error of the connection can be read, too.
     """
     if not hasattr(select, "poll"):
-
-        def readable(timeout: float) -> bool:
-            return bool(ready({sock.fileno(): READ}, timeout))
-
-        return readable
+        return lambda timeout: bool(ready([Waiting(sock, READ, 0.0)], timeout))
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-
-    def polled(timeout: float) -> bool:
-        return bool(poll.poll(1000 * min(timeout, _LONGEST)))
-
-    return polled
+    return lambda timeout: bool(poll.poll(1000 * min(timeout, _LONGEST)))
 
 
 class Flag:
-    """Something that another thread raises, and that can be waited for as a socket."""
+    """Something that another thread raises.
+
+    Attributes:
+        sock: becomes readable when the flag is raised.
+    """
 
     def __init__(self) -> None:
-        self._end, self._signal = socket.socketpair()
-
-    def fileno(self) -> int:
-        """Return what becomes readable when the flag is raised."""
-        return self._end.fileno()
+        self.sock, self._signal = socket.socketpair()
 
     def raise_(self) -> None:
         """Raise it; from any thread, any number of times."""
@@ -75,7 +70,7 @@ class Flag:
 
     def close(self) -> None:
         """Let go of it; nobody may wait for it any more."""
-        self._end.close()
+        self.sock.close()
         self._signal.close()
 
 

@@ -8,11 +8,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from etcdmap.errors import ExchangeFailed
 from etcdmap.transport import failures
+from etcdmap.transport.polling import wake
+from etcdmap.transport.protocol import Exchange
 from etcdmap.transport.sockets import Connection, Steps, dial
 
 #: Idle connections kept for one endpoint; more threads than that at one time
@@ -20,30 +21,21 @@ from etcdmap.transport.sockets import Connection, Steps, dial
 MAX_IDLE = 32
 
 
-class Opening(Protocol):
-    """Somebody who waits for a connection."""
-
-    def interruptible(self, interrupt: Callable[[], object] | None) -> None:
-        """Keep what ends its wait from another thread; None for nothing."""
-        ...
-
-    def cancel(self) -> None:
-        """End its wait."""
-        ...
-
-
 class Pool:
-    """Connections to one endpoint: idle ones, and how to get a new one.
+    """Connections to one endpoint: idle ones, and how to get a new one; its settings.
 
     Last in, first out: so the few that are needed stay warm.  Borrowing takes no
     lock: each step is one operation on a deque.
 
     Args:
         endpoint: scheme, host and port.
+        fields: of every request, but for ``Host``; spelt.
+        limit: for the body of an answer, bytes.
         connect_timeout: seconds for a new connection, TLS included.
         context: gives the TLS settings when they are needed.
 
     Attributes:
+        fields: of every request.
         closed: whether `close` was called.
         lock: held while it is decided who may end a connection.
 
@@ -54,11 +46,15 @@ class Pool:
     def __init__(
         self,
         endpoint: str,
+        fields: str,
+        limit: int,
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext],
     ) -> None:
         self.endpoint = endpoint
-        self._scheme, self.authority, self._host, self._port = split_endpoint(endpoint)
+        self.limit = limit
+        self._scheme, authority, self._host, self._port = split_endpoint(endpoint)
+        self.fields = f"Host: {authority}\r\n{fields}"
         self._connect_timeout = connect_timeout
         self._context = context
         self.closed = False
@@ -70,7 +66,7 @@ class Pool:
         self.lock = threading.Lock()
         self._idle: deque[Connection] = deque()
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._opening: set[Opening] = set()
+        self._opening: set[Exchange] = set()
 
     def borrow(self) -> Connection | None:
         """Take an idle connection out; None if there is none."""
@@ -96,7 +92,7 @@ class Pool:
         if self.closed:
             self.close()
 
-    def connect(self, deadline: float, who: Opening) -> Steps[Connection]:
+    def connect(self, deadline: float, who: Exchange) -> Steps[Connection]:
         """Open a new connection."""
         context = self._context() if self._scheme == "https" else None
         age = self._age
@@ -105,9 +101,7 @@ class Pool:
         try:
             if self.closed:
                 raise failures.given_up(sent=False)
-            connection = yield from dial(
-                self._host, self._port, context, due, who.interruptible
-            )
+            connection = yield from dial(self._host, self._port, context, due)
         finally:
             self._opening.discard(who)
         connection.age = age
@@ -123,7 +117,7 @@ class Pool:
             who.cancel()
         with self.lock:
             for connection in list(self._all):
-                connection.shut_down()
+                wake(connection.sock)
 
     def distrust(self) -> None:
         """Use none of the connections again that are there now, idle or in use.

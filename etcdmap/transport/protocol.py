@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from etcdmap.models import Answer, Request
 from etcdmap.transport.polling import Waiting
@@ -10,19 +10,10 @@ from etcdmap.transport.polling import Waiting
 #: Answers above this many bytes are refused: a listing of 500,000 keys.
 DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
 
-
-class Identity(NamedTuple):
-    """What a connection must have shown before a request may leave on it.
-
-    Attributes:
-        token: stands for what is to be shown; a connection that has shown it is not
-            asked again.
-        request: asked first on a connection that has not.  Its `read` raises
-            if the answer shows something else, and then nothing more is sent.
-    """
-
-    token: object
-    request: Request[Any]
+#: What a connection must have shown before a request may leave on it: this one is
+#: asked first on a connection that has not been asked it.  Its `read` raises if the
+#: answer shows something else, and then nothing more is sent.
+Identity = Request[Any]
 
 
 class Exchange(Protocol):
@@ -38,14 +29,8 @@ class Exchange(Protocol):
     #: this does not change any more.
     sent: bool
 
-    @property
-    def endpoint(self) -> str:
-        """Who is asked."""
-        ...
-
     def wait(self, timeout: float) -> bool:
         """Wait some seconds for its end, and tell whether it has ended."""
-        ...
 
     def result(self) -> Answer:
         """Wait for its end, by its deadline, and return the answer.
@@ -55,33 +40,23 @@ class Exchange(Protocol):
             InvalidResponse: the answer is larger than the limit, or no HTTP; or
                 what had to be shown first was not.
         """
-        ...
 
     def give_up(self) -> None:
         """Stop waiting.  What was sent may still be carried out."""
-        ...
 
     def cancel(self) -> None:
         """Make it end now, from any thread: whoever waits for it is woken."""
-        ...
 
-    def showed(self, token: object) -> None:
-        """Note that its answer showed what an `Identity` asks for."""
-        ...
+    def showed(self, identity: Identity) -> None:
+        """Note that its answer showed what was to be shown."""
 
     # --- for `wait_any`
 
-    def waiting(self) -> Waiting:
-        """Tell what it waits for: a socket, and until when."""
-        ...
+    def waiting(self) -> Waiting | None:
+        """Tell what it waits for: a socket, and until when; None if it has ended."""
 
-    def advance(self) -> None:
-        """Go on: what it waited for is there."""
-        ...
-
-    def overdue(self) -> None:
-        """Go on: the time is over."""
-        ...
+    def advance(self, *, late: bool = False) -> None:
+        """Go on: what it waited for is there, or it is too late for that."""
 
 
 class Transport(Protocol):
@@ -107,18 +82,15 @@ class Transport(Protocol):
         Raises:
             ClientClosed: `close` was called.
         """
-        ...
 
     def distrust(self, endpoint: str) -> None:
         """Use none of the connections to an endpoint again: nonsense came on one.
 
         Never raises: the caller has an error to tell already.
         """
-        ...
 
     def close(self) -> None:
         """Close what is kept open, and end the exchanges under way."""
-        ...
 
 
 class BlockingTransport(Protocol):
@@ -131,8 +103,6 @@ class BlockingTransport(Protocol):
             ExchangeFailed: there was no whole answer in time.
             InvalidResponse: the answer is larger than the limit, or no HTTP.
         """
-        ...
 
     def close(self) -> None:
         """Close what is kept open."""
-        ...

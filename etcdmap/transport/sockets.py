@@ -7,18 +7,16 @@ TimeoutError into it when the time is over.  So one thread can drive several.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Generator
-from functools import partial
+from collections.abc import Generator
 from typing import Any, TypeVar
 
-from etcdmap.transport import failures
+from etcdmap.errors import ExchangeFailed
 from etcdmap.transport.names import address_of, resolver
 from etcdmap.transport.polling import READ, WRITE, Flag, Waiting, reader
 
@@ -56,7 +54,7 @@ class Connection:
         readable: waits some seconds until there is something to read.
         age: of the pool when it was opened; see `Pool.distrust`.
         fresh: whether no exchange on it has ended well yet.
-        shown: the token of the `Identity` that it has shown.
+        shown: the `Identity` that it has shown.
     """
 
     __slots__ = (
@@ -108,27 +106,13 @@ class Connection:
             events = READ
         elif isinstance(error, ssl.SSLWantWriteError):
             events = WRITE
-        return Waiting(self.sock.fileno(), events, due)
-
-    def shut_down(self) -> None:
-        """End it from another thread, which closing would not wake."""
-        _shut_down(self.sock)
+        return Waiting(self.sock, events, due)
 
     def close(self) -> None:
         """Close it; without a word of TLS, so that a forked child may, too."""
         self.sock.close()
         # Its number may be that of another socket soon.
-        self.readable = _is_over
-
-
-def _is_over(timeout: float) -> bool:
-    return True
-
-
-def _shut_down(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # not connected, or closed already
-        # The socket's own: TLS would drop what a thread that reads still needs.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        self.readable = lambda timeout: True
 
 
 def _limit_blocking(sock: socket.socket) -> bool:
@@ -147,16 +131,8 @@ def _limit_blocking(sock: socket.socket) -> bool:
     return True
 
 
-#: Called with what ends a wait from another thread, while there is something to end.
-Interruptible = Callable[[Callable[[], object] | None], object]
-
-
 def dial(
-    host: str,
-    port: int,
-    context: ssl.SSLContext | None,
-    due: float,
-    interruptible: Interruptible,
+    host: str, port: int, context: ssl.SSLContext | None, due: float
 ) -> Steps[Connection]:
     """Connect, TLS handshake included, by a time.
 
@@ -164,23 +140,29 @@ def dial(
         OSError: no address took the connection, or TLS failed.
         TimeoutError: it took too long.
     """
-    sock = yield from _connect_any(host, port, due, interruptible)
+    sock = yield from _connect_any(host, port, due)
     try:
         _set_options(sock)
         if context is not None:
-            sock = yield from _shake_hands(sock, host, context, due, interruptible)
+            # Without suppress_ragged_eofs, an end that TLS did not announce is an
+            # error and not the end of a body.
+            sock = context.wrap_socket(
+                sock,
+                server_hostname=host,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+            )
+            yield from _shake_hands(sock, due)
         return Connection(sock)
     except BaseException:
         sock.close()
         raise
 
 
-def _connect_any(
-    host: str, port: int, due: float, interruptible: Interruptible
-) -> Steps[socket.socket]:
+def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
     addresses = address_of(host, port)
     if addresses is None:
-        addresses = yield from _look_up(host, port, due, interruptible)
+        addresses = yield from _look_up(host, port, due)
     failure: OSError = OSError(f"no address for {host}")
     for at, (family, kind, protocol, _, address) in enumerate(addresses):
         # A share of the time for each, as in Go's dialer: the first one of
@@ -189,33 +171,26 @@ def _connect_any(
         share = (due - now) / (len(addresses) - at)
         sock = socket.socket(family, kind, protocol)
         try:
-            interruptible(partial(_shut_down, sock))
             yield from _connect(sock, address, now + share)
-        except OSError as error:
-            sock.close()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
             return sock
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError):
+                raise
+            failure = error
     raise failure
 
 
-def _look_up(
-    host: str, port: int, due: float, interruptible: Interruptible
-) -> Steps[list[Any]]:
+def _look_up(host: str, port: int, due: float) -> Steps[list[Any]]:
     """Return the addresses of a name, by a time."""
     flag = Flag()
     look_up = None
     try:
         look_up = resolver.look_up(host, flag)
-        interruptible(flag.raise_)
         while look_up.outcome is None:
-            yield Waiting(flag.fileno(), READ, due)
+            yield Waiting(flag.sock, READ, due)
         return look_up.addresses(port)
     finally:
-        interruptible(None)
         if look_up is not None:
             resolver.leave(look_up, flag)
         flag.close()
@@ -225,7 +200,7 @@ def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:
     sock.setblocking(False)
     code = sock.connect_ex(address)
     if code in _IN_PROGRESS:
-        yield Waiting(sock.fileno(), WRITE, due)
+        yield Waiting(sock, WRITE, due)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))
@@ -240,35 +215,18 @@ def _set_options(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE)
 
 
-def _shake_hands(
-    sock: socket.socket,
-    host: str,
-    context: ssl.SSLContext,
-    due: float,
-    interruptible: Interruptible,
-) -> Steps[ssl.SSLSocket]:
-    # Without suppress_ragged_eofs, an end that TLS did not announce is an error
-    # and not the end of a body.
-    wrapped = context.wrap_socket(
-        sock,
-        server_hostname=host,
-        do_handshake_on_connect=False,
-        suppress_ragged_eofs=False,
-    )
-    try:
-        interruptible(partial(_shut_down, wrapped))
-        while True:
-            try:
-                wrapped.do_handshake()
-            except ssl.SSLWantReadError:
-                yield Waiting(wrapped.fileno(), READ, due)
-            except ssl.SSLWantWriteError:
-                yield Waiting(wrapped.fileno(), WRITE, due)
-            else:
-                return wrapped
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError) as error:
-        wrapped.close()
-        raise failures.no_tls() from error
-    except BaseException:
-        wrapped.close()
-        raise
+def _shake_hands(sock: ssl.SSLSocket, due: float) -> Steps[None]:
+    while True:
+        try:
+            sock.do_handshake()
+            return
+        except ssl.SSLWantReadError:
+            yield Waiting(sock, READ, due)
+        except ssl.SSLWantWriteError:
+            yield Waiting(sock, WRITE, due)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError) as error:
+            raise ExchangeFailed(
+                "the TLS handshake was cut off: is there TLS on this port, or is it "
+                "http://?",
+                sent=False,
+            ) from error

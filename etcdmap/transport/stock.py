@@ -9,24 +9,23 @@
 
 from __future__ import annotations
 
+import http.client
+import ssl
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import requests
+import urllib3.exceptions
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from etcdmap import forking
-from etcdmap.errors import (
-    EtcdMapError,
-    ExchangeFailed,
-    InvalidResponse,
-)
+from etcdmap.errors import EtcdMapError, ExchangeFailed, InvalidResponse
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, standing_fields
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
-from etcdmap.transport.stock_failures import of_requests
 
 _CHUNK = 64 * 1024
 #: Seconds; sockets take no infinity, and no more than some hundred years.
@@ -64,7 +63,6 @@ class RequestsTransport:
         forking.register(self)
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
-        """See `BlockingTransport.exchange`."""
         if self._closed:
             raise failures.client_closed()
         deadline = time.monotonic() + timeout
@@ -89,7 +87,7 @@ class RequestsTransport:
         return Answer(response.status_code, headers, body, endpoint)
 
     def distrust(self, endpoint: str) -> None:
-        """See `Transport.distrust`; closes what is idle to others as well.
+        """Use none of the connections again; closes what is idle to others as well.
 
         requests' adapters as they come close their idle connections, and open
         others on demand; what others do is theirs.
@@ -119,19 +117,27 @@ class RequestsTransport:
         self, endpoint: str, request: Request[Any], timeout: float
     ) -> requests.Response:
         prepared = self._prepare(endpoint, request)
-        settings = dict(
-            self._session.merge_environment_settings(
+        settings: dict[str, Any] = {
+            **self._session.merge_environment_settings(
                 endpoint + request.target, {}, True, None, None
-            )
-        )
-        settings.update(
-            stream=True,
-            allow_redirects=False,
-            timeout=(min(self._connect_timeout, timeout), min(timeout, _LONGEST)),
-        )
-        redirect = _Redirect()
-        prepared.hooks["response"].append(redirect.hide)
-        return redirect.show(self._session.send(prepared, **settings))
+            ),
+            "stream": True,
+            "allow_redirects": False,
+            "timeout": (min(self._connect_timeout, timeout), min(timeout, _LONGEST)),
+        }
+        location: str | None = None
+
+        def hide(response: requests.Response, *_: Any, **__: Any) -> None:
+            # `Session.send` would look into a redirect that it must not follow: read
+            # its body, without any limit, and fail where it leads to what is no URL.
+            nonlocal location
+            location = response.headers.pop("Location", None)
+
+        prepared.hooks["response"].append(hide)
+        response = self._session.send(prepared, **settings)
+        if location is not None:
+            response.headers["Location"] = location
+        return response
 
     def _prepare(
         self, endpoint: str, request: Request[Any]
@@ -155,11 +161,8 @@ class RequestsTransport:
             chunks.append(chunk)
             size += len(chunk)
             if size > self._max_response:
-                raise InvalidResponse(
-                    f"{endpoint} answered with more than {self._max_response} bytes; "
-                    "raise max_response if the directory is really that large",
-                    endpoint=endpoint,
-                    status=response.status_code,
+                raise failures.too_large(
+                    endpoint, response.status_code, self._max_response
                 )
             # The socket's timeout is per packet: a slow drip never meets it.
             if time.monotonic() > deadline:
@@ -167,27 +170,6 @@ class RequestsTransport:
                     "the answer did not end in time", sent=True, timed_out=True
                 )
         return b"".join(chunks)
-
-
-class _Redirect:
-    """Keeps `Session.send` from looking into a redirect that it must not follow.
-
-    It would read its body, without any limit, and fail where it leads to what
-    is no URL.
-    """
-
-    def __init__(self) -> None:
-        self._location: str | None = None
-
-    def hide(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """Take the location away; a hook, which runs before it is looked at."""
-        self._location = response.headers.pop("Location", None)
-
-    def show(self, response: requests.Response) -> requests.Response:
-        """Put the location back."""
-        if self._location is not None:
-            response.headers["Location"] = self._location
-        return response
 
 
 def _retries(adapter: BaseAdapter | None) -> bool:
@@ -220,3 +202,94 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     read = getattr(raw, "read1", None) or raw.read
     while chunk := read(_CHUNK):
         yield chunk
+
+
+# --- what went wrong ---------------------------------------------------------------
+
+
+def of_requests(
+    error: Exception, timeout: float, *, answered: bool = False, retried: bool = False
+) -> ExchangeFailed:
+    """Tell what an exception of requests or urllib3 means for the request.
+
+    requests wraps "never connected" and "died after sending" in the same
+    ConnectionError; only the wrapped reason tells them apart.
+
+    Args:
+        error: what was raised.
+        timeout: seconds that the exchange had.
+        answered: whether an answer had begun.
+        retried: whether it may have been sent before it failed to be sent.
+    """
+    chain = list(_chain(error))
+    if not answered:
+        lasting = _lasting(error, chain)
+        if lasting is not None:
+            return ExchangeFailed(lasting, sent=False, lasting=True)
+    sent = answered or retried or not any(map(_was_before_sending, chain))
+    if any(map(_is_timeout, chain)):
+        return failures.timed_out(timeout, sent=sent)
+    cut_off = isinstance(chain[-1], http.client.IncompleteRead)
+    what = "the answer was cut off" if cut_off else failures.cause_of(chain[-1])
+    return ExchangeFailed(what, sent=sent)
+
+
+def _lasting(error: Exception, chain: list[BaseException]) -> str | None:
+    """Tell what no second try would change, if that is the cause."""
+    for inner in reversed(chain):
+        if _is_certificate_error(inner):
+            return f"TLS certificate refused: {failures.cause_of(inner)}"
+    if isinstance(error, _NO_URL):
+        return f"not a usable URL: {error}"
+    if type(error) is OSError and error.errno is None:
+        return str(error)  # requests' own, about a file of verify or cert
+    return None
+
+
+_NEVER_SENT = (
+    urllib3.exceptions.NewConnectionError,  # to a proxy, too
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ClosedPoolError,  # by another thread, before it got one
+)
+_NO_URL = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
+
+
+def _was_before_sending(error: BaseException) -> bool:
+    if isinstance(error, _NEVER_SENT):
+        return True
+    # A failed handshake and a refused CONNECT have no exceptions of their own.
+    handshake = ssl.SSLContext.wrap_socket.__code__
+    return any(
+        frame.f_code is handshake or frame.f_code.co_name == "_tunnel"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+
+
+def _is_timeout(error: BaseException) -> bool:
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return False  # a ConnectTimeoutError by name only: it is also "refused"
+    return isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Walk to the innermost exception, through both ways of wrapping one."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        inner = [getattr(current, "reason", None), *current.args]
+        wrapped = next((e for e in inner if isinstance(e, BaseException)), None)
+        current = wrapped or current.__cause__ or current.__context__
+
+
+def _is_certificate_error(error: BaseException) -> bool:
+    return "certificate verify failed" in str(error).lower() and isinstance(
+        error, OSError
+    )

@@ -14,7 +14,8 @@ from etcdmap import forking
 from etcdmap.errors import ExchangeFailed
 from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
-from etcdmap.transport.polling import READ, Flag, Waiting, in_thread, ready
+from etcdmap.transport.exchange import wait_any
+from etcdmap.transport.polling import READ, Flag, Waiting, in_thread
 from etcdmap.transport.protocol import BlockingTransport, Identity, Transport
 
 
@@ -25,10 +26,6 @@ def wrapped(transport: Transport | BlockingTransport) -> Transport:
     return ThreadedTransport(transport)
 
 
-def _nothing(endpoint: str) -> None:
-    pass
-
-
 class ThreadedTransport:
     """A `Transport` on one that can only block.
 
@@ -37,16 +34,13 @@ class ThreadedTransport:
 
     Args:
         inner: carries the exchanges.
-
-    Attributes:
-        inner: ...
     """
 
     def __init__(self, inner: BlockingTransport) -> None:
         self.inner = inner
-        self._shown: dict[str, object] = {}
-        #: Change when an exchange with an endpoint fails.
-        self._ages: dict[str, object] = {}
+        #: Of each endpoint, the identity last shown, if any.  After a failure there is
+        #: a new list: what was begun before notes what it showed in the old one.
+        self._shown: dict[str, list[Identity]] = {}
         self._running: set[ThreadExchange] = set()
         self._closed = False
         forking.register(self)
@@ -63,61 +57,49 @@ class ThreadedTransport:
         timeout: float,
         identity: Identity | None = None,
     ) -> ThreadExchange:
-        """See `Transport.begin`; takes a thread."""
-        show = partial(self._show, endpoint, self._ages.get(endpoint))
-        exchange = ThreadExchange(endpoint, timeout, show)
+        exchange = ThreadExchange(timeout, self._shown.setdefault(endpoint, []))
         self._running.add(exchange)
         # Looked at only now: what is among the running ones, close() ends.
         if self._closed:
             exchange.give_up()
             raise failures.client_closed()
-        work = partial(self._work, exchange, request, timeout, identity)
+        work = partial(self._work, exchange, endpoint, request, timeout, identity)
         in_thread("etcdmap-exchange", work)
         return exchange
 
     def distrust(self, endpoint: str) -> None:
-        """See `Transport.distrust`."""
-        self._forget(endpoint)
-        with contextlib.suppress(Exception):  # whatever a caller's session does
-            getattr(self.inner, "distrust", _nothing)(endpoint)
+        self._shown.pop(endpoint, None)
+        if hasattr(self.inner, "distrust"):
+            with contextlib.suppress(Exception):  # whatever a caller's session does
+                self.inner.distrust(endpoint)
 
     def close(self) -> None:
-        """See `Transport.close`."""
         self._closed = True
         self.inner.close()
         for exchange in list(self._running):
             exchange.cancel()
 
-    def _show(self, endpoint: str, age: object, token: object) -> None:
-        # What failed since may have been the end of whoever showed it.
-        if self._ages.get(endpoint) is age:
-            self._shown[endpoint] = token
-
-    def _forget(self, endpoint: str) -> None:
-        self._ages[endpoint] = object()
-        self._shown.pop(endpoint, None)
-
     def _work(
         self,
         exchange: ThreadExchange,
+        endpoint: str,
         request: Request[Any],
         timeout: float,
         identity: Identity | None,
     ) -> None:
         deadline = time.monotonic() + timeout
-        endpoint = exchange.endpoint
         outcome: Answer | BaseException
         try:
-            if identity is not None and self._shown.get(endpoint) != identity.token:
-                answer = self.inner.exchange(endpoint, identity.request, timeout)
-                identity.request.read(answer)
-                exchange.showed(identity.token)
+            if identity is not None and identity not in self._shown.get(endpoint, ()):
+                answer = self.inner.exchange(endpoint, identity, timeout)
+                identity.read(answer)
+                exchange.showed(identity)
             if not exchange.leave():
                 return  # nobody waits any more: then it must not be sent, either
             left = max(deadline - time.monotonic(), 0.001)
             outcome = self.inner.exchange(endpoint, request, left)
         except BaseException as error:  # what interrupts it, interrupts who waits
-            self._forget(endpoint)
+            self._shown.pop(endpoint, None)
             outcome = error
         finally:
             self._running.discard(exchange)
@@ -131,11 +113,8 @@ class ThreadExchange:
     was given up goes on until its own deadline; nobody sees its answer.
     """
 
-    def __init__(
-        self, endpoint: str, timeout: float, show: Callable[[object], object]
-    ) -> None:
-        self.endpoint = endpoint
-        self._show = show
+    def __init__(self, timeout: float, shown: list[Identity]) -> None:
+        self._shown = shown
         self.ended = self.sent = False
         self._timeout = timeout
         # The thread keeps its own deadline; this one is for a thread that hangs
@@ -165,24 +144,13 @@ class ThreadExchange:
 
     # --- for who waits
 
-    def waiting(self) -> Waiting:
-        """See `Exchange.waiting`."""
-        return Waiting(self._flag.fileno(), READ, self._due)
+    def waiting(self) -> Waiting | None:
+        return None if self.ended else Waiting(self._flag.sock, READ, self._due)
 
     def wait(self, timeout: float) -> bool:
-        """See `Exchange.wait`."""
-        if self.ended:
-            return True
-        until = time.monotonic() + timeout
-        left = max(0.0, min(until, self._due) - time.monotonic())
-        if ready({self._flag.fileno(): READ}, left):
-            self.advance()
-        elif self._due <= until:
-            self.overdue()
-        return self.ended
+        return wait_any([self], timeout) is not None
 
     def result(self) -> Answer:
-        """See `Exchange.result`."""
         self.wait(math.inf)
         if isinstance(self._outcome, Answer):
             return self._outcome
@@ -191,29 +159,21 @@ class ThreadExchange:
         raise self._outcome
 
     def give_up(self) -> None:
-        """See `Exchange.give_up`."""
         if not self.ended:
             self._finish(failures.given_up)
 
-    def showed(self, token: object) -> None:
-        """See `Exchange.showed`."""
-        self._show(token)
+    def showed(self, identity: Identity) -> None:
+        self._shown[:] = [identity]
 
     def cancel(self) -> None:
-        """See `Exchange.cancel`."""
         # In one hold with `leave`: what is told to be unsent never leaves.
         with self._lock:
             if self._outcome is None:
                 self._outcome = failures.given_up(sent=self.sent)
         self._flag.raise_()
 
-    def advance(self) -> None:
-        """See `Exchange.advance`."""
-        self._finish()
-
-    def overdue(self) -> None:
-        """See `Exchange.overdue`."""
-        self._finish(partial(failures.timed_out, self._timeout))
+    def advance(self, *, late: bool = False) -> None:
+        self._finish(partial(failures.timed_out, self._timeout) if late else None)
 
     def _finish(self, failure: Callable[..., ExchangeFailed] | None = None) -> None:
         # In one hold with `leave`: what was given up unsent never leaves.

@@ -29,7 +29,8 @@ def make_context(verify: Verify, cert: Cert) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     try:
         _load_authorities(context, verify)
-        _load_certificate(context, cert)
+        if cert is not None:
+            context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
     except OSError as error:
         message = f"TLS can't be set up from verify={verify!r}, cert={cert!r}: {error}"
         raise ExchangeFailed(message, sent=False, lasting=True) from error
@@ -41,22 +42,12 @@ def _load_authorities(context: ssl.SSLContext, verify: Verify) -> None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return
-    path = _default_authorities() if verify is True else os.fspath(verify)
+    if verify is True:
+        # requests' way to say it, which distributions patch; loaded only for https.
+        from requests.utils import DEFAULT_CA_BUNDLE_PATH as path
+    else:
+        path = os.fspath(verify)
     if os.path.isdir(path):
         context.load_verify_locations(capath=path)
     else:
         context.load_verify_locations(cafile=path)
-
-
-def _default_authorities() -> str:
-    # requests' way to say it, which distributions patch; loaded only for https.
-    from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
-    return DEFAULT_CA_BUNDLE_PATH
-
-
-def _load_certificate(context: ssl.SSLContext, cert: Cert) -> None:
-    if isinstance(cert, str):
-        context.load_cert_chain(cert)
-    elif cert is not None:
-        context.load_cert_chain(*cert)

@@ -21,12 +21,7 @@ from etcdmap import forking
 from etcdmap.models import Request
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import WireExchange
-from etcdmap.transport.head import (
-    LONGEST_FIRST_TARGET,
-    OPENING,
-    spell_start,
-    standing_fields,
-)
+from etcdmap.transport.head import standing_fields
 from etcdmap.transport.pool import Pool
 from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE, Identity
 from etcdmap.transport.tls import Cert, Verify, make_context
@@ -74,23 +69,17 @@ class WireTransport:
         timeout: float,
         identity: Identity | None = None,
     ) -> WireExchange:
-        """See `Transport.begin`."""
         if self._closed:
             raise failures.client_closed()
         pool = self._pools.get(endpoint) or self._add_pool(endpoint)
-        opening = OPENING if len(request.target) > LONGEST_FIRST_TARGET else None
-        return WireExchange(
-            pool, request, self._spell, timeout, self._max_response, opening, identity
-        )
+        return WireExchange(pool, request, timeout, identity)
 
     def distrust(self, endpoint: str) -> None:
-        """See `Transport.distrust`."""
         pool = self._pools.get(endpoint)
         if pool is not None:
             pool.distrust()
 
     def close(self) -> None:
-        """See `Transport.close`."""
         self._closed = True
         for pool in list(self._pools.values()):
             pool.close()
@@ -102,7 +91,13 @@ class WireTransport:
             pool.forget()
 
     def _add_pool(self, endpoint: str) -> Pool:
-        new = Pool(endpoint, self._connect_timeout, self._tls)
+        new = Pool(
+            endpoint,
+            self._fields,
+            self._max_response,
+            self._connect_timeout,
+            self._tls,
+        )
         pool = self._pools.setdefault(endpoint, new)
         # close() may have run since; then nobody else would close this one.
         if self._closed:
@@ -114,17 +109,3 @@ class WireTransport:
             if self._context is None:
                 self._context = make_context(self._verify, self._cert)
             return self._context
-
-    def _spell(self, authority: str, request: Request[Any]) -> bytes:
-        start = spell_start(request.method, request.target)
-        body = request.body
-        if body is None:
-            return f"{start}Host: {authority}\r\n{self._fields}\r\n".encode("latin-1")
-        # One buffer for head and body: two sends cost 20 us more (and 40 ms
-        # where TCP_NODELAY is missing).
-        head = (
-            f"{start}Host: {authority}\r\n{self._fields}"
-            "Content-Type: application/x-www-form-urlencoded\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode("latin-1") + body

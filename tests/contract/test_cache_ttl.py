@@ -35,6 +35,19 @@ def cached(
         yield mapping
 
 
+def test_hit_below_a_hidden_prefix_is_none_of_another_mapping(
+    cached: EtcdMapping, cost: Cost
+) -> None:
+    """Only a prefix leads there: what one mapping may read, a key may not name."""
+    hidden = EtcdMapping(client=cached.client, prefix=f"{cached.prefix}/_h")
+    hidden["k"] = "secret"
+    assert (hidden["k"], cost(lambda: hidden["k"])) == ("secret", [])
+    for key in ("_h/k", "b/../_h/k", "/_h/k", "_h//k", "_h/k/"):
+        assert cached.get(key) is None
+        assert key not in cached
+    assert cached.flat.get("_h/k") is None
+
+
 LISTINGS = [
     pytest.param(lambda m: list(m["a"].items()), "a/host", id="its-items"),
     pytest.param(lambda m: list(m["a"]), "a/host", id="its-keys"),

@@ -148,6 +148,11 @@ READ_AND_WRITE = [
     writes(lambda w: w.mapping.clear(), id="clear"),
 ]
 
+#: After a lost answer it takes what it reads, so it fails where that read does.
+READ_BACK = [
+    writes(lambda w: w.mapping.setdefault("fresh", "new"), "n", id="setdefault"),
+]
+
 TWISTS = {
     "another-key": (twisted.another_key, "bln"),
     "another-action": (twisted.another_action, "bln"),
@@ -170,6 +175,7 @@ def cases(deeds: list[Any]) -> list[Any]:
         if deed.values[0].shows == "" or deed.values[0].shows in shows
         if not (deed.id == "get-absent" and "cluster" not in name)
         if not (deed.id == "assign" and name in ("odd-children", "old-index"))
+        if not (deed.id == "setdefault" and name == "old-index")
     ]
 
 
@@ -216,7 +222,9 @@ def assert_unknown(error: EtcdMapError) -> None:
         assert isinstance(error, OutcomeUnknown)
 
 
-@pytest.mark.parametrize(("deed", "twist"), cases([*READS, *WRITES, *READ_AND_WRITE]))
+@pytest.mark.parametrize(
+    ("deed", "twist"), cases([*READS, *WRITES, *READ_AND_WRITE, *READ_BACK])
+)
 @pytest.mark.parametrize("fence", [None, True], ids=["", "fenced"])
 def test_answer_to_something_else_is_none(
     cluster: LocalCluster,
@@ -258,7 +266,9 @@ def test_answer_to_something_else_acknowledges_no_write(
     assert_unknown(caught.value)
 
 
-@pytest.mark.parametrize(("deed", "twist"), cases([*WRITES[:12], *READ_AND_WRITE]))
+@pytest.mark.parametrize(
+    ("deed", "twist"), cases([*WRITES[:12], *READ_AND_WRITE, *READ_BACK])
+)
 def test_answer_to_something_else_settles_no_fenced_write(
     cluster: LocalCluster, somebody: KeysAPI, prefix: str, deed: Deed, twist: Twist
 ) -> None:

@@ -109,7 +109,7 @@ class StagedExchange:
         self.ended = plan.seconds <= 0
         self.sent = plan.sent
         self.given_up = False
-        self.tokens: list[object] = []
+        self.identities: list[Identity] = []
         self._outcome = plan.outcome
 
     def wait(self, timeout: float) -> bool:
@@ -134,9 +134,9 @@ class StagedExchange:
         """Remember it."""
         self.given_up = not self.ended
 
-    def showed(self, token: object) -> None:
+    def showed(self, identity: Identity) -> None:
         """Remember it."""
-        self.tokens.append(token)
+        self.identities.append(identity)
 
 
 class Start(NamedTuple):

@@ -40,7 +40,7 @@ class InstantExchange:
 
     cancel = give_up
 
-    def showed(self, token: object) -> None:
+    def showed(self, identity: Identity) -> None:
         """There is no connection that it could count for."""
 
 

@@ -27,7 +27,7 @@ from etcdmap.errors import (
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer, Request
 from etcdmap.nodes import Directory, File
-from etcdmap.v2tree import V2Tree
+from etcdmap.tree import Tree
 
 from support.transports import ScriptedTransport, answer
 
@@ -54,7 +54,7 @@ class Store:
         self.transport = ScriptedTransport([give] * 10)
         client = Client(ENDPOINT, self.transport)
         self.keys = KeysAPI(client)
-        self.tree = V2Tree(self.keys)
+        self.tree = Tree(self.keys)
 
     @property
     def methods(self) -> list[str]:

@@ -21,8 +21,8 @@ from etcdmap.errors import (
     EtcdMapError,
     InvalidResponse,
     KeyNotFound,
+    NotAFile,
     OutcomeUnknown,
-    RaftError,
     V2NotEnabled,
 )
 from etcdmap.models import Answer, Asked, Request, Resend, Result
@@ -365,7 +365,7 @@ def test_send_lasting_refusal_by_raft_is_raised_at_once(
         '"cause":"nodePath /1/d : Not a file ()"}',
         500,
     )
-    with pytest.raises(RaftError):
+    with pytest.raises(NotAFile):
         cluster.client.send(put())
     assert cluster.asked == [A]
 

@@ -15,8 +15,8 @@ import pytest
 
 from etcdmap import Client, EtcdMapError, EtcdMapping, ExchangeFailed, KeysAPI
 from etcdmap.models import Answer, Request
-from etcdmap.nodes import ABSENT, PRESENT, Expect
-from etcdmap.v2tree import V2Tree
+from etcdmap.nodes import Fence
+from etcdmap.tree import Tree
 
 from support.proper import Parts, proper
 from support.punctual import Punctual
@@ -61,9 +61,9 @@ class Slow:
 Call = Callable[[Client], object]
 
 
-def tree(client: Client) -> V2Tree:
+def tree(client: Client) -> Tree:
     """Give a tree on a client."""
-    return V2Tree(KeysAPI(client))
+    return Tree(KeysAPI(client))
 
 
 CALLS: list[Any] = [
@@ -82,11 +82,9 @@ CALLS: list[Any] = [
     ),
     pytest.param(lambda c: tree(c).index("/k"), id="index"),
     pytest.param(lambda c: tree(c).put("/k", "v"), id="put"),
-    pytest.param(lambda c: tree(c).put("/k", "v", expect=ABSENT), id="create"),
-    pytest.param(lambda c: tree(c).put("/k", "v", expect=PRESENT), id="replace"),
-    pytest.param(
-        lambda c: tree(c).put("/k", "v", expect=Expect(modified_index=3)), id="cas"
-    ),
+    pytest.param(lambda c: tree(c).put("/k", "v", expect=Fence(0)), id="create"),
+    pytest.param(lambda c: tree(c).put("/k", "v", present=True), id="replace"),
+    pytest.param(lambda c: tree(c).put("/k", "v", expect=Fence(3)), id="cas"),
     pytest.param(lambda c: tree(c).append("/d/", "v"), id="append"),
     pytest.param(lambda c: tree(c).refresh("/k", 9), id="refresh"),
     pytest.param(lambda c: tree(c).delete("/k"), id="delete"),
@@ -193,7 +191,7 @@ def test_call_that_syncs_in_passing_ends_in_time(
     [
         lambda c: tree(c).append("/d/", "v"),
         lambda c: tree(c).make_directory("/d"),
-        lambda c: tree(c).put("/k", "v", expect=ABSENT),
+        lambda c: tree(c).put("/k", "v", expect=Fence(0)),
         lambda c: KeysAPI(c).set("/k", "v"),
     ],
     ids=["append", "mkdir", "create", "keys.set"],

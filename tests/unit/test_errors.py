@@ -25,6 +25,7 @@ from etcdmap.errors import (
     InvalidRequest,
     InvalidResponse,
     KeyNotFound,
+    NotAFile,
     OutcomeUnknown,
     PartialWrite,
     RaftError,
@@ -320,11 +321,8 @@ def test_server_error_text_leaves_out_what_is_not_known() -> None:
     [
         pytest.param(RaftError("x", code=300, cause="timed out"), True, id="300"),
         pytest.param(RaftError("x", code=301), True, id="301"),
-        pytest.param(
-            RaftError("x", code=300, cause="nodePath /1/d : Not a file ()"),
-            False,
-            id="300-agreed",
-        ),
+        pytest.param(NotAFile("x", code=300), False, id="300-agreed"),
+        pytest.param(Unauthorized("x", code=110), True, id="110"),
         pytest.param(KeyNotFound("x", code=100), False, id="100"),
         pytest.param(WatchExpired("x", code=401), False, id="401"),
     ],
@@ -410,10 +408,11 @@ def test_decode_error_text_names_the_key_where_it_is_known() -> None:
 
 def test_partial_write_text_counts_and_shows_the_first_failures() -> None:
     """A thousand failures do not make a thousand lines."""
-    failed = {f"/k{n}": ClusterUnavailable(f"cause {n}") for n in range(7)}
+    attempts = [Attempt("http://a:1", ValueError("x"), False)] * 2
+    failed = {f"/k{n}": ClusterUnavailable(f"cause {n}", attempts) for n in range(7)}
     error = PartialWrite(written=["/a", "/b"], failed=failed, pending=["/z"])
     lines = str(error).splitlines()
-    assert lines[0].endswith("2 done, 7 failed, 1 not tried")
+    assert "2 done, 7 failed, 1 not tried; call it again" in lines[0]
     assert lines[1] == "  /k0: cause 0"
     assert len(lines) == 7
     assert lines[-1] == "  ... and 2 more in .failed"

@@ -801,21 +801,18 @@ class SocketExchange:
 
     def waiting(self) -> Waiting:
         """See `Exchange.waiting`."""
-        return Waiting(self._here.fileno(), READ, float("inf"))
+        return Waiting(self._here, READ, float("inf"))
 
     def wait(self, timeout: float) -> bool:
         """See `Exchange.wait`."""
-        if not self.ended and ready({self._here.fileno(): READ}, timeout):
+        if not self.ended and ready([self.waiting()], timeout):
             self.advance()
         return self.ended
 
-    def advance(self) -> None:
+    def advance(self, *, late: bool = False) -> None:
         """See `Exchange.advance`."""
+        assert not late, "it has all the time in the world"
         self.ended = True
-
-    def overdue(self) -> None:
-        """See `Exchange.overdue`."""
-        raise AssertionError("it has all the time in the world")
 
     def result(self) -> Answer:
         """See `Exchange.result`."""
@@ -827,7 +824,7 @@ class SocketExchange:
         """See `Exchange.give_up`."""
         self.close()
 
-    def showed(self, token: object) -> None:
+    def showed(self, identity: Identity) -> None:
         """See `Exchange.showed`."""
 
     def close(self) -> None:

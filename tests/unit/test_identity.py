@@ -45,9 +45,9 @@ def put(body: bytes = b"value=v") -> Request[Answer]:
     return Request("PUT", "/v2/keys/k", lambda answer: answer, body)
 
 
-def identity(read: Callable[[Answer], object] = bool, token: object = None) -> Identity:
-    """Make something to be shown; a new token if none is given."""
-    return Identity(token or object(), Request("GET", "/look", read))
+def identity(read: Callable[[Answer], object] = bool) -> Identity:
+    """Make something to be shown; each is another one."""
+    return Request("GET", "/look", read)
 
 
 def refuse(answer: Answer) -> NoReturn:
@@ -97,7 +97,7 @@ def trace(server: FaultServer) -> list[tuple[int, str]]:
 def test_identity_is_asked_once_before_the_first_that_names_it(
     wire: WireTransport, certificate: Path, tls: bool
 ) -> None:
-    """Not by a read, which names none; not again for the same token."""
+    """Not by a read, which names none; not again for the same one."""
     first = identity()
     with FaultServer(certificate=certificate if tls else None) as server:
         wire.begin(server.url, get(), 5).result()
@@ -129,7 +129,7 @@ def test_identity_is_asked_on_each_connection(wire: WireTransport) -> None:
         assert len(server.requests) == 9
 
 
-def test_identity_of_another_token_is_asked_anew(transport: Transport) -> None:
+def test_identity_of_another_kind_is_asked_anew(transport: Transport) -> None:
     """What was shown before does not count for it, whichever was the last."""
     one, two = identity(), identity()
     with FaultServer() as server:
@@ -140,12 +140,12 @@ def test_identity_of_another_token_is_asked_anew(transport: Transport) -> None:
 
 
 def test_identity_that_was_shown_on_the_way_is_not_asked(transport: Transport) -> None:
-    """A read whose answer was understood is proof enough, and of its token only."""
+    """A read whose answer was understood is proof enough, and of that one only."""
     one, two = identity(), identity()
     with FaultServer() as server:
         begun = transport.begin(server.url, get(), 5)
         begun.result()
-        begun.showed(one.token)
+        begun.showed(one)
         transport.begin(server.url, put(), 5, one).result()
         transport.begin(server.url, put(), 5, two).result()
         assert server.lines == [READING, WRITE, LOOK, WRITE]
@@ -160,7 +160,7 @@ def test_identity_shown_by_a_connection_that_ended_does_not_count(
     with FaultServer(ending, [Repeat(READ, file_answer())]) as server:
         begun = wire.begin(server.url, get(), 5)
         begun.result()
-        begun.showed(first.token)
+        begun.showed(first)
         wire.begin(server.url, put(), 5, first).result()
         assert trace(server) == [(0, READING), (1, LOOK), (1, WRITE)]
 
@@ -336,7 +336,7 @@ def test_identity_in_threads_shown_before_a_failure_does_not_count_after_it(
         slow.result()
         with pytest.raises(ExchangeFailed):
             threaded.begin(server.url, get(), 5).result()
-        slow.showed(first.token)
+        slow.showed(first)
         server.scripts = ([Repeat(READ, file_answer())],)
         threaded.begin(server.url, put(), 5, first).result()
         assert server.lines == [READING, READING, LOOK, WRITE]

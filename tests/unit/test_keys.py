@@ -20,10 +20,10 @@ from etcdmap.errors import (
 )
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer, Request, Resend
-from etcdmap.nodes import ABSENT, PRESENT, Expect
+from etcdmap.nodes import Fence
 from etcdmap.parameters import MAX_TTL, spell_form, spell_query, whole_seconds
 from etcdmap.paths import MAX_BODY
-from etcdmap.v2tree import V2Tree
+from etcdmap.tree import Tree
 
 from support.proper import proper
 from support.transports import ScriptedTransport, Step, answer
@@ -41,7 +41,7 @@ class Sent:
         self.transport = ScriptedTransport(steps or [done])
         self.client = Client("http://a:1", self.transport, timeout=9)
         self.keys = KeysAPI(self.client)
-        self.tree = V2Tree(self.keys)
+        self.tree = Tree(self.keys)
 
     @property
     def request(self) -> Request[Any]:
@@ -620,7 +620,7 @@ def test_closed_client_error_gets_out() -> None:
             id="put",
         ),
         pytest.param(
-            lambda t: t.put("/k", "v", ttl=1.5, expect=ABSENT),
+            lambda t: t.put("/k", "v", ttl=1.5, expect=Fence(0)),
             "PUT",
             {
                 "value": "v",
@@ -631,13 +631,13 @@ def test_closed_client_error_gets_out() -> None:
             id="put-absent",
         ),
         pytest.param(
-            lambda t: t.put("/k", "v", expect=PRESENT),
+            lambda t: t.put("/k", "v", present=True),
             "PUT",
             {"value": "v", "noValueOnSuccess": "true", "prevExist": "true"},
             id="put-present",
         ),
         pytest.param(
-            lambda t: t.put("/k", "v", expect=Expect(modified_index=9)),
+            lambda t: t.put("/k", "v", expect=Fence(9)),
             "PUT",
             {"value": "v", "noValueOnSuccess": "true", "prevIndex": "9"},
             id="put-index",
@@ -646,7 +646,7 @@ def test_closed_client_error_gets_out() -> None:
             lambda t: t.delete("/k"), "DELETE", {"recursive": "true"}, id="delete"
         ),
         pytest.param(
-            lambda t: t.delete("/k", expect=Expect(modified_index=9)),
+            lambda t: t.delete("/k", expect=Fence(9)),
             "DELETE",
             {"prevIndex": "9"},
             id="delete-index",
@@ -666,7 +666,7 @@ def test_closed_client_error_gets_out() -> None:
     ],
 )
 def test_tree_write_sends_exactly(
-    call: Callable[[V2Tree], Any], method: str, parameters: dict[str, str]
+    call: Callable[[Tree], Any], method: str, parameters: dict[str, str]
 ) -> None:
     """Each write of the dict layer has these parameters and no others."""
     sent = Sent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 
@@ -11,67 +12,156 @@ from etcdmap.errors import LocalClusterError
 from etcdmap.local import store
 
 
-def test_open_store_new_then_known(tmp_path):
+def start(path, members, error=None):
+    """Start a cluster in a directory, and have it fail or not; gives its token."""
+    with store.hold(path, members) as (token, _):
+        for name in store.own_files(members):
+            assert (path / name).exists() or (path / name).write_text("x")
+        if error is not None:
+            raise error
+    return token
+
+
+def test_hold_new_then_known(tmp_path):
     """The token of the first start is that of all others."""
-    token, new = store.open_store(tmp_path, 3)
-    assert new
-    assert store.open_store(tmp_path, 3) == (token, False)
-    assert set(os.listdir(tmp_path)) <= {
-        path.name for path in store.own_files(tmp_path, 3)
-    }
+    token = start(tmp_path, 3)
+    assert token
+    assert start(tmp_path, 3) == token
+    assert set(os.listdir(tmp_path)) == set(store.own_files(3))
 
 
-def test_open_store_other_size_refused(tmp_path):
+def test_hold_other_size_refused(tmp_path):
     """The error has both sizes and what to pass."""
-    store.open_store(tmp_path, 3)
+    start(tmp_path, 3)
     with pytest.raises(LocalClusterError, match=r"of 3, not of 1: pass members=3"):
-        store.open_store(tmp_path, 1)
+        start(tmp_path, 1)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "\xff", "{", "[]", "null", "{}", '{"format": 1, "members": "x", "token": 1}'],
 )
-def test_open_store_unreadable_refused(text, tmp_path):
+def test_hold_unreadable_refused(text, tmp_path):
     """A damaged file is named."""
     (tmp_path / "cluster.json").write_text(text, "latin-1")
     with pytest.raises(LocalClusterError, match=r"cluster\.json can't be read"):
-        store.open_store(tmp_path, 1)
+        start(tmp_path, 1)
 
 
 @pytest.mark.parametrize("name", ["cluster.json", "cluster.json.new"])
-def test_open_store_blocked_refused(name, tmp_path):
+def test_hold_blocked_refused(name, tmp_path):
     """What the system refuses to read or write is an error of ours."""
     (tmp_path / name).mkdir()
     with pytest.raises(LocalClusterError, match="can't be used"):
-        store.open_store(tmp_path, 1)
+        start(tmp_path, 1)
 
 
-def test_open_store_of_the_future_refused(tmp_path):
+def test_hold_of_the_future_refused(tmp_path):
     """Another format is not guessed at."""
     manifest = {"format": 2, "members": 1, "token": "x"}
     (tmp_path / "cluster.json").write_text(json.dumps(manifest))
     with pytest.raises(LocalClusterError, match="another version of etcdmap"):
-        store.open_store(tmp_path, 1)
+        start(tmp_path, 1)
 
 
-def test_refuse_foreign_own_or_empty_or_absent_accepted(tmp_path):
+def test_hold_own_or_empty_or_absent_accepted(tmp_path):
     """A start that was killed early left no more than a lock and a draft."""
-    store.refuse_foreign(tmp_path / "absent")
-    store.refuse_foreign(tmp_path)
-    (tmp_path / "lock").touch()
-    (tmp_path / "cluster.json.new").touch()
-    store.refuse_foreign(tmp_path)
-    store.open_store(tmp_path, 1)
-    (tmp_path / "m0").mkdir()
-    store.refuse_foreign(tmp_path)
+    start(tmp_path / "absent", 1)
+    (tmp_path / "empty").mkdir()
+    start(tmp_path / "empty", 1)
+    early = tmp_path / "early"
+    early.mkdir()
+    (early / "lock").touch()
+    (early / "cluster.json.new").touch()
+    start(early, 1)
+    (early / "m7").mkdir()
+    start(early, 1)
 
 
-def test_refuse_foreign_other_files_refused(tmp_path):
+def test_hold_other_files_refused(tmp_path):
     """Somebody else's files are left alone."""
     (tmp_path / "member").mkdir()
     with pytest.raises(LocalClusterError, match="not empty, and holds no cluster"):
-        store.refuse_foreign(tmp_path)
+        start(tmp_path, 1)
+    assert os.listdir(tmp_path) == ["member"]
+
+
+def test_hold_on_a_file_refused(tmp_path):
+    """What is not a directory can't be a data directory."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for name in ("file", "link"):
+        with pytest.raises(LocalClusterError, match=f"{name} can't be used"):
+            start(tmp_path / name, 1)
+
+
+def test_hold_failed_start_leaves_what_it_found(tmp_path, monkeypatch):
+    """What the cluster made is gone, and nothing else."""
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "new", 1, KeyboardInterrupt())
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "lock").touch()
+    for name in ("kept", "m0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    (tmp_path / "m1").symlink_to(tmp_path / "kept")
+    monkeypatch.setattr(store, "_refuse_foreign", lambda path: None)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path, 2, KeyboardInterrupt())
+    assert os.listdir(tmp_path) == ["kept"]
+    assert os.listdir(tmp_path / "kept") == ["file"]
+
+
+def test_hold_failed_start_of_a_known_cluster_leaves_all(tmp_path):
+    """Its data was there before."""
+    start(tmp_path, 1)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path, 1, KeyboardInterrupt())
+    assert set(os.listdir(tmp_path)) == set(store.own_files(1))
+
+
+def test_hold_second_refused_until_released(tmp_path, monkeypatch):
+    """The one who is refused learns of the owner; the lock ends with its holders."""
+    monkeypatch.setattr(store, "_LOCK_WAIT", 0.05)
+    refused = pytest.raises(LocalClusterError, match=f"of process {os.getpid()}:")
+    with store.hold(tmp_path, 1) as (_, lock):
+        with refused:
+            start(tmp_path, 1)
+        passed_on = os.dup(lock.fileno())
+    with refused:
+        start(tmp_path, 1)
+    os.close(passed_on)
+    start(tmp_path, 1)
+
+
+def test_hold_lock_removed_meanwhile_is_made_again(tmp_path, monkeypatch):
+    """A lock on a file that is gone from the directory is no lock."""
+    path = tmp_path / "data"
+    flock = fcntl.flock
+
+    def remove_first(fd, how):
+        flock(fd, how)
+        if not seen:
+            seen.append(fd)
+            (path / "lock").unlink()
+            path.rmdir()
+
+    seen: list[int] = []
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with store.hold(path, 1):
+        assert seen
+        assert (path / "lock").exists()
+
+
+def test_hold_locks_unsupported_is_told(tmp_path, monkeypatch):
+    """A file system without locks is an error, not an endless loop."""
+
+    def refuse(fd, how):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(LocalClusterError, match="not supported"):
+        start(tmp_path / "data", 1)
 
 
 def test_new_token_never_the_same():

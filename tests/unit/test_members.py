@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcdmap.errors import ClusterUnavailable, InvalidResponse
-from etcdmap.members import machines_request, members_request, with_learnt
+from etcdmap.looks import machines_request, members_request, with_learnt
 from etcdmap.models import Answer, Resend
 
 from support.scripted_cluster import (

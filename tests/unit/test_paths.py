@@ -18,7 +18,7 @@ from etcdmap.paths import (
     check_path,
     clean_prefix,
     name_of,
-    quote_path,
+    url_path,
     why_impossible,
     why_not_new,
 )
@@ -359,9 +359,9 @@ def test_check_path_no_str_raises_type_error(path: Any) -> None:
 
 
 @pytest.mark.parametrize("key", POSSIBLE, ids=ascii)
-def test_quote_path_gives_one_unambiguous_spelling(key: str) -> None:
+def test_url_path_gives_one_unambiguous_spelling(key: str) -> None:
     """The URL names the same segments, and nothing in it has another meaning."""
-    quoted = quote_path(f"/{key}")
+    quoted = url_path(f"/{key}").removeprefix("/v2/keys")
     assert unquote(quoted, errors="strict") == f"/{key}"
     assert quoted.count("/") == key.count("/") + 1
     assert quoted.isascii()
@@ -371,7 +371,6 @@ def test_quote_path_gives_one_unambiguous_spelling(key: str) -> None:
 @pytest.mark.parametrize(
     ("path", "quoted"),
     [
-        ("", ""),
         ("/", "/"),
         ("/a/", "/a/"),
         ("/a%2Fb", "/a%252Fb"),
@@ -380,14 +379,14 @@ def test_quote_path_gives_one_unambiguous_spelling(key: str) -> None:
         ("/\n", "/%0A"),
     ],
 )
-def test_quote_path_spells_as_etcd_reads(path: str, quoted: str) -> None:
+def test_url_path_spells_as_etcd_reads(path: str, quoted: str) -> None:
     """UTF-8, percent-encoded but for slashes."""
-    assert quote_path(path) == quoted
+    assert url_path(path) == f"/v2/keys{quoted}"
 
 
-def test_quote_path_long_path_is_spelt_alike() -> None:
+def test_url_path_long_path_is_spelt_alike() -> None:
     """A path beyond the cache's length is quoted the same way."""
-    assert quote_path("/é" + "a" * 600) == "/%C3%A9" + "a" * 600
+    assert url_path("/é" + "a" * 600) == "/v2/keys/%C3%A9" + "a" * 600
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,7 @@ from requests.adapters import HTTPAdapter
 from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidResponse
 from etcdmap.models import Answer, Request, Resend
 from etcdmap.transport import Transport, WireTransport, make_transport
-from etcdmap.transport.stock import RequestsTransport, _retries
-from etcdmap.transport.stock_failures import of_requests
+from etcdmap.transport.stock import RequestsTransport, _retries, of_requests
 from etcdmap.transport.threaded import ThreadedTransport
 
 from support.certificates import make_certificate
