@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from etcdmap.local import LocalCluster, Member
 from etcdmap.local.guardian import Guardian
 
@@ -54,9 +52,9 @@ class SplitCluster(LocalCluster):
             self._links = None
 
     def _make_members(
-        self, guardian: Guardian, home: Path, ports: list[int], argv: list[str]
+        self, guardian: Guardian, binary: str, token: str
     ) -> tuple[Member, ...]:
-        members = super()._make_members(guardian, home, ports, argv)
+        members = super()._make_members(guardian, binary, token)
         self._close_links()  # of an attempt that failed
         self._names = {}
         self._links = links = Links(lambda pid: self._name_of(members, pid))
