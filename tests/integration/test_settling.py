@@ -22,6 +22,7 @@ from etcdmap import (
     KeysAPI,
     NotAFile,
     OutcomeUnknown,
+    PartialWrite,
 )
 from etcdmap.health import Policy
 from etcdmap.local import LocalCluster
@@ -956,6 +957,30 @@ def test_unfenced_write_refused_by_etcd_is_that_refusal(unfenced: EtcdMapping) -
     unfenced.mkdir("d")
     with pytest.raises(NotAFile):
         unfenced.compare_and_swap("d", "old", "new")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda m: m.update({"d": "mine", "e": "mine"}), id="update"),
+        pytest.param(lambda m: m.merge({"d": "mine", "e": "mine"}), id="merge"),
+        pytest.param(lambda m: m.assign({"d": "mine", "e": "mine"}), id="assign"),
+    ],
+)
+def test_delete_that_makes_room_late_takes_nothing_along(
+    world: World, proxies: AnswerProxies, call: Callable[[EtcdMapping], object]
+) -> None:
+    """v2 has no condition for it: what would stand in its way is not sent after it."""
+    world.mapping["d"] = {"x": 1}
+    fate = proxies.next("DELETE", "/d?", late=True)
+    with pytest.raises(PartialWrite) as caught:
+        call(world.mapping)
+    report = caught.value
+    assert list(report.failed) == [f"{world.mapping.prefix}/d"]
+    assert report.written == ()
+    assert f"{world.mapping.prefix}/e" in report.pending
+    assert fate.deliver() == 200
+    assert world.history.writes_of("mine") == 0
 
 
 # --- one URL, with fences ---------------------------------------------------
