@@ -451,6 +451,33 @@ def fenced(
         pytest.param(lambda m: m.pop("file"), ["GET", "DELETE"], None, id="pop"),
         pytest.param(lambda m: m.append(1), ["POST"], ["POST"], id="append"),
         pytest.param(lambda m: m.mkdir("n"), ["PUT"], None, id="mkdir"),
+        pytest.param(
+            lambda m: m.replace("file", 2), ["GET", "PUT"], ["PUT"], id="replace-method"
+        ),
+        pytest.param(
+            lambda m: m.flat.update(file=2, n=1),
+            ["GET", "PUT"] * 2,
+            ["PUT"] * 2,
+            id="flat-update",
+        ),
+        pytest.param(
+            lambda m: setitem(m, "dir", 1),
+            ["GET", "GET", "DELETE", "GET", "PUT"],
+            ["PUT"],
+            id="in-place-of-a-directory",
+        ),
+        pytest.param(
+            lambda m: m.create("n", {"a": 1, "b": 2}),
+            ["PUT", *["GET", "PUT"] * 2],
+            None,
+            id="create-mapping",
+        ),
+        pytest.param(
+            lambda m: m.setdefault("n", {"a": 1, "b": 2}),
+            ["GET", "PUT", "PUT", "PUT"],
+            ["GET"],
+            id="setdefault-mapping",
+        ),
     ],
 )
 def test_cost_on_several_endpoints_first_and_second_time(
@@ -476,6 +503,24 @@ def test_cost_on_several_endpoints_after_a_foreign_write_is_two_more(
         index = KeysAPI(other).set(f"{mapping.prefix}/file", "3").etcd_index
     while mapping.index < index:  # the member in use has not heard of it yet
         pass
+    expected = ["PUT", "GET", "PUT"]
+    assert made(transport, lambda: setitem(mapping, "file", 4)) == expected
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda m: m.compare_and_swap("file", 2, 3), id="swap"),
+        pytest.param(lambda m: m.keys_api.set(f"{m.prefix}/file", "3"), id="keys_api"),
+    ],
+)
+def test_cost_on_several_endpoints_after_a_write_that_is_not_remembered_is_two_more(
+    fenced: tuple[EtcdMapping, CountingTransport], write: Call
+) -> None:
+    """To the next write of the key it is another client's."""
+    mapping, transport = fenced
+    mapping["file"] = 2
+    write(mapping)
     expected = ["PUT", "GET", "PUT"]
     assert made(transport, lambda: setitem(mapping, "file", 4)) == expected
 

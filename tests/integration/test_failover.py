@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from operator import delitem, setitem
 from typing import Any
 
 import pytest
+import requests
 
 from etcdmap import (
     ClusterUnavailable,
@@ -20,6 +22,7 @@ from etcdmap import (
 from etcdmap.local import LocalCluster, Member
 
 from support.fault_server import Stopwatch
+from support.hangs import hanging_names, join
 from support.punctual import Punctual
 from support.servers import binaries
 
@@ -378,3 +381,45 @@ def test_outage_does_not_hide_an_absent_key(
     with pytest.raises(KeyNotFound):
         mapping["absent"]
     assert mapping.get("absent", 5) == 5
+
+
+# --- name servers -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["sockets", "requests"])
+@pytest.mark.parametrize(
+    ("call", "after"),
+    [
+        pytest.param(lambda m: m["k"], "v", id="getitem"),
+        pytest.param(lambda m: m.to_dict(), "v", id="to_dict"),
+        pytest.param(lambda m: setitem(m, "k", "new"), "new", id="setitem"),
+        pytest.param(lambda m: delitem(m, "k"), None, id="del"),
+        pytest.param(lambda m: m.append("new"), "v", id="append"),
+    ],
+)
+def test_name_server_that_hangs_is_not_waited_for(
+    cluster: LocalCluster,
+    prefix: str,
+    call: Callable[[EtcdMapping], object],
+    after: str | None,
+    path: str,
+) -> None:
+    """The next endpoint is asked meanwhile: nothing was sent to the first."""
+    with EtcdMapping(cluster.endpoints, prefix) as other:
+        other["k"] = "v"
+        port = cluster.endpoints[0].rpartition(":")[2]
+        endpoints = [f"http://member.test:{port}", *cluster.endpoints[1:]]
+        with contextlib.ExitStack() as stack:
+            options: dict[str, Any] = {}
+            if path == "requests":
+                options["session"] = stack.enter_context(requests.Session())
+                options["session"].trust_env = False
+                stack.callback(join, "etcdmap-exchange")
+            names = stack.enter_context(hanging_names())
+            mapping = stack.enter_context(
+                EtcdMapping(endpoints, prefix, shuffle=False, **options)
+            )
+            with Punctual(mapping.client.timeout - 1):
+                call(mapping)
+            assert names.asked
+        assert other.using(consistency="linearizable").get("k") == after

@@ -22,6 +22,7 @@ from etcdmap import (
     KeysAPI,
     NotAFile,
     OutcomeUnknown,
+    PartialWrite,
 )
 from etcdmap.health import Policy
 from etcdmap.local import LocalCluster
@@ -254,6 +255,9 @@ UNKNOWN = [
         lambda m: m.transform("fresh", lambda _: "new", default=""),
         id="transform-absent",
     ),
+    pytest.param(
+        "PUT", lambda m: m.set("k", "new", keep_ttl=True), id="set-keeping-ttl"
+    ),
     pytest.param("POST", lambda m: m.append("new"), id="append"),
 ]
 
@@ -312,6 +316,32 @@ def test_setdefault_answer_dropped_gives_the_value(
     target = world.mapping.flat if flat else world.mapping
     assert target.setdefault("fresh", "new") == "new"
     assert world.history.writes_of("new") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        pytest.param("PUT", lambda m: m.setdefault("new", {"x": 1}), id="setdefault"),
+        pytest.param("PUT", lambda m: m.create("new", {"x": 1}), id="create"),
+        pytest.param("PUT", lambda m: m.mkdir("new"), id="mkdir"),
+        pytest.param("PUT", lambda m: m.__setitem__("k", {}), id="for-a-value"),
+        pytest.param("DELETE", lambda m: m.__delitem__("d"), id="delete"),
+    ],
+)
+def test_directory_answer_dropped_is_unknown_and_sent_once(
+    world: World,
+    proxies: AnswerProxies,
+    method: str,
+    call: Callable[[EtcdMapping], object],
+) -> None:
+    """v2 has no condition for it, so a second one could meet something newer."""
+    world.mapping["d"] = {"x": 1}
+    proxies.next(method, world.mapping.prefix, lose_answer=True)
+    with pytest.raises(OutcomeUnknown):
+        call(world.mapping)
+    events = [key for _, key, _ in world.history.events()]
+    assert events.count("new") <= 1
+    assert len(events) == 3
 
 
 def test_append_answer_dropped_is_sent_once(
@@ -927,3 +957,61 @@ def test_unfenced_write_refused_by_etcd_is_that_refusal(unfenced: EtcdMapping) -
     unfenced.mkdir("d")
     with pytest.raises(NotAFile):
         unfenced.compare_and_swap("d", "old", "new")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda m: m.update({"d": "mine", "e": "mine"}), id="update"),
+        pytest.param(lambda m: m.merge({"d": "mine", "e": "mine"}), id="merge"),
+        pytest.param(lambda m: m.assign({"d": "mine", "e": "mine"}), id="assign"),
+    ],
+)
+def test_delete_that_makes_room_late_takes_nothing_along(
+    world: World, proxies: AnswerProxies, call: Callable[[EtcdMapping], object]
+) -> None:
+    """v2 has no condition for it: what would stand in its way is not sent after it."""
+    world.mapping["d"] = {"x": 1}
+    fate = proxies.next("DELETE", "/d?", late=True)
+    with pytest.raises(PartialWrite) as caught:
+        call(world.mapping)
+    report = caught.value
+    assert list(report.failed) == [f"{world.mapping.prefix}/d"]
+    assert report.written == ()
+    assert f"{world.mapping.prefix}/e" in report.pending
+    assert fate.deliver() == 200
+    assert world.history.writes_of("mine") == 0
+
+
+# --- one URL, with fences ---------------------------------------------------
+
+
+@pytest.fixture
+def balanced(world: World, proxies: AnswerProxies) -> Iterator[World]:
+    """Give a mapping that knows one URL, and fences."""
+    with EtcdMapping(
+        proxies.endpoints[0], world.mapping.prefix, fence=True, timeout=1
+    ) as mapping:
+        mapping["k"] = "old"
+        yield World(mapping, world.somebody, world.history, world.path)
+
+
+def test_set_at_one_url_with_fences_answer_dropped_is_written_once(
+    balanced: World, proxies: AnswerProxies
+) -> None:
+    """The connection failed, so it is sent there again; history tells the rest."""
+    proxies.next("PUT", "/k", lose_answer=True)
+    balanced.mapping["k"] = "new"
+    assert balanced.history.writes_of("new") == 1
+
+
+def test_set_at_one_url_with_fences_late_copy_is_refused(
+    balanced: World, proxies: AnswerProxies
+) -> None:
+    """It is waited for until the deadline, and then is no match for a newer value."""
+    fate = proxies.next("PUT", "/k", late=True, silent=True)
+    with pytest.raises(OutcomeUnknown):
+        balanced.mapping["k"] = "mine"
+    balanced.mapping["k"] = "newer"
+    assert fate.deliver() == REFUSED
+    assert balanced.value() == "newer"

@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
-from etcdmap import EtcdMapError, EtcdMapping, PartialWrite, WrongCluster
+from etcdmap import (
+    EtcdMapError,
+    EtcdMapping,
+    OutcomeUnknown,
+    PartialWrite,
+    WrongCluster,
+)
 from etcdmap.local import LocalCluster
 
 from support.raw_http import ask
@@ -212,6 +218,18 @@ def test_endpoint_learnt_by_sync_gets_no_write(
 
 
 @BOTH_PATHS
+def test_sync_at_another_cluster_learns_nothing(pair: Pair, path: str) -> None:
+    """Its members are nobody's business, and would be sent our password."""
+    endpoints = [*pair.ours.endpoints, *pair.theirs.endpoints]
+    with opened(path, endpoints, pair.prefix, shuffle=False, timeout=0.4) as mapping:
+        assert mapping["k"] == "v"
+        pair.ours.members[0].kill()
+        with pytest.raises(WrongCluster):
+            mapping.client.sync()
+        assert mapping.client.endpoints == tuple(endpoints)
+
+
+@BOTH_PATHS
 @pytest.mark.parametrize("write", FEW)
 def test_client_that_only_wrote_knows_its_cluster(
     pair: Pair, path: str, write: Write
@@ -296,3 +314,38 @@ def test_cluster_replaced_at_its_address_gets_no_write(
         mapping.client.forget_cluster()
         write(mapping)
         assert index_of(old) > index
+
+
+@pytest.mark.parametrize("fence", [None, True])
+def test_cluster_replaced_over_a_session_is_noticed_by_its_first_answer(
+    old: LocalCluster, prefix: str, fence: bool | None
+) -> None:
+    """No request failed in between, so one write gets there, and is in doubt."""
+    with opened("requests", old.endpoints, prefix, timeout=0.4, fence=fence) as mapping:
+        for write in (lambda: mapping.append("new"), lambda: mapping.create("k", "v")):
+            mapping.client.forget_cluster()
+            assert mapping.get("absent") is None
+            replace(old)
+            before = index_of(old)
+            with pytest.raises(OutcomeUnknown):
+                write()
+            assert index_of(old) == before + 1
+            for again in (write, lambda: mapping.append("again"), mapping.to_dict):
+                with pytest.raises(WrongCluster):
+                    again()
+            assert index_of(old) == before + 1
+
+
+def test_cluster_replaced_over_a_session_is_noticed_by_a_read(
+    old: LocalCluster, prefix: str
+) -> None:
+    """A read comes first: then no write gets there."""
+    with opened("requests", old.endpoints, prefix, timeout=0.4) as mapping:
+        assert mapping.get("absent") is None
+        replace(old)
+        before = index_of(old)
+        with pytest.raises(WrongCluster):
+            mapping.to_dict()
+        with pytest.raises(WrongCluster):
+            mapping.append("new")
+        assert index_of(old) == before

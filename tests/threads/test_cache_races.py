@@ -683,6 +683,25 @@ def test_codecs_share_entries_but_not_values(
     assert gates.reads_of(path_of(m)) == 1
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda m: m["z"], id="getitem"),
+        pytest.param(lambda m: m.flat["z"], id="flat"),
+        pytest.param(list, id="listing"),
+        pytest.param(lambda m: dict(m.items()), id="items"),
+    ],
+)
+def test_read_of_any_consistency_is_stored_for_nobody(
+    m: EtcdMapping, gates: GatedTransport, call: Call
+) -> None:
+    """It may be older than others may see; what they stored is good enough for it."""
+    lax = m.using(consistency="any")
+    call(lax)
+    assert requests_of(gates, lambda: m["z"]) == 1
+    assert requests_of(gates, lambda: lax["z"]) == 0
+
+
 def test_linearizable_read_passes_the_cache_by(
     m: EtcdMapping, others: EtcdMapping, gates: GatedTransport
 ) -> None:

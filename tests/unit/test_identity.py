@@ -186,6 +186,19 @@ def test_identity_comes_before_a_long_target(wire: WireTransport) -> None:
         assert server.lines == [LOOK, f"PUT {target}"]
 
 
+def test_long_target_in_threads_comes_after_a_short_one_each_time(
+    threaded: Transport,
+) -> None:
+    """Which connection it takes, and whether that is new, is nobody's to know there."""
+    target = "/v2/keys/" + "x" * 5000
+    long: Request[Answer] = Request("GET", target, lambda answer: answer)
+    with FaultServer() as server:
+        for _ in range(2):
+            threaded.begin(server.url, long, 5).result()
+        methods = [line.partition(" ")[0] for line in server.lines]
+    assert methods == ["HEAD", "GET"] * 2
+
+
 @pytest.mark.parametrize(
     "ending",
     [
