@@ -186,6 +186,7 @@ class WireExchange:
         self.advance()
 
     def _note_waiting(self, waiting: Waiting | None) -> None:
+        """Keep what `cancel` must wake; raise if it was called already."""
         with self._pool.lock:
             self._waiting = waiting
             if self._cancelled:
@@ -206,6 +207,7 @@ class WireExchange:
     def _connect(self) -> Steps[Connection]:
         connection = yield from self._pool.connect(self._deadline, self)
         self._connection = connection
+        self._note_waiting(None)  # it may have been cancelled between two waits
         return connection
 
     def _asks_first(self, connection: Connection) -> Request[object] | None:

@@ -51,7 +51,11 @@ def reader(sock: socket.socket) -> Callable[[float], bool]:
         return lambda timeout: bool(ready([Waiting(sock, READ, 0.0)], timeout))
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return lambda timeout: bool(poll.poll(1000 * min(timeout, _LONGEST)))
+
+    def polled(timeout: float) -> bool:
+        return bool(poll.poll(1000 * min(timeout, _LONGEST)))
+
+    return polled
 
 
 class Flag:

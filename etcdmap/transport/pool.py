@@ -102,12 +102,12 @@ class Pool:
             if self.closed:
                 raise failures.given_up(sent=False)
             connection = yield from dial(self._host, self._port, context, due)
+            connection.age = age
+            with self.lock:
+                self._all.add(connection)
+            return connection
         finally:
             self._opening.discard(who)
-        connection.age = age
-        with self.lock:
-            self._all.add(connection)
-        return connection
 
     def close(self) -> None:
         """Close the idle connections, and end what waits on the others."""

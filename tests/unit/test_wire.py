@@ -484,7 +484,6 @@ def test_begin_does_not_wait_for_the_answer(transport: WireTransport) -> None:
     with FaultServer([READ, Until(go), file_answer()]) as server:
         begun = transport.begin(server.url, get(), 5)
         server.wait_for(lambda server: server.requests)
-        assert begun.endpoint == server.url
         assert not begun.wait(0.01)
         assert begun.sent
         go.set()
