@@ -174,8 +174,9 @@ def refusal_of(asked: Asked, answer: Answer) -> EtcdMapError:
     """Return the exception for an answer to a request that is no success."""
     error = error_of(asked.key, answer)
     if isinstance(error, ServerError) and (
-        # A form that can't be read is sent on purpose only, see `etcdmap.looks`.
-        error.code == 209 or (error.code < 110 and not asked.is_meant_by(error.cause))
+        # A wait that can't be read is sent on purpose only, see `etcdmap.looks`.
+        (error.code == 209 and '"wait"' in error.cause)
+        or (error.code < 110 and not asked.is_meant_by(error.cause))
     ):
         return _strange(answer, "a refusal of another request")
     return error

@@ -324,7 +324,8 @@ class Call:
         except EtcdMapError as error:  # also a text that the codec can't read, say
             refusal = error if isinstance(error, ServerError) else None
             if refusal and refusal.transient:
-                self._client.session.check_cluster(answer)
+                if answer.headers.get("x-etcd-cluster-id"):  # not a proxy's word
+                    self._client.session.check_cluster(answer)
                 self._note(copy.endpoint, error, sent=True)
                 return _PENDING
             self._believe(answer, copy)
@@ -387,7 +388,9 @@ class Call:
 
     def _note(self, endpoint: str, error: Exception, *, sent: bool = False) -> None:
         """Keep a failed attempt; raise if the call can't go on after it."""
-        sent = sent and _may_be_applied(error)
+        sent = sent and not isinstance(error, Unauthorized)
+        if isinstance(error, ExchangeFailed):
+            sent = sent and error.sent
         self._attempts.append(Attempt(endpoint, error, sent))
         if isinstance(error, StaleAnswer):
             self._ask_once_more(endpoint)
@@ -396,6 +399,9 @@ class Call:
         elif not self._is_no_failure(error):
             self._leave(endpoint)
         if sent and self._once:
+            if _is_refused(error):
+                # Not sent again all the same: it may be another request's answer.
+                raise error
             raise self._unknown() from error
 
     def _is_no_failure(self, error: Exception) -> bool:
@@ -439,7 +445,8 @@ class Call:
         # Another request's answer came on a connection that is not used again.
         if self._launches < 2 * count and any(map(_is_nonsense, errors)):
             return
-        if self._writes and self._has_unanswered():
+        tried = self._attempts
+        if self._writes and any(a.sent and not _is_refused(a.error) for a in tried):
             raise self._unknown()
         if all(isinstance(error, InvalidResponse) for error in errors):
             raise errors[0]
@@ -509,17 +516,13 @@ class Call:
         return error
 
 
-def _may_be_applied(error: Exception) -> bool:
-    if isinstance(error, ExchangeFailed):
-        return error.sent
-    # A 5xx of etcd: the proposal may still commit.  And whatever is not etcd's own
-    # may be the answer to something else, or come from a proxy that passed it on.
-    return not isinstance(error, Unauthorized)
+def _is_refused(error: Exception) -> bool:
+    return isinstance(error, InvalidResponse) and error.refused
 
 
 def _is_lasting(error: Exception) -> bool:
     if isinstance(error, InvalidResponse):
-        return error.refused or error.status < 400  # not a gateway's bad moment
+        return _is_refused(error) or error.status < 400  # no gateway's bad moment
     return isinstance(error, ExchangeFailed) and error.lasting
 
 

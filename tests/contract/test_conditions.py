@@ -16,7 +16,6 @@ from etcdmap import (
     KeyNotFound,
     NotADirectory,
     NotAFile,
-    RaftError,
 )
 from etcdmap.models import Answer, Request
 
@@ -472,7 +471,7 @@ def test_refresh_of_a_directory_leaves_its_content(
 ) -> None:
     """etcd 3.5 can't and says so, where 3.4 does it."""
     if etcd_version.startswith("3.5."):
-        with pytest.raises(RaftError):
+        with pytest.raises(NotAFile):
             filled.refresh("d", 500)
     else:
         filled.refresh("d", 500)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from etcdmap import CompareFailed, EtcdMapping, KeyNotFound, KeysAPI, RaftError
+from etcdmap import CompareFailed, EtcdMapping, KeyNotFound, KeysAPI, NotAFile
 from etcdmap.client import Client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
@@ -171,7 +171,7 @@ def test_refusal_that_all_members_share_is_asked_once(
         if etcd_version.startswith("3.4."):
             keys.refresh(f"{prefix}/d", 60)
         else:
-            with pytest.raises(RaftError) as caught:
+            with pytest.raises(NotAFile) as caught:
                 keys.refresh(f"{prefix}/d", 60)
             assert caught.value.code == 300
         assert len(transport.requests) == before + 1

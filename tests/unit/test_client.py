@@ -316,12 +316,27 @@ def test_send_write_not_carried_out_goes_to_the_next(
 @pytest.mark.parametrize(
     "behaviour",
     [
-        pytest.param(reset, id="reset"),
-        pytest.param(silent, id="silent"),
         pytest.param(redirecting, id="redirect"),
         pytest.param(v2_off, id="v2-off"),
         pytest.param(says("<html>", 400, index=None), id="400-html"),
         pytest.param(says("no such method", 501, index=None), id="501"),
+    ],
+)
+def test_send_write_refused_by_no_etcd_is_not_sent_again(
+    cluster: ScriptedCluster, behaviour: Behaviour
+) -> None:
+    """It may be a proxy's word on what it has passed on, or another's answer."""
+    cluster.behaviours[A] = behaviour
+    with pytest.raises(InvalidResponse):
+        cluster.client.send(put())
+    assert cluster.asked == [A]
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(reset, id="reset"),
+        pytest.param(silent, id="silent"),
         pytest.param(no_quorum, id="300"),
         pytest.param(electing, id="301"),
         pytest.param(html, id="200-html"),

@@ -47,7 +47,13 @@ def put(body: bytes = b"value=v") -> Request[Answer]:
 
 def identity(read: Callable[[Answer], object] = bool) -> Identity:
     """Make something to be shown; each is another one."""
-    return Request("GET", "/look", read)
+
+    def look(answer: Answer) -> Identity:
+        read(answer)
+        return made
+
+    made: Identity = Request("GET", "/look", look)
+    return made
 
 
 def refuse(answer: Answer) -> NoReturn:
