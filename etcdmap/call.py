@@ -321,16 +321,17 @@ class Call:
             result = self._request.read(answer)
         except InvalidResponse:
             raise
-        except EtcdMapError as error:  # also a text that the codec can't read, say
-            refusal = error if isinstance(error, ServerError) else None
-            if refusal and refusal.transient:
+        except ServerError as error:
+            if error.transient:
                 if answer.headers.get("x-etcd-cluster-id"):  # not a proxy's word
                     self._client.session.check_cluster(answer)
                 self._note(copy.endpoint, error, sent=True)
                 return _PENDING
             self._believe(answer, copy)
-            if refusal:
-                refusal.unanswered = self._has_unanswered()
+            error.unanswered = self._has_unanswered()
+            raise
+        except EtcdMapError:  # a text that the codec can't read, say
+            self._believe(answer, copy)
             raise
         self._believe(answer, copy)
         return result

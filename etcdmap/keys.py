@@ -357,10 +357,10 @@ class KeysAPI:
         timeout: float | None = None,
     ) -> T:
         """Send a write and return what `read` made of the answer."""
-        key = asked.key
+        key, action, after, bare, inside = asked
         # Whatever it does, it does after all that was seen before it was sent.
-        after = max(asked.after, self.client.session.index)
-        asked = asked._replace(after=after)
+        after = max(after, self.client.session.index)
+        asked = Asked(key, action, after, bare, inside)
         request = Request(
             method,
             _target(key, query),
