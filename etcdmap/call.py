@@ -339,16 +339,16 @@ class Call:
     def _believe(self, answer: Answer, copy: _Copy) -> None:
         """Learn from an answer that was understood, unless it is not to be used."""
         client = self._client
-        index = client.session.take(answer, self._floor, quorum=copy.quorum)
-        kind = self._request.kind
-        identity = client.session.shown_by(answer)
-        if identity is not None:
+        session, kind = client.session, self._request.kind
+        index = session.take(answer, self._floor, quorum=copy.quorum)
+        identity = session.identity  # first: it may be forgotten at any moment
+        if answer.headers.get("x-etcd-cluster-id") == session.cluster_id:
             copy.exchange.showed(identity)
         client.health.answered(copy.endpoint, kind, client.clock() - copy.began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
         if (copy.quorum or kind == "write") and index:
-            client.session.proved(copy.began)
+            session.proved(copy.began)
         if self._launches > 1:
             self._leave_the_slow(copy.endpoint)
 

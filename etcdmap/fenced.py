@@ -41,7 +41,7 @@ class FencedPut(FencedWrite):
         self._needs_file = present
         self._form = spell_form(text, ttl)
 
-    def _send(self, fence: Fence, timeout: float) -> int:
+    def _send(self, fence: Fence) -> int:
         condition, action, after = spell_condition(fence)
         return self._keys.store(
             "PUT",
@@ -50,7 +50,7 @@ class FencedPut(FencedWrite):
             self._form,
             index_of_write,
             resend=self._resend,
-            timeout=timeout,
+            timeout=self._left(),
         )
 
     def _remember(self, index: int) -> None:
@@ -87,7 +87,7 @@ class FencedDelete(FencedWrite):
 
     _needs_file = True
 
-    def _send(self, fence: Fence, timeout: float) -> int:
+    def _send(self, fence: Fence) -> int:
         return self._keys.store(
             "DELETE",
             Asked(self._path, "compareAndDelete", fence.modified_index),
@@ -95,7 +95,7 @@ class FencedDelete(FencedWrite):
             None,
             index_of_write,
             resend=Resend.FENCED,
-            timeout=timeout,
+            timeout=self._left(),
         )
 
     def _remember(self, index: int) -> None:

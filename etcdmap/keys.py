@@ -357,10 +357,10 @@ class KeysAPI:
         timeout: float | None = None,
     ) -> T:
         """Send a write and return what `read` made of the answer."""
-        key, action, after, bare, inside = asked
+        key, seen = asked.key, self.client.session.index
         # Whatever it does, it does after all that was seen before it was sent.
-        after = max(after, self.client.session.index)
-        asked = Asked(key, action, after, bare, inside)
+        if asked.after < seen:
+            asked = asked._replace(after=seen)
         request = Request(
             method,
             _target(key, query),

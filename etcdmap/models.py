@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -40,6 +40,7 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     endpoint: str
+    _index: int = field(default=-1, init=False, compare=False)
 
     def __repr__(self) -> str:
         # The body holds values.
@@ -48,21 +49,17 @@ class Answer:
     @property
     def index(self) -> int:
         """The index of the store (``X-Etcd-Index``); 0 where none is told."""
-        return self.number("x-etcd-index") or 0
+        if self._index < 0:  # it is asked for three times
+            self._index = self.number("x-etcd-index") or 0
+        return self._index
 
     def number(self, name: str) -> int | None:
         """Return the number in a header; None if there is none."""
         text = self.headers.get(name, "")
-        return int(text) if is_number(text) else None
-
-
-def is_number(text: str) -> bool:
-    """Tell whether a header holds a number as etcd writes it.
-
-    int() would also read signs, spaces, underscores and other scripts' digits; and
-    20 digits are more than etcd's 64 bits take.
-    """
-    return text.isdigit() and text.isascii() and len(text) <= 20
+        # int() would also read signs, spaces, underscores and other scripts' digits;
+        # and 20 digits are more than etcd's 64 bits take.
+        usable = text.isdigit() and text.isascii() and len(text) <= 20
+        return int(text) if usable else None
 
 
 class Asked(NamedTuple):

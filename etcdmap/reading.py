@@ -45,8 +45,11 @@ class Reading(Common):
                     cache.hits += 1
                     return decoded[1]
         path = self._readable(key)
-        with named(key):
-            node = view.tree.get(path, cached=True)
+        try:
+            node = view.tree.get(path, cached=cache is not None)
+        except KeyNotFound as error:  # as `named`, spelt out
+            error.args = (key,)
+            raise
         value = self._value(path, node)
         if cache is not None and type(value) in _UNCHANGEABLE:
             cache.keep_decoded(path, node, view.codec, value)

@@ -208,11 +208,8 @@ class Session:
         return identity_request(self._look_at)
 
     def _look_at(self, answer: Answer) -> Identity | None:
+        """Return the identity that an answer to a look shows, if it does."""
         self.check_cluster(answer)
-        return self.shown_by(answer)
-
-    def shown_by(self, answer: Answer) -> Identity | None:
-        """Return the identity that an answer shows, if it does."""
         identity = self.identity  # first: it may be forgotten at any moment
         shown = answer.headers.get("x-etcd-cluster-id") or None
         return identity if shown == self.cluster_id else None

@@ -39,7 +39,7 @@ Source: etcd ``server/etcdserver/api/v2store`` (event history, conditions).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.answers import result_of
 from etcdmap.errors import (
@@ -104,7 +104,7 @@ class FencedWrite:
         #: An index from before the first copy: no event of ours is older.
         self._start = keys.client.session.index
 
-    def _send(self, fence: Fence, timeout: float) -> int:
+    def _send(self, fence: Fence) -> int:
         """Send it and give its index."""
         raise NotImplementedError
 
@@ -186,14 +186,14 @@ class FencedWrite:
                 self._in_doubt(self._pause)
 
     def _in_time(self, fence: Fence) -> int:
-        index = self._in_doubt(lambda: self._send(fence, self._left()))
+        index = self._in_doubt(self._send, fence)
         self._remember(index)
         return index
 
-    def _in_doubt(self, act: Callable[[], T]) -> T:
+    def _in_doubt(self, act: Callable[..., T], *arguments: Any) -> T:
         """Do something; where a copy is loose, a failure leaves it unknown."""
         try:
-            return act()
+            return act(*arguments)
         except (*_REFUSALS, OutcomeUnknown):
             raise
         except EtcdMapError as error:

@@ -143,8 +143,8 @@ class Tree:
 
         With `cached` the answer may come from the cache.  1 request, or none.
         """
-        cache = self.cache
-        if not cached or cache is None:
+        cache = self.cache if cached else None
+        if cache is None:
             return self._fetch_node(path)[0]
         node: File | Directory | None = cache.get(path)
         if node is not None:
