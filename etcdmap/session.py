@@ -126,7 +126,7 @@ class Session:
         """Take in an answer that was understood, also a refusal; return its index.
 
         Args:
-            answer: ...
+            answer: of any kind that was understood.
             floor: the index known when the call began; 0 to take any answer.
             quorum: whether the cluster agreed on the answer.
 

@@ -99,16 +99,15 @@ class ThreadedTransport:
                 return  # nobody waits any more: then it must not be sent, either
             left = max(deadline - time.monotonic(), 0.001)
             outcome = self.inner.exchange(endpoint, request, left)
-        except (EtcdMapError, Warning) as error:  # warnings may be made errors
-            self._shown.pop(endpoint, None)
-            outcome = error
-        except Exception as error:  # a KeyError, say, would read as "absent"
-            self._shown.pop(endpoint, None)
-            why = f"the transport failed with {type(error).__name__}: {error}"
-            outcome = ExchangeFailed(why, sent=exchange.sent)
-            outcome.__cause__ = error
         except BaseException as error:  # what interrupts it, interrupts who waits
+            self._shown.pop(endpoint, None)
             outcome = error
+            ours = (EtcdMapError, Warning)  # warnings may be made errors
+            if isinstance(error, Exception) and not isinstance(error, ours):
+                # A KeyError, say, would read as "absent".
+                why = f"the transport failed with {type(error).__name__}: {error}"
+                outcome = ExchangeFailed(why, sent=exchange.sent)
+                outcome.__cause__ = error
         finally:
             self._running.discard(exchange)
         exchange.end(outcome)

@@ -421,3 +421,32 @@ def test_closed_transport_of_anyone_begins_nothing() -> None:
     with pytest.raises(ClientClosed):
         transport.begin("http://a:1", put(), 5).result()
     assert held.seen == []
+
+
+@pytest.mark.parametrize("broken", [KeyError, KeyboardInterrupt])
+def test_identity_in_threads_is_asked_again_after_an_interruption(
+    broken: type[BaseException],
+) -> None:
+    """What broke off an exchange may have been the end of who showed it."""
+    asked: list[str] = []
+    breaks = [broken()]
+
+    class Inner:
+        def exchange(
+            self, endpoint: str, request: Request[Any], timeout: float
+        ) -> Answer:
+            asked.append(request.method)
+            if request.method == "PUT" and breaks:
+                raise breaks.pop()
+            return Answer(200, {}, b"", endpoint)
+
+        def close(self) -> None:
+            pass
+
+    transport = wrapped(Inner())
+    put = Request("PUT", "/v2/keys/k", bool, b"value=1")
+    shown = identity()
+    with pytest.raises((ExchangeFailed, KeyboardInterrupt)):
+        transport.begin("http://a:1", put, 5.0, shown).result()
+    transport.begin("http://a:1", put, 5.0, shown).result()
+    assert asked == ["GET", "PUT", "GET", "PUT"]
