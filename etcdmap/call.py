@@ -28,6 +28,7 @@ with a quorum.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,18 +84,17 @@ class Call:
     """One call of `Client.send`."""
 
     # On the class, so that a call that goes well does not set them.
-    _quorum = False
     #: Whether a plain read may take over if the quorum read is slow.
     _plain_will_do = False
-    _floor = 0
-    _launches = 0
     _redirects = 0
 
-    def __init__(self, client: Client, request: Request[Any], timeout: float) -> None:
+    def __init__(self, client: Client, request: Request[Any], deadline: float) -> None:
         self._client = client
         self._request = self._plain = request
-        self._timeout = timeout
-        self.deadline = client.clock() + timeout
+        self._deadline = deadline
+        self._began = client.clock()
+        self._quorum = False
+        self._floor = self._launches = 0
         self._attempts: list[Attempt] = []
         self._running: list[_Copy] = []
         self._endpoints, self._first = client.state
@@ -119,13 +119,25 @@ class Call:
         """Return what the request's `read` makes of the first usable answer."""
         client = self._client
         client.health.count_request()
+        now = self._began
+        if now >= self._deadline:
+            raise self._failed(
+                DeadlineExceeded,
+                "the time for the whole call was over before this request, which was "
+                "not sent: give it a longer timeout",
+            )
         if self._once and client.session.in_doubt():
             self._make_contact()
+            now = client.clock()
         try:
-            self._launch(self._first)
+            self._launch(self._first, now)
             # Nearly always there is an answer before anything else is worth a look.
-            result = self._wait(client.health.least_delay)
-            return self._go_on() if result is _PENDING else result
+            running = self._running
+            if running and running[0].exchange.wait(client.health.least_delay):
+                result = self._take(running.pop())
+                if result is not _PENDING:
+                    return result
+            return self._go_on()
         finally:
             for copy in self._running:
                 copy.exchange.give_up()
@@ -135,7 +147,7 @@ class Call:
         client = self._client
         request = contact_request(self._request.target)
         try:
-            Call(client, request, self._timeout).run()
+            Call(client, request, self._deadline).run()
         except Unauthorized:
             pass  # a user who may only write can't make this read: go on without
         except RequestFailed as error:
@@ -156,7 +168,7 @@ class Call:
             if self._queue:
                 if self._launches % len(self._endpoints) == 0:  # another pass
                     self._give_up_if_hopeless()
-                self._launch(self._queue.popleft())
+                self._launch(self._queue.popleft(), self._client.clock())
             elif (result := self._end_round(pause)) is _PENDING:
                 pause = min(2 * pause, self._client.policy.longest_pause)
             else:
@@ -175,7 +187,7 @@ class Call:
         else:
             # Jitter, so that many clients do not come back in step.
             pause *= client.rng.uniform(0.5, 1.0)
-            pause = min(pause, max(self.deadline - client.clock(), 0.0))
+            pause = min(pause, max(self._deadline - client.clock(), 0.0))
             if self._running:
                 result = self._wait(pause)
             elif pause:
@@ -201,10 +213,9 @@ class Call:
 
     # --- attempts
 
-    def _launch(self, endpoint: str) -> None:
+    def _launch(self, endpoint: str, now: float) -> None:
         client = self._client
-        now = client.clock()
-        left = self.deadline - now
+        left = self._deadline - now
         if left <= 0:
             return  # whoever called looks at the time next
         self._launches += 1
@@ -278,14 +289,14 @@ class Call:
                 failure = ExchangeFailed("no connection in time", sent=False)
                 self._note(copy.endpoint, failure)
                 return _PENDING
-        return self._wait(self._timeout)
+        return self._wait(math.inf)
 
     def _wait(self, seconds: float) -> Any:
         """Wait some seconds for one of the exchanges under way to be of use."""
         clock = self._client.clock
         running = self._running
         now = clock()
-        until = min(now + seconds, self.deadline)
+        until = min(now + seconds, self._deadline)
         while running:
             left = until - now if until > now else 0.0
             if len(running) > 1:
@@ -344,7 +355,7 @@ class Call:
         identity = session.identity  # first: it may be forgotten at any moment
         if answer.headers.get("x-etcd-cluster-id") == session.cluster_id:
             copy.exchange.showed(identity)
-        client.health.answered(copy.endpoint, kind, client.clock() - copy.began)
+        client.health.answered(copy.endpoint, kind, copy.began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
         if (copy.quorum or kind == "write") and index:
@@ -468,8 +479,9 @@ class Call:
             raise error
 
     def _check_time(self) -> None:
-        if self._client.clock() < self.deadline:
+        if self._client.clock() < self._deadline:
             return
+        took = f"{self._deadline - self._began:.3g} s"
         for copy in self._running:
             self._attempts.append(copy.as_attempt())
             if not self._request.patient:
@@ -484,12 +496,12 @@ class Call:
         tried = self._attempts
         last = [a.error for a in tried if a.endpoint == tried[-1].endpoint]
         if last and all(getattr(error, "timed_out", False) for error in last):
-            why = f"no answer within {self._timeout:.3g} s{self._advice()}"
+            why = f"no answer within {took}{self._advice()}"
             raise self._failed(DeadlineExceeded, why)
         raise self._failed(
             ClusterUnavailable,
-            f"no endpoint could be used for {self._timeout:.3g} s; check that etcd "
-            f"runs and that the endpoints are right{self._advice()}",
+            f"no endpoint could be used for {took}; check that etcd runs and that the "
+            f"endpoints are right{self._advice()}",
         )
 
     def _advice(self) -> str:

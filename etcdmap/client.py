@@ -154,14 +154,19 @@ class Client(Closing):
 
         Cost: 1 request; more only when endpoints fail.
         """
+        return self.send_by(self.deadline(timeout), request)
+
+    def deadline(self, timeout: float | None = None) -> float:
+        """Return when a call that begins now must have ended, on the client's clock."""
         if timeout is None:
-            timeout = self.timeout
-        else:
-            timeout = positive_seconds("timeout", timeout)
-        call = Call(self, request, timeout)
-        result: T = call.run()
+            return self.clock() + self.timeout
+        return self.clock() + positive_seconds("timeout", timeout)
+
+    def send_by(self, deadline: float, request: Request[T]) -> T:
+        """Like `send`, for a call of several requests that have one deadline."""
+        result: T = Call(self, request, deadline).run()
         if self._auto_sync is not None and self.clock() >= self._next_sync:
-            self._sync_in_passing(self._auto_sync, call.deadline)
+            self._sync_in_passing(self._auto_sync, deadline)
         return result
 
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
@@ -178,15 +183,13 @@ class Client(Closing):
 
         Cost: 1 request; 2 if the server does not know /v2/members.
         """
-        timeout = self.timeout if timeout is None else timeout
-        deadline = self.clock() + positive_seconds("timeout", timeout)
+        deadline = self.deadline(timeout)
         try:
-            learnt = Call(self, members_request(), timeout).run()
+            learnt = Call(self, members_request(), deadline).run()
         except InvalidResponse:
-            left = deadline - self.clock()
-            if left <= 0:
+            if self.clock() >= deadline:
                 raise
-            learnt = Call(self, machines_request(), left).run()
+            learnt = Call(self, machines_request(), deadline).run()
         with self._lock:
             known, pinned = self.state
             endpoints = with_learnt(self._given, learnt, known)

@@ -38,6 +38,9 @@ NOT_A_DIRECTORY = 104
 #: In place of a default that was not given.
 MISSING: Any = object()
 
+#: Types of values that no caller can change, so that one may be handed out many times.
+UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
+
 #: Key, path and node of what a mapping shows.
 Entry = tuple[str, str, "File | Directory"]
 
@@ -192,17 +195,19 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
 
     def _checked(
         self, key: str, value: Any, ttl: float | None = None
-    ) -> tuple[str, plan.Encoded, float]:
+    ) -> tuple[str, plan.Encoded, float | None]:
         """Check the write of a value or a mapping, before its first request.
 
         Returns:
-            The path, what will be stored, and when the call must have ended.
+            The path; what will be stored; and when the call must have ended, which
+            has begun if another mapping was read for it.
         """
         path = self._writable(key)
-        until = self._until()
-        wanted = self._encode(path, value, until)
         check_ttl(ttl)
-        return path, wanted, until
+        if type(value) in UNCHANGEABLE:  # nearly always
+            return path, self._encode_text(value), None
+        until = self._until()
+        return path, self._encode(path, value, until), until
 
     def _encode_all(
         self, other: Any, more: Mapping[str, Any], until: float

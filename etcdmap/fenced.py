@@ -19,7 +19,7 @@ class FencedPut(FencedWrite):
     Args:
         keys: reaches etcd.
         path: where.
-        timeout: deadline, seconds, settling included; None for the client's.
+        deadline: when it must have ended, settling included; on the client's clock.
         text: what.
         ttl: seconds until it expires, or None.
         present: whether there must be a file already, else KeyNotFound.
@@ -29,13 +29,13 @@ class FencedPut(FencedWrite):
         self,
         keys: KeysAPI,
         path: str,
-        timeout: float | None,
+        deadline: float,
         text: str | None,
         ttl: float | None,
         *,
         present: bool = False,
     ) -> None:
-        super().__init__(keys, path, timeout)
+        super().__init__(keys, path, deadline)
         self._text = text
         self._expires = ttl is not None
         self._needs_file = present
@@ -50,7 +50,7 @@ class FencedPut(FencedWrite):
             self._form,
             index_of_write,
             resend=self._resend,
-            timeout=self._left(),
+            deadline=self._deadline,
         )
 
     def _remember(self, index: int) -> None:
@@ -70,10 +70,8 @@ class FencedPut(FencedWrite):
 class FencedRefresh(FencedPut):
     """A fenced renewal of a ttl; which of two equal ones was carried out is all one."""
 
-    def __init__(
-        self, keys: KeysAPI, path: str, timeout: float | None, ttl: float
-    ) -> None:
-        super().__init__(keys, path, timeout, None, ttl, present=True)
+    def __init__(self, keys: KeysAPI, path: str, deadline: float, ttl: float) -> None:
+        super().__init__(keys, path, deadline, None, ttl, present=True)
         self._form = spell_form(None, ttl, refresh=True)
 
     def _settle(self, fence: Fence, refusal: ServerError) -> Verdict:
@@ -95,7 +93,7 @@ class FencedDelete(FencedWrite):
             None,
             index_of_write,
             resend=Resend.FENCED,
-            timeout=self._left(),
+            deadline=self._deadline,
         )
 
     def _remember(self, index: int) -> None:

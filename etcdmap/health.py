@@ -78,13 +78,13 @@ class Health:
 
     # --- what happened
 
-    def answered(self, endpoint: str, kind: str, seconds: float) -> None:
-        """Note an answer that could be used, and how long it took."""
+    def answered(self, endpoint: str, kind: str, began: float) -> None:
+        """Note an answer that could be used, to a request that began at a time."""
         latency = self._latencies.get(kind)
         if latency is None:
             latency = self._latencies[kind] = _Latency()
-        latency.add(seconds)
-        self._answered[kind] = self._clock()
+        self._answered[kind] = now = self._clock()
+        latency.add(now - began)
         if self._rests or self._overtaken:
             self._rests.pop(endpoint, None)
             self._overtaken.pop(endpoint, None)

@@ -74,7 +74,7 @@ class KeysAPI:
             result_of,
             kind="quorum" if quorum else "list" if recursive else "get",
             consistency="linearizable" if quorum else "any",
-            timeout=timeout,
+            deadline=self.client.deadline(timeout),
         )
 
     def exists(self, key: str, *, timeout: float | None = None) -> bool:
@@ -85,13 +85,11 @@ class KeysAPI:
 
         Cost: 1 request; 2 if the first answer is unclear.
         """
-        clock = self.client.clock
-        deadline = clock() + (timeout or self.client.timeout)
-        found = self.fetch(key, "", presence, method="HEAD", timeout=timeout)
+        deadline = self.client.deadline(timeout)
+        found = self.fetch(key, "", presence, method="HEAD", deadline=deadline)
         if found is not None:
             return found
-        left = max(deadline - clock(), 0.001)  # without any the next one says so
-        return self.fetch(key, "", presence_from_body, timeout=left)
+        return self.fetch(key, "", presence_from_body, deadline=deadline)
 
     def watch(
         self,
@@ -125,7 +123,7 @@ class KeysAPI:
             action=None,
             kind="watch",
             patient=True,
-            timeout=timeout,
+            deadline=self.client.deadline(timeout),
         )
 
     # --- writes
@@ -179,7 +177,8 @@ class KeysAPI:
         elif prev_exist:
             action = "update"
         asked = Asked(key, action, prev_index or 0, bare=no_value_on_success)
-        return self.store("PUT", asked, query, form, result_of, timeout=timeout)
+        deadline = self.client.deadline(timeout)
+        return self.store("PUT", asked, query, form, result_of, deadline=deadline)
 
     def create(
         self,
@@ -242,7 +241,7 @@ class KeysAPI:
             spell_query(dir=dir),
             spell_form(value, ttl),
             result_of,
-            timeout=timeout,
+            deadline=self.client.deadline(timeout),
         )
 
     def make_directory(
@@ -289,7 +288,8 @@ class KeysAPI:
         )
         compared = prev_value is not None or prev_index is not None
         asked = Asked(key, "compareAndDelete" if compared else "delete")
-        return self.store("DELETE", asked, query, None, result_of, timeout=timeout)
+        deadline = self.client.deadline(timeout)
+        return self.store("DELETE", asked, query, None, result_of, deadline=deadline)
 
     def compare_and_delete(
         self,
@@ -322,14 +322,16 @@ class KeysAPI:
         kind: str = "get",
         consistency: str = "any",
         patient: bool = False,
-        timeout: float | None = None,
+        deadline: float | None = None,
     ) -> T:
         """Send a read and return what `read` made of the answer.
 
         `read` gets what was asked and the answer, and runs within the attempt: what
         it finds wrong with the answer makes the client ask another endpoint.
         """
-        return self.client.send(
+        client = self.client
+        return client.send_by(
+            client.deadline() if deadline is None else deadline,
             # By position: names would cost as much again.
             Request(
                 method,
@@ -342,7 +344,6 @@ class KeysAPI:
                 patient,
                 key,
             ),
-            timeout=timeout,
         )
 
     def store(
@@ -354,10 +355,11 @@ class KeysAPI:
         read: Callable[[Asked, Answer], T],
         *,
         resend: Resend = Resend.IF_NOT_SENT,
-        timeout: float | None = None,
+        deadline: float | None = None,
     ) -> T:
         """Send a write and return what `read` made of the answer."""
-        key, seen = asked.key, self.client.session.index
+        client, key = self.client, asked.key
+        seen = client.session.index
         # Whatever it does, it does after all that was seen before it was sent.
         if asked.after < seen:
             asked = asked._replace(after=seen)
@@ -370,11 +372,13 @@ class KeysAPI:
             key=key,
         )
         try:
-            return self.client.send(request, timeout=timeout)
+            return client.send_by(
+                client.deadline() if deadline is None else deadline, request
+            )
         finally:
             # Whatever came of it.  A POST makes a node that nobody can have read.
-            if self.client.cache is not None and method != "POST":
-                self.client.cache.invalidate(key)
+            if client.cache is not None and method != "POST":
+                client.cache.invalidate(key)
 
 
 def _target(key: str, query: str) -> str:

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from etcdmap.common import Common, Entry, check_directory
+from etcdmap.common import UNCHANGEABLE, Common, Entry, check_directory
 from etcdmap.errors import KeyNotFound
 from etcdmap.handle import named
 from etcdmap.nodes import Directory, Snapshot
 from etcdmap.paths import PLAIN
 from etcdmap.tree import Tree
-
-#: Values that may be handed out many times; a list is decoded anew each time.
-_UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
 
 
 class Reading(Common):
@@ -51,7 +48,7 @@ class Reading(Common):
             error.args = (key,)
             raise
         value = self._value(path, node)
-        if cache is not None and type(value) in _UNCHANGEABLE:
+        if cache is not None and type(value) in UNCHANGEABLE:
             cache.keep_decoded(path, node, view.codec, value)
         return value
 

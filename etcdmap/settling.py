@@ -93,11 +93,11 @@ class FencedWrite:
     #: Whether there must be a file already, else KeyNotFound.
     _needs_file = False
 
-    def __init__(self, keys: KeysAPI, path: str, timeout: float | None) -> None:
+    def __init__(self, keys: KeysAPI, path: str, deadline: float) -> None:
         self._keys = keys
         self._client = keys.client
         self._path = path
-        self._deadline = keys.client.clock() + (timeout or keys.client.timeout)
+        self._deadline = deadline
         #: Whether a copy was sent that may still be carried out.
         self._loose = False
         self._tries = 0
@@ -201,21 +201,18 @@ class FencedWrite:
                 raise self._unknown("nothing more could be found out") from error
             raise
 
-    def _left(self) -> float:
-        left = self._deadline - self._client.clock()
-        if left > 0:
-            return left
-        raise DeadlineExceeded(
-            f"{self._path}: other writers came between, again and "
-            "again, until the time was over"
-        )
-
     def _pause(self) -> None:
         """Let others have their turn, after the first try for longer and longer."""
         client = self._client
         longest = min(_FIRST_PAUSE * 2**self._tries, _LONGEST_PAUSE)
         if self._tries:
-            client.sleep(min(client.rng.uniform(0, longest), self._left()))
+            left = self._deadline - client.clock()
+            if left <= 0:
+                raise DeadlineExceeded(
+                    f"{self._path}: other writers came between, again and again, until "
+                    "the time was over"
+                )
+            client.sleep(min(client.rng.uniform(0, longest), left))
         self._tries += 1
 
     def _look(self, *, quorum: bool = False) -> Fence:
@@ -226,7 +223,7 @@ class FencedWrite:
             fence_of,
             kind="quorum" if quorum else "get",
             consistency="linearizable" if quorum else "session",
-            timeout=self._left(),
+            deadline=self._deadline,
         )
 
     # --- settling
@@ -289,7 +286,7 @@ class FencedWrite:
                 f"?wait=true&waitIndex={after + 1}",
                 result_of,
                 action=None,
-                timeout=min(_HISTORY_PATIENCE, self._left()),
+                deadline=min(self._client.clock() + _HISTORY_PATIENCE, self._deadline),
             )
             if event_index(event) <= after:
                 raise InvalidResponse("an event from before the time asked for")

@@ -17,7 +17,13 @@ from typing import Any, TypeVar, cast
 
 from etcdmap.answers import presence, presence_from_body
 from etcdmap.cache import ReadCache
-from etcdmap.errors import DeadlineExceeded, KeyNotFound, NotADirectory, NotAFile
+from etcdmap.errors import (
+    EtcdMapError,
+    KeyNotFound,
+    NotADirectory,
+    NotAFile,
+    PartialWrite,
+)
 from etcdmap.fenced import FencedDelete, FencedPut, FencedRefresh, spell_condition
 from etcdmap.keys import KeysAPI
 from etcdmap.models import Answer, Asked
@@ -103,8 +109,7 @@ class Tree:
         """When a call that begins now must have ended, on the client's clock."""
         if self._deadline is not None:
             return self._deadline
-        client = self.keys.client
-        return client.clock() + (self.timeout or client.timeout)
+        return self.keys.client.deadline(self.timeout)
 
     def pause(self, seconds: float) -> bool:
         """Wait; return False at once if the call must have ended by then."""
@@ -124,18 +129,6 @@ class Tree:
         deadline = self.until if until is None else min(until, self.until)
         return Tree(self.keys, self.consistency, self.timeout, deadline)
 
-    def _left(self) -> float | None:
-        """Return how long the next request may take; None for the client's timeout."""
-        if self._deadline is None:
-            return self.timeout
-        left = self._deadline - self.keys.client.clock()
-        if left <= 0:
-            raise DeadlineExceeded(
-                "the time for the whole call was over before its next request, which "
-                "was not sent: give it a longer timeout"
-            )
-        return left
-
     # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> File | Directory:
@@ -152,9 +145,9 @@ class Tree:
         if self.consistency == "any":
             # Not for others: what it brings may be older than they may see.
             return self._fetch_node(path)[0]
-        call = self.call()
+        call, clock = self.call(), self.keys.client.clock
         fetch = partial(call._fetch_node, path)
-        node = cache.load(path, fetch, attrgetter("ttl"), call._left)
+        node = cache.load(path, fetch, attrgetter("ttl"), lambda: call.until - clock())
         return cast("File | Directory", node)
 
     def list(self, path: str, *, recursive: bool = False) -> File | Directory:
@@ -235,7 +228,7 @@ class Tree:
                 method=method,
                 kind="quorum" if self._quorum else kind,
                 consistency=self.consistency,
-                timeout=self._left(),
+                deadline=self.until,
             )
         except NotADirectory as error:
             raise KeyNotFound(
@@ -259,24 +252,51 @@ class Tree:
         expect: Fence | None = None,
         expect_text: str | None = None,
         present: bool = False,
+        replace: bool = False,
     ) -> int:
         """Write a file and return its index.  Atomic.
 
         On one condition at most: the state that is replaced, its text (not an empty
-        one, which v2 can't compare with), or that a file is there.
+        one, which v2 can't compare with), or that a file is there.  With `replace`
+        also in place of a directory.
 
         1 request; with several endpoints 1 more if neither `known` nor a read or
-        write before tells the state that is replaced.
+        write before tells the state that is replaced; 2 more where a directory goes
+        first.
 
         Raises:
             NotAFile: a directory stands there.
             NotADirectory: a file stands on the way.
             KeyExists, KeyNotFound, CompareFailed: not as expected.
+            PartialWrite: the directory is gone, and nothing took its place.
         """
-        # A text can come back, so a write on that condition could be carried out twice.
-        if self.keys.client.fences_writes and expect_text is None:
-            write = FencedPut(self.keys, path, self._left(), text, ttl, present=present)
-            return write.do(known) if expect is None else write.do_if(expect)
+        until = self.until
+        try:
+            # A text can come back, so a write on it could be carried out twice.
+            if self.keys.client.fences_writes and expect_text is None:
+                write = FencedPut(self.keys, path, until, text, ttl, present=present)
+                return write.do(known) if expect is None else write.do_if(expect)
+            return self._put_unfenced(path, text, ttl, expect, expect_text, present)
+        except NotAFile:
+            if not replace:
+                raise
+        call = self.call(until)
+        with suppress(KeyNotFound):  # gone already
+            call.delete(path)
+        try:
+            return call.put(path, text, ttl=ttl)
+        except EtcdMapError as error:  # whatever it says, the directory is gone
+            raise PartialWrite(written=(), failed={path: error}, pending=()) from error
+
+    def _put_unfenced(
+        self,
+        path: str,
+        text: str,
+        ttl: float | None,
+        expect: Fence | None,
+        expect_text: str | None,
+        present: bool,
+    ) -> int:
         # With noValueOnSuccess the header is the index of this very write.
         query, action, after = "?noValueOnSuccess=true", "set", 0
         if expect is not None:
@@ -297,7 +317,7 @@ class Tree:
             "",
             spell_form(text, ttl),
             name_of_new,
-            timeout=self._left(),
+            deadline=self.until,
         )
 
     def refresh(self, path: str, ttl: float) -> None:
@@ -305,7 +325,7 @@ class Tree:
         client = self.keys.client
         known = client.fences.get(path) if client.fences_writes else None
         if known:
-            write = FencedRefresh(self.keys, path, self._left(), ttl)
+            write = FencedRefresh(self.keys, path, self.until, ttl)
             write.do(Fence(known))
             return
         query = "?prevExist=true&noValueOnSuccess=true"
@@ -317,7 +337,7 @@ class Tree:
     def delete(self, path: str, *, expect: Fence | None = None) -> None:
         """Delete whatever is there, or the file as expected.  Cost: as `put`."""
         if self.keys.client.fences_writes:
-            write = FencedDelete(self.keys, path, self._left())
+            write = FencedDelete(self.keys, path, self.until)
             if expect is not None:
                 write.do_if(expect)
                 return
@@ -337,7 +357,7 @@ class Tree:
     def delete_file(self, path: str, *, known: Fence | None = None) -> None:
         """Delete a file; NotAFile if a directory stands there.  Cost: as `put`."""
         if self.keys.client.fences_writes:
-            FencedDelete(self.keys, path, self._left()).do(known)
+            FencedDelete(self.keys, path, self.until).do(known)
         else:
             self._store("DELETE", Asked(path, "delete"), "")
 
@@ -358,7 +378,7 @@ class Tree:
         self, method: str, asked: Asked, query: str, form: str | None = None
     ) -> int:
         return self.keys.store(
-            method, asked, query, form, index_of_write, timeout=self._left()
+            method, asked, query, form, index_of_write, deadline=self.until
         )
 
 

@@ -10,11 +10,9 @@ from etcdmap import plan, sending
 from etcdmap.common import MISSING, rounds, survey
 from etcdmap.errors import (
     CompareFailed,
-    EtcdMapError,
     KeyExists,
     KeyNotFound,
     NotAFile,
-    PartialWrite,
 )
 from etcdmap.handle import absent, check_ttl, named
 from etcdmap.nodes import Directory, Fence, File
@@ -81,7 +79,7 @@ class Writing(Reading):
         if isinstance(wanted, str):
             if keep_ttl:
                 return self._put_keeping_ttl(path, wanted)
-            return _put(self._view.tree, path, wanted, ttl, until)
+            return self._view.tree.put(path, wanted, ttl=ttl, replace=True)
         if keep_ttl:
             raise ValueError("keep_ttl is for values; a directory keeps its own")
         self._set_directory(self._view.tree.call(until), path, wanted, ttl)
@@ -91,7 +89,7 @@ class Writing(Reading):
         for tree in rounds(self._view.tree, path):
             node, since = survey(tree, path)
             if isinstance(node, Directory):
-                return _put(tree, path, text)
+                return tree.put(path, text, replace=True)
             ttl = _ttl_left(node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 return tree.put(path, text, ttl=ttl, expect=_state(node, since))
@@ -273,36 +271,16 @@ def _present(tree: Tree, path: str) -> File | Directory:
     return node
 
 
-def _put(
-    tree: Tree,
-    path: str,
-    text: str,
-    ttl: float | None = None,
-    until: float | None = None,
-) -> int:
-    """Write a file, in place of a directory if there is one; return its index."""
-    try:
-        return tree.put(path, text, ttl=ttl)
-    except NotAFile:
-        tree = tree.call(until)
-        with suppress(KeyNotFound):  # gone already
-            tree.delete(path)
-        try:
-            return tree.put(path, text, ttl=ttl)
-        except EtcdMapError as error:  # whatever it says, the directory is gone
-            raise PartialWrite(written=(), failed={path: error}, pending=()) from error
-
-
 def _replace_by_text(tree: Tree, path: str, text: str, ttl: float | None) -> None:
     # An empty text is taken for an update of a directory: 3.4 says yes and changes
     # nothing, 3.5 fails.
     if not text and isinstance(_present(tree, path), Directory):
-        _put(tree, path, text, ttl)
+        tree.put(path, text, ttl=ttl, replace=True)
         return
     try:
         tree.put(path, text, ttl=ttl, present=True)
     except NotAFile:
-        _put(tree, path, text, ttl)
+        tree.put(path, text, ttl=ttl, replace=True)
 
 
 def _state(node: File | None, since: int) -> Fence:

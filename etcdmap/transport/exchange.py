@@ -39,14 +39,8 @@ class WireExchange:
         identity: what the connection must have shown before; None for nothing.
     """
 
-    # On the class, so that an exchange that goes well does not set them.
-    ended = False
-    sent = False
-    _answer: Answer | None = None
-    _cancelled = False
-    _failure: EtcdMapError | None = None
-    _steps: Steps[None] | None = None
-    #: What `cancel` has to wake; changed with the pool's lock held.
+    #: What `cancel` has to wake; changed with the pool's lock held.  On the class, so
+    #: that an exchange that goes well does not set it.
     _waiting: Waiting | None = None
 
     def __init__(
@@ -56,6 +50,10 @@ class WireExchange:
         timeout: float,
         identity: Identity | None,
     ) -> None:
+        self.ended = self.sent = self._cancelled = False
+        self._answer: Answer | None = None
+        self._failure: EtcdMapError | None = None
+        self._steps: Steps[None] | None = None
         self._pool = pool
         self._request = request
         self._payload = spell(request, pool.fields)
@@ -76,19 +74,16 @@ class WireExchange:
         self.wait(0)
 
     def wait(self, timeout: float) -> bool:
-        now = time.monotonic()
-        until = now + timeout
-        if self._steps is None and self._receive_quickly(now, until):
+        until = time.monotonic() + timeout
+        if self._steps is None and (self.ended or self._receive_quickly(until)):
             return True
         return wait_any([self], until - time.monotonic()) is not None
 
     def result(self) -> Answer:
         if not self.ended:
             self.wait(math.inf)
-        if self._failure is not None:
-            raise self._failure
-        if self._answer is None:  # the body goes: once is enough
-            self._answer = self._answer_of(self._reader)
+        if self._answer is None:
+            raise self._failure or AssertionError("unreachable")
         return self._answer
 
     def give_up(self) -> None:
@@ -153,23 +148,22 @@ class WireExchange:
         if sent < len(self._payload):
             self._take_steps(sent)
 
-    def _receive_quickly(self, now: float, until: float) -> bool:
+    def _receive_quickly(self, until: float) -> bool:
         """Read for as long as the kernel may wait; tell whether it has ended."""
         connection = self._connection
-        if connection is None or self.ended:
-            return self.ended
+        if connection is None:
+            return False
         # A hair less: who waits for just that long has lost a part of it already.
         latest = min(until, self._deadline) - 0.9 * KERNEL_PATIENCE
         try:
             # The kernel waits for too short a time to be interrupted.
-            while now <= latest and not self._cancelled:
+            while time.monotonic() <= latest and not self._cancelled:
                 try:
                     if self._reader.feed(connection.receive_soon()):
                         self._finish()
                         return True
                 except BLOCKED:
                     pass
-                now = time.monotonic()
         except OSError as error:
             self._fail(failures.of_socket(error, sent=True), error)
         except EtcdMapError as error:
@@ -284,19 +278,22 @@ class WireExchange:
     # --- the end
 
     def _finish(self) -> None:
-        if (self._cancelled or self._pool.closed) and not self._reader.reusable:
-            # The end of the connection that ended the answer may be our own doing.
-            self._fail(failures.given_up(sent=self.sent))
-            return
         connection = self._connection
         if connection is None:
             raise AssertionError("unreachable")
-        self.ended = True
-        if self._reader.reusable:
+        reader = self._reader
+        self._answer = self._answer_of(reader)
+        if reader.reusable:
             connection.fresh = False
             self._pool.give_back(connection)
+        elif self._cancelled or self._pool.closed:
+            # The end of the connection that ended the answer may be our own doing.
+            self._answer = None
+            self._fail(failures.given_up(sent=self.sent))
+            return
         else:
             connection.close()
+        self.ended = True
 
     def _fail(self, failure: EtcdMapError, cause: BaseException | None = None) -> None:
         if self._cancelled or self._pool.closed:

@@ -6,7 +6,6 @@ import base64
 import re
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import NamedTuple
 
 from etcdmap.errors import ExchangeFailed
 from etcdmap.models import Request, Resend
@@ -96,21 +95,10 @@ def spell(request: Request[object], fields: str) -> bytes:
     return head.encode("latin-1") + body
 
 
-class Head(NamedTuple):
-    """What the head of an answer says.
-
-    Attributes:
-        status: the status.
-        fields: the values by name in lower case; those of a field that was given
-            more than once are joined by commas.  Shared: not to be changed.
-        reusable: whether the connection persists.
-        length: bytes of the body, or `CHUNKED`, or `UNTIL_END`.
-    """
-
-    status: int
-    fields: dict[str, str]
-    reusable: bool
-    length: int
+#: What the head of an answer says: the status; the fields by name in lower case, those
+#: that were given more than once joined by commas, and shared: not to be changed;
+#: whether the connection persists; and bytes of the body, or `CHUNKED`, or `UNTIL_END`.
+Head = tuple[int, dict[str, str], bool, int]
 
 
 #: In place of a length: the body says itself where it ends.
@@ -141,22 +129,34 @@ def read_head(head: bytes) -> Head:
     reusable = _stays_open(minor, fields.get("connection", ""))
     # RFC 9112 section 6.3 has the order of what follows.
     if status < 200 or status in (204, 304):
-        return Head(status, fields, reusable, 0)
+        return status, fields, reusable, 0
     if "transfer-encoding" in fields:
         _check_coding(minor, fields)
-        return Head(status, fields, reusable, CHUNKED)
+        return status, fields, reusable, CHUNKED
     if "content-length" in fields:
-        return Head(status, fields, reusable, _length_of(fields["content-length"]))
-    return Head(status, fields, reusable, UNTIL_END)
+        return status, fields, reusable, _length_of(fields["content-length"])
+    return status, fields, reusable, UNTIL_END
 
 
-# A member that is read from sends the same head again and again: for a second,
-# as it has a date.
+#: The last head, and what it says.
+_last: tuple[bytes, Head] = b"", (0, {}, False, 0)
+
+# Those of an unusual form: a member that is read from sends the same head again and
+# again, for a second, as it has a date.
 _read_head_cached = lru_cache(maxsize=64)(read_head)
 
 
 def read_head_again(head: bytes) -> Head:
     """Like `read_head`, and remember short ones, whatever their numbers are."""
+    global _last
+    last, read = _last
+    if head != last:  # who reads without writing is sent the same one for a second
+        read = _read_by_frame(head)
+        _last = head, read
+    return read
+
+
+def _read_by_frame(head: bytes) -> Head:
     if len(head) > _CACHED_HEAD:
         return read_head(head)
     before, _, rest = head.partition(_INDEX)
@@ -172,12 +172,13 @@ def read_head_again(head: bytes) -> Head:
     frame = _read_frame(before, mark, rest)
     if frame is None or len(length) > 17:
         return _read_head_cached(head)
-    fields = frame.fields.copy()
+    status, fields, reusable, _ = frame
+    fields = fields.copy()
     fields["x-etcd-index"] = index.decode()
     fields["content-length"] = length.decode()
     if mark:
         fields["x-raft-index"] = raft.decode()
-    return Head(frame.status, fields, frame.reusable, int(length))
+    return status, fields, reusable, int(length)
 
 
 # What etcd writes before the numbers that change with each write.
@@ -194,10 +195,11 @@ def _read_frame(before: bytes, mark: bytes, rest: bytes) -> Head | None:
     except ValueError:
         return None  # the real one tells what is wrong
     names = ["x-etcd-index", "content-length", *(["x-raft-index"] if mark else [])]
-    whole = all(frame.fields.get(name) == "0" for name in names)
-    has_body = frame.status >= 200 and frame.status not in (204, 304)
-    plain = has_body and "transfer-encoding" not in frame.fields
-    return frame if whole and plain and frame.length == 0 else None
+    status, fields, _, length = frame
+    whole = all(fields.get(name) == "0" for name in names)
+    has_body = status >= 200 and status not in (204, 304)
+    plain = has_body and "transfer-encoding" not in fields
+    return frame if whole and plain and length == 0 else None
 
 
 def field_of(line: str) -> tuple[str, str]:

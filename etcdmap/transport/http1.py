@@ -52,21 +52,22 @@ class Reader:
             when the answer is whole.
     """
 
-    # On the class, so that making one costs little.
-    status = 0
+    # On the class is what most answers never look at: it is quicker to make, and
+    # slower to read.
     headers: Mapping[str, str] = MappingProxyType({})
     reusable = False
-    _held = b""  # what came of a line or head that is not whole yet
-    _size = 0  # of the body so far
     _left = 0  # bytes to come of the body, or of a chunk
     _interim = 0
-    _step: Callable[[Reader, bytes], bool] | None = None  # a head is expected
     _expect_line: Callable[[Reader, bytes], bool]
 
     def __init__(self, endpoint: str, method: str, limit: int) -> None:
         self._endpoint = endpoint
         self._method = method
         self._limit = limit
+        self.status = self._size = 0  # of the body so far
+        self._held = b""  # what came of a line or head that is not whole yet
+        #: What reads on; None while a head is expected.
+        self._step: Callable[[Reader, bytes], bool] | None = None
         self._parts: list[bytes | bytearray] = []
 
     def feed(self, data: bytes) -> bool:

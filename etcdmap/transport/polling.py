@@ -53,7 +53,7 @@ def reader(sock: socket.socket) -> Callable[[float], bool]:
     poll.register(sock, select.POLLIN)
 
     def polled(timeout: float) -> bool:
-        return bool(poll.poll(1000 * min(timeout, _LONGEST)))
+        return bool(poll.poll(1000 * timeout))
 
     return polled
 

@@ -25,6 +25,11 @@ def health(time: FakeTime) -> Health:
     return Health(Policy(), time.clock)
 
 
+def answered(health: Health, seconds: float, kind: str = "get") -> None:
+    """Note an answer of A's that took some seconds until now."""
+    health.answered(A, kind, health._clock() - seconds)
+
+
 # --- order and rests ----------------------------------------------------------
 
 
@@ -91,7 +96,7 @@ def test_answered_ends_a_rest_and_its_growth(health: Health, time: FakeTime) -> 
     """An endpoint that answers is as good as new."""
     for _ in range(6):
         health.failed(A)
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     assert health.order(ALL, A) == (A, B, C)
     health.failed(A)
     time.now += 0.1
@@ -102,7 +107,7 @@ def test_answered_by_one_leaves_the_others_resting(health: Health) -> None:
     """Each endpoint rests on its own."""
     health.failed(A)
     health.failed(B)
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     assert health.order(ALL, B) == (C, A, B)
 
 
@@ -129,7 +134,7 @@ def test_overtaken_twice_in_a_row_is_left(health: Health) -> None:
 def test_overtaken_after_an_answer_counts_anew(health: Health) -> None:
     """In a row means that it gave no usable answer in between."""
     health.overtaken(A)
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     assert not health.overtaken(A)
 
 
@@ -162,42 +167,42 @@ def test_delay_quick_answers_end_at_the_floor(
 ) -> None:
     """However quick the cluster is, it is not asked twice before that."""
     for _ in range(50):
-        health.answered(A, kind, 0.0005)
+        answered(health, 0.0005, kind)
     assert health.delay(kind) == floor
 
 
 def test_delay_of_one_kind_says_nothing_of_another(health: Health) -> None:
     """A listing takes longer than a get."""
-    health.answered(A, "get", 0.0005)
+    answered(health, 0.0005)
     assert health.delay("list") == 1.0
 
 
 def test_delay_follows_slow_answers(health: Health) -> None:
     """With auth on, every request takes 60 ms and more: that is no fault."""
     for _ in range(50):
-        health.answered(A, "get", 0.06)
+        answered(health, 0.06)
     assert 0.06 <= health.delay("get") < 0.07
 
 
 def test_delay_covers_answers_that_vary(health: Health) -> None:
     """Where answers take 50 to 250 ms, nearly all of them come within it."""
     for number in range(200):
-        health.answered(A, "get", 0.05 if number % 2 else 0.25)
+        answered(health, 0.05 if number % 2 else 0.25)
     assert health.delay("get") > 0.25
 
 
 def test_delay_after_one_answer_is_some_times_as_long(health: Health) -> None:
     """As TCP's timer: three times the first sample."""
-    health.answered(A, "get", 0.2)
+    answered(health, 0.2)
     assert health.delay("get") == pytest.approx(0.6)
 
 
 def test_delay_comes_down_again(health: Health) -> None:
     """A slow time is forgotten."""
     for _ in range(20):
-        health.answered(A, "get", 2.0)
+        answered(health, 2.0)
     for _ in range(100):
-        health.answered(A, "get", 0.001)
+        answered(health, 0.001)
     assert health.delay("get") < 0.05
 
 
@@ -211,7 +216,7 @@ def hedges(health: Health, kind: str = "get", most: int = 1000) -> int:
 
 def test_may_hedge_busy_cluster_has_a_limited_burst(health: Health) -> None:
     """While answers come, extra requests come out of a budget."""
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     assert hedges(health) == 10
 
 
@@ -219,13 +224,13 @@ def test_may_hedge_budget_is_a_share_of_the_requests(
     health: Health, time: FakeTime
 ) -> None:
     """At most 5 % of requests while nothing fails."""
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     hedges(health)
     taken = 0
     for _ in range(1000):
         health.count_request()
         time.now += 0.001
-        health.answered(A, "get", 0.001)
+        answered(health, 0.001)
         taken += health.may_hedge("get")
     assert 45 <= taken <= 51
 
@@ -234,7 +239,7 @@ def test_may_hedge_budget_does_not_pile_up(health: Health) -> None:
     """A quiet week does not pay for a burst of thousands."""
     for _ in range(100_000):
         health.count_request()
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     assert hedges(health) <= 11
 
 
@@ -242,7 +247,7 @@ def test_may_hedge_nothing_answered_for_a_while_is_free(
     health: Health, time: FakeTime
 ) -> None:
     """Then something fails, and the budget does not count."""
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     hedges(health)
     time.now += 0.51
     assert hedges(health, most=50) == 50
@@ -252,10 +257,10 @@ def test_may_hedge_free_requests_leave_the_budget(
     health: Health, time: FakeTime
 ) -> None:
     """What is free is not taken from what is not."""
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     time.now += 0.51
     hedges(health, most=50)
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     assert hedges(health) == 10
 
 
@@ -270,9 +275,9 @@ def test_may_hedge_nothing_ever_answered_is_free_after_a_while(
 
 def test_may_hedge_quiet_goes_by_kind(health: Health, time: FakeTime) -> None:
     """Answered reads do not keep silent writes from being hedged."""
-    health.answered(A, "write", 0.001)
+    answered(health, 0.001, "write")
     time.now += 0.51
-    health.answered(A, "get", 0.001)
+    answered(health, 0.001)
     assert hedges(health, "get") == 10
     assert hedges(health, "write", most=50) == 50
 
