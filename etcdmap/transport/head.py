@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
 from functools import cache, lru_cache
 
 from etcdmap.errors import ExchangeFailed
@@ -107,12 +106,23 @@ CHUNKED = -1
 UNTIL_END = -2
 
 
+#: The last head, and what it says; its lines, and the fields in them.
+_last: tuple[bytes, Head, list[str], dict[str, str]] = b"", (0, {}, False, 0), [], {}
+
+
 def read_head(head: bytes) -> Head:
     """Read status line and fields, without the empty line that ends them.
+
+    What is as it was in the last head is not read again: a member sends the same one
+    for a second, as it has a date, but for a number or two.
 
     Raises:
         ValueError: says what is wrong.
     """
+    global _last
+    last, known, _, _ = _last
+    if head == last:
+        return known
     # Latin-1 keeps every byte; RFC 9110 section 5.5 has them opaque.
     lines = head.decode("latin-1").split("\r\n")
     ends = len(lines) - 1
@@ -120,86 +130,41 @@ def read_head(head: bytes) -> Head:
         raise ValueError("a head with a bare CR, LF or NUL")
     if ends > MAX_FIELDS:
         raise ValueError(f"a head of more than {MAX_FIELDS} fields")
-    match = _match_status(lines.pop(0))
-    if match is None:
-        raise ValueError("something that is not HTTP/1.1")
-    minor, status = int(match[1]), int(match[2])
-    short = len(head) <= _CACHED_HEAD
-    fields = _fields_of(lines, _field_of_cached if short else field_of)
+    minor, status = _status_of(lines.pop(0))
+    fields = _fields_that_differ(lines) or _fields_of(lines)
     reusable = _stays_open(minor, fields.get("connection", ""))
-    # RFC 9112 section 6.3 has the order of what follows.
+    length = _length_in(minor, status, fields)
+    known = status, fields, reusable, length
+    if len(head) <= _CACHED_HEAD:
+        _last = head, known, lines, fields
+    return known
+
+
+def _fields_that_differ(lines: list[str]) -> dict[str, str] | None:
+    """Read fields that are those of the last head, with other values; else None."""
+    _, _, before, fields = _last
+    if not len(lines) == len(before) == len(fields):  # none was given twice
+        return None
+    fields = fields.copy()
+    for line, old in zip(lines, before, strict=True):
+        if line != old:
+            name, colon, value = line.partition(":")
+            if not colon or not old.startswith(name + colon):
+                return None
+            fields[name.lower()] = value.strip(" \t")
+    return fields
+
+
+def _length_in(minor: int, status: int, fields: dict[str, str]) -> int:
+    # RFC 9112 section 6.3 has the order.
     if status < 200 or status in (204, 304):
-        return status, fields, reusable, 0
+        return 0
     if "transfer-encoding" in fields:
         _check_coding(minor, fields)
-        return status, fields, reusable, CHUNKED
+        return CHUNKED
     if "content-length" in fields:
-        return status, fields, reusable, _length_of(fields["content-length"])
-    return status, fields, reusable, UNTIL_END
-
-
-#: The last head, and what it says.
-_last: tuple[bytes, Head] = b"", (0, {}, False, 0)
-
-# Those of an unusual form: a member that is read from sends the same head again and
-# again, for a second, as it has a date.
-_read_head_cached = lru_cache(maxsize=64)(read_head)
-
-
-def read_head_again(head: bytes) -> Head:
-    """Like `read_head`, and remember short ones, whatever their numbers are."""
-    global _last
-    last, read = _last
-    if head != last:  # who reads without writing is sent the same one for a second
-        read = _read_by_frame(head)
-        _last = head, read
-    return read
-
-
-def _read_by_frame(head: bytes) -> Head:
-    if len(head) > _CACHED_HEAD:
-        return read_head(head)
-    before, _, rest = head.partition(_INDEX)
-    index, _, rest = rest.partition(b"\r\n")
-    raft = b"0"
-    mark = b""
-    if rest.startswith(_RAFT):
-        mark = _RAFT
-        raft, _, rest = rest[len(_RAFT) :].partition(b"\r\n")
-    rest, _, length = rest.rpartition(_LENGTH)
-    if not (index.isdigit() and raft.isdigit() and length.isdigit()):
-        return _read_head_cached(head)
-    frame = _read_frame(before, mark, rest)
-    if frame is None or len(length) > 17:
-        return _read_head_cached(head)
-    status, fields, reusable, _ = frame
-    fields = fields.copy()
-    fields["x-etcd-index"] = index.decode()
-    fields["content-length"] = length.decode()
-    if mark:
-        fields["x-raft-index"] = raft.decode()
-    return status, fields, reusable, int(length)
-
-
-# What etcd writes before the numbers that change with each write.
-_INDEX, _RAFT, _LENGTH = b"\r\nX-Etcd-Index: ", b"X-Raft-Index: ", b"Content-Length: "
-
-
-@lru_cache(maxsize=64)
-def _read_frame(before: bytes, mark: bytes, rest: bytes) -> Head | None:
-    """Read a head with zeros for its numbers; None if that is not what they are."""
-    raft = mark and mark + b"0\r\n"
-    try:
-        parts = (before, _INDEX, b"0\r\n", raft, rest, _LENGTH, b"0")
-        frame = read_head(b"".join(parts))
-    except ValueError:
-        return None  # the real one tells what is wrong
-    names = ["x-etcd-index", "content-length", *(["x-raft-index"] if mark else [])]
-    status, fields, _, length = frame
-    whole = all(fields.get(name) == "0" for name in names)
-    has_body = status >= 200 and status not in (204, 304)
-    plain = has_body and "transfer-encoding" not in fields
-    return frame if whole and plain and length == 0 else None
+        return _length_of(fields["content-length"])
+    return UNTIL_END
 
 
 def field_of(line: str) -> tuple[str, str]:
@@ -216,21 +181,20 @@ def field_of(line: str) -> tuple[str, str]:
     return name.lower(), value.strip(" \t")
 
 
-# Of the lines nearly all are the same from one answer to the next.
-_field_of_cached = lru_cache(maxsize=512)(field_of)
-
-
-def _fields_of(
-    lines: list[str], field_of: Callable[[str], tuple[str, str]]
-) -> dict[str, str]:
-    fields = dict(map(field_of, lines))
-    if len(fields) == len(lines):
-        return fields
-    # RFC 9110 section 5.3: a field given twice is a list of both values.
-    fields = {}
+def _fields_of(lines: list[str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
     for name, value in map(field_of, lines):
+        # RFC 9110 section 5.3: a field given twice is a list of both values.
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
+
+
+@lru_cache(maxsize=64)
+def _status_of(line: str) -> tuple[int, int]:
+    match = _match_status(line)
+    if match is None:
+        raise ValueError("something that is not HTTP/1.1")
+    return int(match[1]), int(match[2])
 
 
 def _stays_open(minor: int, connection: str) -> bool:

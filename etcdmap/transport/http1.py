@@ -18,8 +18,7 @@ from types import MappingProxyType
 
 from etcdmap.errors import ExchangeFailed, InvalidResponse
 from etcdmap.transport import failures
-from etcdmap.transport.head import CHUNKED, field_of
-from etcdmap.transport.head import read_head_again as read_head
+from etcdmap.transport.head import CHUNKED, field_of, read_head
 
 #: Bytes of status line and fields.  Go's client takes 10 MiB, curl 300 KiB, h11
 #: 16 KiB; etcd sends 500 bytes.
