@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from etcdmap.cache import CacheInfo as CacheInfo
 from etcdmap.client import Client as Client
+from etcdmap.client import ClusterRebuilt as ClusterRebuilt
+from etcdmap.client import Policy as Policy
 from etcdmap.codecs import Codec as Codec
 from etcdmap.connect import connect as connect
 from etcdmap.errors import Attempt as Attempt
@@ -48,17 +50,15 @@ from etcdmap.errors import Unauthorized as Unauthorized
 from etcdmap.errors import V2NotEnabled as V2NotEnabled
 from etcdmap.errors import WatchExpired as WatchExpired
 from etcdmap.errors import WrongCluster as WrongCluster
-from etcdmap.flat import FlatView as FlatView
-from etcdmap.handle import View as View
-from etcdmap.health import Policy as Policy
-from etcdmap.keys import KeysAPI as KeysAPI
 from etcdmap.mapping import Change as Change
 from etcdmap.mapping import EtcdMapping as EtcdMapping
-from etcdmap.models import Node as Node
-from etcdmap.models import Result as Result
-from etcdmap.nodes import Snapshot as Snapshot
-from etcdmap.nodes import UnreadableName as UnreadableName
-from etcdmap.session import ClusterRebuilt as ClusterRebuilt
+from etcdmap.mapping import FlatView as FlatView
+from etcdmap.mapping import View as View
+from etcdmap.paths import UnreadableName as UnreadableName
+from etcdmap.tree import Snapshot as Snapshot
+from etcdmap.v2 import KeysAPI as KeysAPI
+from etcdmap.v2 import Node as Node
+from etcdmap.v2 import Result as Result
 
 __all__ = [
     "Attempt",

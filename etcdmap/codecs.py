@@ -29,10 +29,12 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import repeat
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import UUID
 
-from etcdmap.errors import DecodeError
+from etcdmap.errors import DecodeError, InvalidResponse
+
+T = TypeVar("T")
 
 __all__ = ["AutoCodec", "Codec", "JsonCodec", "TextCodec", "encode_text", "get_codec"]
 
@@ -389,3 +391,20 @@ _ADVICE: dict[type | tuple[type, ...], str] = {
 def _type_name(value: object) -> str:
     kind = type(value)
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def decode_node(path: str, text: str, decode: Callable[[str], T]) -> T:
+    """Decode the text of a file; an error names the key.
+
+    A codec of the user's may raise anything; a KeyError that got out of it
+    would read as "absent".
+    """
+    if type(text) is not str:
+        raise InvalidResponse("a file whose value is no text")
+    try:
+        return decode(text)
+    except Exception as error:
+        why = f"the codec failed with {type(error).__name__}"
+        if isinstance(error, DecodeError):
+            why = str(error.args[0])
+        raise DecodeError(why, key=path) from error

@@ -1,4 +1,4 @@
-"""From what users give (arguments, a URL, the environment) to a client."""
+"""From what users give (arguments, a URL, the environment) to a client and a store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,24 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from etcdmap.cache import DEFAULT_SIZE, ReadCache
-from etcdmap.client import DEFAULT_MAX_STALE, DEFAULT_TIMEOUT, Client
-from etcdmap.endpoints import clean_endpoints, positive_seconds
+from etcdmap.client import (
+    DEFAULT_MAX_STALE,
+    DEFAULT_TIMEOUT,
+    Client,
+    Policy,
+    clean_endpoints,
+    positive_seconds,
+)
 from etcdmap.errors import CredentialsMissing
-from etcdmap.health import Policy
-from etcdmap.transport import DEFAULT_MAX_RESPONSE, make_transport
+from etcdmap.transport import (
+    DEFAULT_MAX_RESPONSE,
+    BlockingTransport,
+    Transport,
+    make_transport,
+)
+from etcdmap.tree import Store
+from etcdmap.v2 import OPENING, V2_API, Memory, V2Store
+from etcdmap.v2 import KeysAPI as KeysAPI
 
 #: What etcd itself uses when it is started without ``--listen-client-urls``.
 DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
@@ -89,17 +102,47 @@ def _make(options: Mapping[str, Any]) -> Client:
     given = dict(options)
     endpoints = given.pop("endpoints")
     positive_seconds("connect_timeout", given["connect_timeout"])
-    transport = make_transport(**{name: given.pop(name) for name in _OF_TRANSPORT})
+    transport = make_transport(
+        opening=OPENING, **{name: given.pop(name) for name in _OF_TRANSPORT}
+    )
     cache, ttl, size = None, given.pop("cache_ttl"), given.pop("cache_size")
     if ttl is not None:
         cache = ReadCache(positive_seconds("cache_ttl", ttl), size)
-    return Client(
-        DEFAULT_ENDPOINT if endpoints is None else endpoints,
-        transport,
-        cache=cache,
-        recipe=_recipe(options),
-        **given,
-    )
+    endpoints = DEFAULT_ENDPOINT if endpoints is None else endpoints
+    recipe = _recipe(options)
+    return make_client(endpoints, transport, cache=cache, recipe=recipe, **given)
+
+
+def make_client(
+    endpoints: str | Iterable[str],
+    transport: Transport | BlockingTransport,
+    *,
+    cache: ReadCache | None = None,
+    fence: bool | None = None,
+    **options: Any,
+) -> Client:
+    """Make a client on a transport, with the memory that its stores share.
+
+    Args:
+        endpoints: as `connect` takes them.
+        transport: as `Client` takes it.
+        cache: shared by all mappings on the client; None for none.
+        fence: as `connect` takes it.
+        **options: those of `Client`.
+    """
+    client = Client(endpoints, transport, V2_API, **options)
+    Memory.make(client, cache, fence)
+    return client
+
+
+def store_of(client: Client) -> Store:
+    """Return the store of a client; all of one client share a cache."""
+    return V2Store.of(client)
+
+
+def keys_api_of(client: Client) -> KeysAPI:
+    """Return the operations of etcd itself, over the same client."""
+    return KeysAPI(client)
 
 
 def _recipe(options: Mapping[str, Any]) -> tuple[Any, ...] | None:

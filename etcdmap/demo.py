@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
-from etcdmap.client import Client
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.mapping import EtcdMapping
 from etcdmap.transport import WireTransport
@@ -39,7 +39,9 @@ def run_demo(binary: str | os.PathLike[str] | None = None) -> None:
         with report.step("start 3 members of etcd") as note:
             cluster.start()
             note(f"etcd {cluster.version}")
-        with Client(_followers_first(cluster), counter, shuffle=False) as client:
+        with make_client(
+            _followers_first(cluster), counter, shuffle=False
+        ) as client:
             config = EtcdMapping(client=client, prefix="/demo")
             _show(config, cluster, report)
             print("\nThe tree, cut short:\n")

@@ -73,6 +73,8 @@ class ServerError(EtcdMapError):
             this refusal met.
     """
 
+    #: etcd's ``errorCode`` for this kind, where it has just one.
+    usual_code: ClassVar[int] = 0
     #: What to do next; shown after the message.
     hint: ClassVar[str] = ""
     #: Whether another member, or the same one later, may answer otherwise.
@@ -82,14 +84,14 @@ class ServerError(EtcdMapError):
         self,
         reason: str,
         *,
-        code: int = 0,
+        code: int | None = None,
         cause: str = "",
         etcd_index: int | None = None,
         endpoint: str = "",
         key: str | None = None,
     ) -> None:
         super().__init__(reason)
-        self.code = code
+        self.code = self.usual_code if code is None else code
         self.reason = reason
         self.cause = cause
         self.etcd_index = etcd_index
@@ -111,36 +113,62 @@ class ServerError(EtcdMapError):
 class KeyNotFound(ServerError, KeyError):
     """The key is absent (100), or can't be there: a file is above it (104)."""
 
+    usual_code = 100
+
+    @classmethod
+    def below_a_file(cls, error: NotADirectory) -> KeyNotFound:
+        """Return what a read says of a key that can't be there."""
+        return cls(
+            "a file stands on the way to this key",
+            code=error.code,
+            cause=error.cause,
+            etcd_index=error.etcd_index,
+            endpoint=error.endpoint,
+            key=error.key,
+        )
+
 
 class CompareFailed(ServerError):
     """The node is not in the state that the request named (101)."""
+
+    usual_code = 101
 
 
 class NotAFile(ServerError):
     """A directory stands where the request needs a file (102)."""
 
+    usual_code = 102
+
 
 class NotADirectory(ServerError):
     """A file stands where the request needs a directory (104)."""
 
+    usual_code = 104
     hint = "a file on the way to this key must be deleted first"
 
 
 class KeyExists(ServerError):
     """The key to create is there already (105)."""
 
+    usual_code = 105
+
 
 class RootReadOnly(ServerError):
     """The root directory itself can't be written or deleted (107)."""
+
+    usual_code = 107
 
 
 class DirectoryNotEmpty(ServerError):
     """The directory to delete is not empty (108)."""
 
+    usual_code = 108
+
 
 class Unauthorized(ServerError):
     """The user is unknown, the password wrong, or the right missing (110)."""
 
+    usual_code = 110
     hint = "check username, password and the roles granted to this user"
     transient = True  # a member that is out of touch knows no new users
 
@@ -164,19 +192,10 @@ class WatchExpired(ServerError):
 
 #: etcd's errorCode -> exception; a code that is not here is a ServerError.
 CODE_TO_ERROR: Mapping[int, type[ServerError]] = {
-    100: KeyNotFound,
-    101: CompareFailed,
-    102: NotAFile,
-    104: NotADirectory,
-    105: KeyExists,
-    107: RootReadOnly,
-    108: DirectoryNotEmpty,
-    110: Unauthorized,
+    **{kind.usual_code: kind for kind in ServerError.__subclasses__()},
     **dict.fromkeys(range(200, 213), InvalidRequest),
-    300: RaftError,
-    301: RaftError,
-    400: WatchExpired,
-    401: WatchExpired,
+    **dict.fromkeys((300, 301), RaftError),
+    **dict.fromkeys((400, 401), WatchExpired),
 }
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import warnings
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
@@ -27,9 +28,6 @@ MAX_DEPTH = 200
 #: Go's HTTP server closes the connection on a request head over 1 MiB, which
 #: would look like a dead member.  Room is left for host and query.
 MAX_TARGET = 1_000_000
-#: Go's form parser takes bodies up to 10 MiB, counted after percent-encoding.
-MAX_BODY = 10 * 1024 * 1024
-
 #: What etcd shows for bytes in a name that are not UTF-8.  A name that holds it
 #: can't be told from such bytes, and asking for those by this name finds nothing.
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
@@ -50,11 +48,12 @@ def why_impossible(key: str) -> str | None:
     and can be read.  ``why_not_new`` is the stricter test for writes.
     """
     if len(key) > _CACHED_LENGTH:
-        return _find_fault(key)
+        return find_fault(key)
     return _find_fault_cached(key)
 
 
-def _find_fault(key: str, hidden_too: bool = False) -> str | None:
+def find_fault(key: str, hidden_too: bool = False) -> str | None:
+    """Tell why no node can have this key, or None; `hidden_too` allows ``_x``."""
     for segment in key.split("/"):
         if not segment:
             return "it is empty, or has an empty segment ('//', or '/' at an end)"
@@ -74,7 +73,7 @@ def _find_fault(key: str, hidden_too: bool = False) -> str | None:
     return None
 
 
-_find_fault_cached = lru_cache(maxsize=4096)(_find_fault)
+_find_fault_cached = lru_cache(maxsize=4096)(find_fault)
 
 
 def why_not_new(key: str) -> str | None:
@@ -94,7 +93,7 @@ def check_limits(path: str) -> None:
     if len(path) > _ALWAYS_FINE:
         fault = _over_limit(path)
         if fault is not None:
-            raise LimitExceeded(f"{_shown(path)!r}: {fault}")
+            raise LimitExceeded(f"{shown(path)!r}: {fault}")
 
 
 def _over_limit(path: str) -> str | None:
@@ -107,7 +106,7 @@ def _over_limit(path: str) -> str | None:
     return None
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
     """Cut a path that is too long for a message."""
     return path if len(path) <= 200 else f"{path[:200]}..."
 
@@ -124,54 +123,11 @@ def clean_prefix(prefix: str) -> str:
     if prefix in ("", "/"):
         return ""
     key = prefix.removeprefix("/").removesuffix("/")
-    fault = _find_fault(key, hidden_too=True) or _control_fault(key)
+    fault = find_fault(key, hidden_too=True) or _control_fault(key)
     if fault is not None:
-        raise InvalidKey(f"{_shown(prefix)!r} can't be a prefix: {fault}")
+        raise InvalidKey(f"{shown(prefix)!r} can't be a prefix: {fault}")
     check_limits("/" + key)
     return "/" + key
-
-
-def check_path(path: str) -> None:
-    """Check an absolute path for the keys interface, where hidden names are fine.
-
-    A trailing slash is allowed: with v2 auth, a role for ``/app/*`` may list
-    ``/app/`` but not ``/app``.
-
-    Raises:
-        TypeError: the path is no ``str``.
-        InvalidKey: it is not absolute, or has a segment that can't be a name.
-        LimitExceeded: it is too deep or too long for etcd.
-    """
-    if not isinstance(path, str):
-        raise TypeError(f"keys are str, not {type(path).__name__}")
-    if path == "/":
-        return
-    fault: str | None = "it must start with '/'"
-    if path.startswith("/"):
-        fault = _find_fault(path[1:].removesuffix("/"), hidden_too=True)
-    if fault is not None:
-        raise InvalidKey(f"{_shown(path)!r} can't be a key: {fault}")
-    check_limits(path)
-
-
-def url_path(path: str) -> str:
-    """Check an absolute path, and give that of its URL: UTF-8, percent-encoded.
-
-    Raises: as `check_path`.
-    """
-    # Only plain texts: a subclass may have an equality of its own.
-    if type(path) is str and len(path) <= _CACHED_LENGTH:
-        return _url_path_cached(path)
-    return _url_path(path)
-
-
-def _url_path(path: str) -> str:
-    check_path(path)
-    return f"/v2/keys{quote(path)}"
-
-
-# A path that is refused is not remembered, so it is refused each time.
-_url_path_cached = lru_cache(maxsize=4096)(_url_path)
 
 
 def name_of(path: str) -> str:
@@ -198,7 +154,10 @@ class Naming:
     def writable(self, directory: str, key: object) -> str:
         """Give the path of `key` below `directory`, for a write.
 
-        Raises: as `check_path`; InvalidKey also if no node should have this key.
+        Raises:
+            TypeError: it is no `str`.
+            InvalidKey: no node should have this key.
+            LimitExceeded: it is too deep or too long.
         """
         text = self._spell(key)
         if text is None:
@@ -206,7 +165,7 @@ class Naming:
         path = f"{directory}/{text}"
         fault = why_not_new(text)
         if fault is not None:
-            raise InvalidKey(f"{_shown(path)!r} can't be a key: {fault}")
+            raise InvalidKey(f"{shown(path)!r} can't be a key: {fault}")
         check_limits(path)
         return path
 
@@ -215,7 +174,7 @@ class Naming:
         path = self.writable(directory, key)
         if "/" in path[len(directory) + 1 :]:
             raise InvalidKey(
-                f"{_shown(path)!r} can't be a key: inside a mapping value every key "
+                f"{shown(path)!r} can't be a key: inside a mapping value every key "
                 "is one segment, without '/'; nest a mapping, or use escape_keys=True"
             )
         return path
@@ -266,3 +225,29 @@ def escape(key: str) -> str:
         return "%" + "%".join("2E" for _ in key) if key else "%"
     spelt = _TO_ESCAPE.sub(lambda match: quote(match[0], safe=""), key)
     return f"%5F{spelt[1:]}" if spelt[0] == "_" else spelt
+
+
+# What was warned of already.
+_warned: set[str] = set()
+
+
+class UnreadableName(UserWarning):
+    """A listing leaves out a name to which no key leads: it may not be UTF-8."""
+
+
+def warn_left_out(path: str) -> None:
+    """Say that a node is left out of a listing; once."""
+    if path in _warned:
+        return
+    if len(_warned) < 1000:  # then they are shown again, which is right by then
+        _warned.add(path)
+    why = (
+        "holds bytes that are not UTF-8, so no key leads to it; keys_api can delete "
+        "its directory"
+        if UNREADABLE in name_of(path)
+        else "is not how escape_keys spells any key; a mapping without escape_keys, "
+        "or keys_api, reaches it"
+    )
+    warnings.warn(
+        f"left out of the listing: {path!r} {why}", UnreadableName, stacklevel=1
+    )

@@ -1,171 +1,158 @@
-"""The store behind the mappings: etcd's v2 keys, with fences and the read cache.
+"""The waist: what a mapping asks of a store, and the values that pass between them.
 
-`Tree` is all that the dict layer knows of etcd: nodes, texts and indexes, but no HTTP
-and no v2 parameters.
+Above it nobody knows which API of etcd is spoken; below it nobody knows of mappings,
+keys and codecs.  A *store* holds *files*, texts, and *directories*, by absolute path:
+``/app/db``; the root is ``""``.  It owns the client, the cache, and what is remembered
+of keys.
 
-Paths are absolute.  One with a trailing slash names the directory that a
-mapping stands on: with v2 auth, a role for ``/app/*`` may list ``/app/`` only.
+A `ReadableStore` is all that the reading half of a mapping needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
-from operator import attrgetter
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from etcdmap.answers import presence, presence_from_body
 from etcdmap.cache import ReadCache
-from etcdmap.errors import (
-    EtcdMapError,
-    KeyNotFound,
-    NotADirectory,
-    NotAFile,
-    PartialWrite,
-)
-from etcdmap.fenced import FencedDelete, FencedPut, FencedRefresh, spell_condition
-from etcdmap.keys import KeysAPI
-from etcdmap.models import Answer, Asked
-from etcdmap.nodes import (
-    Directory,
-    Fence,
-    File,
-    Snapshot,
-    index_of_read,
-    index_of_write,
-    listing_of,
-    name_of_new,
-    node_of,
-)
-from etcdmap.parameters import spell_form, spell_query
-from etcdmap.snapshots import snapshot_of
+from etcdmap.client import Client
 
-T = TypeVar("T")
+S = TypeVar("S", bound="ReadableStore")
 
 #: What a read promises; see `EtcdMapping.using`.
 CONSISTENCIES = ("session", "linearizable", "any")
 
-# Queries, without and with a quorum.  What is read whole is given in order.  It takes
-# etcd longer to sort, but then everything here is met in the order in which it lies in
-# memory.
-_RECURSIVE = [spell_query(recursive=True, quorum=quorum) for quorum in (False, True)]
-_SORTED = [
-    spell_query(recursive=True, sorted=True, quorum=quorum) for quorum in (False, True)
-]
+
+# --- what is there
 
 
-class Tree:
-    """A store of files and directories.
+class File(NamedTuple):
+    """A file: its text, the index of its last change, seconds left."""
 
-    A path that can't be read because nothing is there raises KeyNotFound; so
-    does one below a file, then with code 104.
+    text: str
+    modified_index: int
+    ttl: int | None
 
-    Args:
-        keys: reaches etcd; its client may have a cache.
-        consistency: one of `CONSISTENCIES`.
-        timeout: deadline of one call, seconds; None for the client's.
-        deadline: when all its requests must have ended; see `call`.
+
+class Directory(NamedTuple):
+    """A directory: its children by name, and seconds left.
+
+    A subdirectory in a listing that is not recursive shows no children.
     """
 
-    def __init__(
-        self,
-        keys: KeysAPI,
-        consistency: str = "session",
-        timeout: float | None = None,
-        deadline: float | None = None,
-    ) -> None:
-        if consistency not in CONSISTENCIES:
-            names = ", ".join(map(repr, CONSISTENCIES))
-            raise ValueError(f"consistency is one of {names}, not {consistency!r}")
-        self.keys = keys
-        self.consistency = consistency
-        self.timeout = timeout
-        self._deadline = deadline
-        self._quorum = consistency == "linearizable"
-        self._query = "?quorum=true" if self._quorum else ""
+    children: dict[str, Any]  # name -> Node; mypy can't recurse here
+    ttl: int | None
+    #: The index of the store at that moment; of the top of a listing only.
+    etcd_index: int = 0
+
+
+Node: TypeAlias = "File | Directory"
+
+
+class Snapshot(NamedTuple):
+    """A subtree as one moment showed it.
+
+    Attributes:
+        value: a plain nested dict.
+        index: the index of the store at that moment.
+    """
+
+    value: dict[str, Any]
+    index: int  # type: ignore[assignment]  # in place of tuple's method
+
+
+# --- what a write expects to be there
+
+
+class Fence(NamedTuple):
+    """The very state of a key that a write replaces.
+
+    Attributes:
+        as_of: the index of the key's last change; of an absent key, that of the
+            store when it was seen to be absent, or 0 if that is not known.
+        absent: whether nothing is there.
+    """
+
+    as_of: int
+    absent: bool = False
+
+
+class Holding(NamedTuple):
+    """A file is there that holds this text."""
+
+    text: str
+
+
+class Present(NamedTuple):
+    """A file is there, whatever it holds."""
+
+
+Expect: TypeAlias = "Fence | Holding | Present"
+
+
+# --- the store
+
+
+class ReadableStore(Protocol):
+    """The reading half of a store.
+
+    Reads raise `KeyNotFound`, with the index of the store, if nothing is there, and
+    `NotADirectory` if a file stands on the way; and what a client's call raises.
+    """
+
+    @property
+    def client(self) -> Client:
+        """The client that is asked."""
 
     @property
     def cache(self) -> ReadCache | None:
         """What reads may be answered from."""
-        return None if self._quorum else self.keys.client.cache
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Tree, (self.keys, self.consistency, self.timeout)
+    # --- its options, and one call of several requests
 
     def using(
-        self, *, consistency: str | None = None, timeout: float | None = None
-    ) -> Tree:
+        self: S, *, consistency: str | None = None, timeout: float | None = None
+    ) -> S:
         """Return the same store with other options; None leaves one as it is.
 
         Of the store of one `call`, the one for all calls.
+
+        Args:
+            consistency: one of `CONSISTENCIES`.
+            timeout: deadline of one call, seconds.
         """
-        if consistency is None:
-            consistency = self.consistency
-        return Tree(self.keys, consistency, timeout or self.timeout)
+
+    def call(self: S, until: float | None = None) -> S:
+        """Return the same store for the requests of one call.
+
+        They have one deadline: `until`, or that of a call that begins now if it comes
+        first.
+        """
 
     @property
     def until(self) -> float:
         """When a call that begins now must have ended, on the client's clock."""
-        if self._deadline is not None:
-            return self._deadline
-        return self.keys.client.deadline(self.timeout)
 
     def pause(self, seconds: float) -> bool:
         """Wait; return False at once if the call must have ended by then."""
-        client = self.keys.client
-        if client.clock() + seconds >= self.until:
-            return False
-        client.sleep(seconds)
-        return True
-
-    def call(self, until: float | None = None) -> Tree:
-        """Return the same store for the requests of one call.
-
-        Each of them gets what is left of the time until `until`, or until the
-        deadline of a call that begins now if that comes first.  When nothing is
-        left, DeadlineExceeded is raised and nothing sent.
-        """
-        deadline = self.until if until is None else min(until, self.until)
-        return Tree(self.keys, self.consistency, self.timeout, deadline)
 
     # --- reads
 
-    def get(self, path: str, *, cached: bool = False) -> File | Directory:
-        """Read one node; of a directory no children.
+    def get(self, path: str, *, cached: bool = False) -> Node:
+        """Return one node; of a directory no children.
 
-        With `cached` the answer may come from the cache.  1 request, or none.
+        With `cached` the answer may come from the cache.
         """
-        cache = self.cache if cached else None
-        if cache is None:
-            return self._fetch_node(path)[0]
-        node: File | Directory | None = cache.get(path)
-        if node is not None:
-            return node
-        if self.consistency == "any":
-            # Not for others: what it brings may be older than they may see.
-            return self._fetch_node(path)[0]
-        call, clock = self.call(), self.keys.client.clock
-        fetch = partial(call._fetch_node, path)
-        node = cache.load(path, fetch, attrgetter("ttl"), lambda: call.until - clock())
-        return cast("File | Directory", node)
 
-    def list(self, path: str, *, recursive: bool = False) -> File | Directory:
-        """Read a file, or list a directory.  1 request, atomic."""
-        query = _RECURSIVE[self._quorum] if recursive else self._query
-        if self.cache is None or self.consistency == "any":
-            return self._fetch(path, listing_of, query, kind="list")
-        read = self.cache.begin(path)
-        index = 0
-        entries: list[tuple[str, Any, int | None]] = []
-        try:
-            node = self._fetch(path, listing_of, query, kind="list")
-            if isinstance(node, Directory):
-                index = node.etcd_index
-                entries.extend(_entries(path.rstrip("/"), node))
-        finally:
-            self.cache.end(read, entries, index)
-        return node
+    def list(
+        self, path: str, *, recursive: bool = False, of_directory: bool = False
+    ) -> Node:
+        """Return a file, or a directory with what is below it.  Atomic.
+
+        Args:
+            path: the node.
+            recursive: whether all that is below is listed, or one level.
+            of_directory: whether a mapping stands on it, so that it should be one.
+        """
 
     def read(
         self,
@@ -173,74 +160,34 @@ class Tree:
         decode: Callable[[str], Any],
         key_of: Callable[[str], str | None] | None = None,
     ) -> Snapshot:
-        """Read a whole directory as plain values.  1 request, atomic.
+        """Return a whole directory as plain values.  Atomic.
 
         Args:
             path: the directory.
             decode: makes the value of a file's text.
             key_of: makes the key of a name, or None to leave it out; None for
                 the names as they are.
-
-        Raises:
-            NotADirectory: it is a file.
         """
-        read = partial(snapshot_of, decode, key_of)
-        return self._fetch(path, read, _SORTED[self._quorum], kind="list")
 
     def exists(self, path: str) -> bool:
-        """Tell whether there is a node.  1 request, 2 if unclear; or cached."""
-        if self.cache is not None and self.cache.get(path) is not None:
-            return True
-        if self._quorum:  # HEAD ignores it
-            return self._fetch(path, presence_from_body)
-        until = self.until
-        found = self._fetch(path, presence, method="HEAD")
-        return (
-            self.call(until)._fetch(path, presence_from_body)
-            if found is None
-            else found
-        )
+        """Tell whether there is a node."""
 
     def index(self, path: str) -> int:
-        """Return the index of the store.  1 request."""
-        return self._fetch(path, index_of_read)
+        """Return the index of the store; `path` is a directory that may be read."""
 
-    def _fetch_node(self, path: str) -> tuple[File | Directory, int]:
-        node, index = self._fetch(path, node_of)
-        if isinstance(node, File) and self.keys.client.fences_writes:
-            self.keys.client.fences.put(path, node.modified_index)
-        return node, index
 
-    def _fetch(
-        self,
-        path: str,
-        read: Callable[[Asked, Answer], T],
-        query: str | None = None,
-        *,
-        method: str = "GET",
-        kind: str = "get",
-    ) -> T:
-        try:
-            return self.keys.fetch(
-                path,
-                self._query if query is None else query,
-                read,
-                method=method,
-                kind="quorum" if self._quorum else kind,
-                consistency=self.consistency,
-                deadline=self.until,
-            )
-        except NotADirectory as error:
-            raise KeyNotFound(
-                "a file stands on the way to this key",
-                code=error.code,
-                cause=error.cause,
-                etcd_index=error.etcd_index,
-                endpoint=error.endpoint,
-                key=error.key,
-            ) from error
+class Store(ReadableStore, Protocol):
+    """A store that can be written, too.
 
-    # --- writes
+    A write is atomic unless it says otherwise.  On what it may raise besides, see
+    `ReadableStore`.
+    """
+
+    def check_text(self, text: str) -> None:
+        """Raise LimitExceeded for a text that is too large to store."""
+
+    def check_ttl(self, ttl: float) -> None:
+        """Raise TypeError or ValueError for what is no ttl."""
 
     def put(
         self,
@@ -249,152 +196,57 @@ class Tree:
         *,
         ttl: float | None = None,
         known: Fence | None = None,
-        expect: Fence | None = None,
-        expect_text: str | None = None,
-        present: bool = False,
-        replace: bool = False,
+        expect: Expect | None = None,
     ) -> int:
-        """Write a file and return its index.  Atomic.
+        """Write a file and return its index.
 
-        On one condition at most: the state that is replaced, its text (not an empty
-        one, which v2 can't compare with), or that a file is there.  With `replace`
-        also in place of a directory.
-
-        1 request; with several endpoints 1 more if neither `known` nor a read or
-        write before tells the state that is replaced; 2 more where a directory goes
-        first.
+        Args:
+            path: where; directories on the way are made.
+            text: what.
+            ttl: seconds until it expires.
+            known: the state that it replaces most likely, which saves looking.
+            expect: what must be there.
 
         Raises:
             NotAFile: a directory stands there.
             NotADirectory: a file stands on the way.
             KeyExists, KeyNotFound, CompareFailed: not as expected.
-            PartialWrite: the directory is gone, and nothing took its place.
         """
-        until = self.until
-        try:
-            # A text can come back, so a write on it could be carried out twice.
-            if self.keys.client.fences_writes and expect_text is None:
-                write = FencedPut(self.keys, path, until, text, ttl, present=present)
-                return write.do(known) if expect is None else write.do_if(expect)
-            return self._put_unfenced(path, text, ttl, expect, expect_text, present)
-        except NotAFile:
-            if not replace:
-                raise
-        call = self.call(until)
-        with suppress(KeyNotFound):  # gone already
-            call.delete(path)
-        try:
-            return call.put(path, text, ttl=ttl)
-        except EtcdMapError as error:  # whatever it says, the directory is gone
-            raise PartialWrite(written=(), failed={path: error}, pending=()) from error
 
-    def _put_unfenced(
-        self,
-        path: str,
-        text: str,
-        ttl: float | None,
-        expect: Fence | None,
-        expect_text: str | None,
-        present: bool,
-    ) -> int:
-        # With noValueOnSuccess the header is the index of this very write.
-        query, action, after = "?noValueOnSuccess=true", "set", 0
-        if expect is not None:
-            condition, action, after = spell_condition(expect)
-            query += condition
-        elif expect_text is not None:
-            action = "compareAndSwap"
-        elif present:
-            query, action = f"{query}&prevExist=true", "update"
-        form = spell_form(text, ttl, prev_value=expect_text)
-        return self._store("PUT", Asked(path, action, after, bare=True), query, form)
-
-    def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
-        """Write a file with a new name that sorts last; return it.  1 request."""
-        return self.keys.store(
-            "POST",
-            Asked(path, "create", inside=True),
-            "",
-            spell_form(text, ttl),
-            name_of_new,
-            deadline=self.until,
-        )
-
-    def refresh(self, path: str, ttl: float) -> None:
-        """Renew the ttl of a file.  1 request, atomic."""
-        client = self.keys.client
-        known = client.fences.get(path) if client.fences_writes else None
-        if known:
-            write = FencedRefresh(self.keys, path, self.until, ttl)
-            write.do(Fence(known))
-            return
-        query = "?prevExist=true&noValueOnSuccess=true"
-        form = spell_form(None, ttl, refresh=True)
-        index = self._store("PUT", Asked(path, "update", bare=True), query, form)
-        if client.fences_writes:
-            client.fences.put(path, index)
-
-    def delete(self, path: str, *, expect: Fence | None = None) -> None:
-        """Delete whatever is there, or the file as expected.  Cost: as `put`."""
-        if self.keys.client.fences_writes:
-            write = FencedDelete(self.keys, path, self.until)
-            if expect is not None:
-                write.do_if(expect)
-                return
-            with suppress(NotAFile):  # a directory: v2 has no condition for its delete
-                write.do(None)
-                return
-        if expect is None:
-            self.delete_directory(path)
-        else:
-            asked = Asked(path, "compareAndDelete")
-            self._store("DELETE", asked, f"?prevIndex={expect.modified_index}")
-
-    def delete_directory(self, path: str) -> None:
-        """Delete whatever is there, without looking first.  1 request."""
-        self._store("DELETE", Asked(path, "delete"), "?recursive=true")
-
-    def delete_file(self, path: str, *, known: Fence | None = None) -> None:
-        """Delete a file; NotAFile if a directory stands there.  Cost: as `put`."""
-        if self.keys.client.fences_writes:
-            FencedDelete(self.keys, path, self.until).do(known)
-        else:
-            self._store("DELETE", Asked(path, "delete"), "")
-
-    def make_directory(
-        self, path: str, *, ttl: float | None = None, replace: bool = False
-    ) -> None:
-        """Make a directory; in place of a file with `replace`.  1 request.
+    def put_over(self, path: str, text: str, *, ttl: float | None = None) -> int:
+        """Write a file, in place of a directory with all in it; return its index.
 
         Raises:
-            KeyExists: something is there (without `replace`).
-            NotAFile: a directory is there (with `replace`).
+            PartialWrite: the directory is gone, and nothing took its place.
         """
-        query = spell_query(dir=True, prevExist=None if replace else False)
-        asked = Asked(path, "set" if replace else "create")
-        self._store("PUT", asked, query, spell_form(None, ttl))
 
-    def _store(
-        self, method: str, asked: Asked, query: str, form: str | None = None
-    ) -> int:
-        return self.keys.store(
-            method, asked, query, form, index_of_write, deadline=self.until
-        )
+    def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
+        """Write a file with a new name, which sorts last in a directory; return it."""
 
+    def refresh(self, path: str, ttl: float) -> None:
+        """Renew the ttl of a file; who watches is not told."""
 
-def _entries(
-    path: str, node: File | Directory, ends: int | None = None
-) -> Iterator[tuple[str, File | Directory, int | None]]:
-    """Yield what a listing says about a node and all below it, for the cache.
+    def delete(
+        self,
+        path: str,
+        *,
+        known: Fence | None = None,
+        expect: Expect | None = None,
+    ) -> None:
+        """Delete whatever is there, a directory with all in it.
 
-    A node goes with its directory, of whose ttl it shows nothing itself.
-    """
-    ttl = node.ttl
-    if ends is not None and (ttl is None or ttl > ends):
-        ttl = ends
-    if isinstance(node, File):
-        yield path, node, ttl
-        return
-    yield path, Directory({}, node.ttl), ttl
-    for name, child in node.children.items():
-        yield from _entries(f"{path}/{name}", child, ttl)
+        With `known` or `expect` a file only: NotAFile if it is a directory.
+        """
+
+    def delete_directory(self, path: str) -> None:
+        """Delete what is known to be a directory, with all in it."""
+
+    def make_directory(
+        self, path: str, *, ttl: float | None = None, over_file: bool = False
+    ) -> None:
+        """Make a directory, with `over_file` in place of a file.
+
+        Raises:
+            KeyExists: something is there (without `over_file`).
+            NotAFile: a directory is there (with `over_file`).
+        """

@@ -21,9 +21,12 @@ from etcdmap.errors import EtcdMapError
 from etcdmap.transport.exchange import wait_any
 from etcdmap.transport.protocol import (
     DEFAULT_MAX_RESPONSE,
+    Answer,
     BlockingTransport,
     Exchange,
     Identity,
+    Opening,
+    Request,
     Transport,
 )
 from etcdmap.transport.threaded import wrapped
@@ -31,9 +34,12 @@ from etcdmap.transport.wire import WireTransport
 
 __all__ = [
     "DEFAULT_MAX_RESPONSE",
+    "Answer",
     "BlockingTransport",
     "Exchange",
     "Identity",
+    "Opening",
+    "Request",
     "Transport",
     "WireTransport",
     "make_transport",

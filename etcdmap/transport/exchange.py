@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from etcdmap.errors import EtcdMapError
-from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
-from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, spell
+from etcdmap.transport.head import spell
 from etcdmap.transport.http1 import Reader
 from etcdmap.transport.polling import READ, WRITE, Waiting, ready, wake
 from etcdmap.transport.pool import Pool
-from etcdmap.transport.protocol import Exchange, Identity
+from etcdmap.transport.protocol import Answer, Exchange, Identity, Request
 from etcdmap.transport.sockets import (
     BLOCKED,
     GONE,
@@ -46,7 +45,7 @@ class WireExchange:
     def __init__(
         self,
         pool: Pool,
-        request: Request[object],
+        request: Request,
         timeout: float,
         identity: Identity | None,
     ) -> None:
@@ -191,9 +190,7 @@ class WireExchange:
         if connection is None:
             connection = yield from self._connect()
         if not offset:
-            first = self._asks_first(connection)
-            if first is not None:
-                connection = yield from self._ask_first(connection, first)
+            connection = yield from self._ask_first(connection)
         is_whole = yield from self._send(connection, offset)
         if not is_whole:
             yield from self._receive(connection, self._reader)
@@ -204,21 +201,36 @@ class WireExchange:
         self._note_waiting(None)  # it may have been cancelled between two waits
         return connection
 
-    def _asks_first(self, connection: Connection) -> Request[object] | None:
-        """Return what must be asked on a connection before, if anything."""
-        if self._identity is not None and connection.shown is not self._identity:
-            return self._identity
-        is_long = len(self._request.target) > LONGEST_FIRST_TARGET
-        return OPENING if is_long and connection.fresh else None
-
-    def _ask_first(
-        self, connection: Connection, request: Request[object]
-    ) -> Steps[Connection]:
-        """Send another request before, and go on if its answer is as it must be.
+    def _ask_first(self, connection: Connection) -> Steps[Connection]:
+        """Ask what must be asked before, if anything.
 
         Returns:
-            The connection to go on with: a new one where each answer ends its own.
+            The connection to go on with: a new one where an answer ended its own.
         """
+        identity, opening = self._identity, self._pool.opening
+        if identity is not None and connection.shown is not identity:
+            answer = yield from self._exchange_before(connection, identity)
+            shown = identity.read(answer)
+        elif (
+            connection.fresh
+            and opening is not None
+            and len(self._request.target) > opening.longest
+        ):
+            yield from self._exchange_before(connection, opening.request)
+            shown = connection.shown
+        else:
+            return connection
+        if connection.age is None:
+            connection.close()
+            connection = yield from self._connect()
+        connection.fresh = False
+        connection.shown = shown
+        return connection
+
+    def _exchange_before(
+        self, connection: Connection, request: Request
+    ) -> Steps[Answer]:
+        """Send another request, and read its answer."""
         pool = self._pool
         reader = Reader(pool.endpoint, request.method, pool.limit)
         rest = memoryview(spell(request, pool.fields))
@@ -228,14 +240,9 @@ class WireExchange:
             except BLOCKED as blocked:
                 yield connection.waiting(blocked, WRITE, self._deadline)
         yield from self._receive(connection, reader)
-        shown = request.read(self._answer_of(reader))
         if not reader.reusable:
-            connection.close()
-            connection = yield from self._connect()
-        connection.fresh = False
-        if self._identity is not None:
-            connection.shown = shown
-        return connection
+            connection.age = None  # never to be used again
+        return self._answer_of(reader)
 
     def _send(self, connection: Connection, offset: int) -> Steps[bool]:
         """Send the rest of the request; tell whether the answer is whole already."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from etcdmap.errors import ExchangeFailed
 from etcdmap.transport import failures
 from etcdmap.transport.polling import wake
-from etcdmap.transport.protocol import Exchange
+from etcdmap.transport.protocol import Exchange, Opening
 from etcdmap.transport.sockets import Connection, Steps, dial
 
 #: Idle connections kept for one endpoint; more threads than that at one time
@@ -33,6 +33,7 @@ class Pool:
         limit: for the body of an answer, bytes.
         connect_timeout: seconds for a new connection, TLS included.
         context: gives the TLS settings when they are needed.
+        opening: what is sent before a first target that is too long.
 
     Attributes:
         fields: of every request.
@@ -50,8 +51,10 @@ class Pool:
         limit: int,
         connect_timeout: float,
         context: Callable[[], ssl.SSLContext],
+        opening: Opening | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self.opening = opening
         self.limit = limit
         self._scheme, authority, self._host, self._port = split_endpoint(endpoint)
         self.fields = f"Host: {authority}\r\n{fields}"

@@ -1,20 +1,78 @@
-"""What the client above needs of a transport."""
+"""What the client above needs of a transport, and what passes between the two."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-from etcdmap.models import Answer, Request
 from etcdmap.transport.polling import Waiting
 
 #: Answers above this many bytes are refused: a listing of 500,000 keys.
 DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
 
-#: What a connection must have shown before a request may leave on it: this one is
-#: asked first on a connection that has not been asked it.  Its `read` raises if the
-#: answer shows something else, and then nothing more is sent; else it returns the
-#: identity that was shown, which is another one where it had not been known.
-Identity = Request[Any]
+
+@dataclass(slots=True, repr=False)
+class Answer:
+    """One HTTP answer, read to its end.
+
+    Header names are in lower case.  Not frozen: who has read a large body lets go
+    of it, since the text, what is made of it and the body are large together.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    endpoint: str
+
+    def __repr__(self) -> str:
+        # The body holds values.
+        return f"<Answer {self.status} of {self.endpoint}, {len(self.body)} bytes>"
+
+    @property
+    def redirects_to(self) -> str | None:
+        """The URL that the same request is to be sent to instead (307), if any."""
+        return self.headers.get("location", "") if self.status == 307 else None
+
+
+class Request(Protocol):
+    """What is sent.
+
+    Attributes:
+        method: the HTTP method.
+        target: path and query, quoted, as they go on the wire.
+        body: a URL-encoded form, or None.
+    """
+
+    method: str
+    target: str
+    body: bytes | None
+
+
+class Identity(Request, Protocol):
+    """What a connection must have shown before a request may leave on it.
+
+    It is asked first, on a connection that has not been asked it.
+    """
+
+    def read(self, answer: Answer, /) -> object:
+        """Return the identity that was shown, another one where it was not known.
+
+        Raises:
+            EtcdMapError: something else was shown; nothing more is sent then.
+        """
+
+
+class Opening(NamedTuple):
+    """What a connection is opened with, before a first request that is too long.
+
+    Attributes:
+        request: costs the server nothing.
+        longest: targets above so many bytes must not come first.
+    """
+
+    request: Request
+    longest: int
 
 
 class Exchange(Protocol):
@@ -66,7 +124,7 @@ class Transport(Protocol):
     def begin(
         self,
         endpoint: str,
-        request: Request[Any],
+        request: Request,
         timeout: float,
         identity: Identity | None = None,
     ) -> Exchange:
@@ -97,7 +155,7 @@ class Transport(Protocol):
 class BlockingTransport(Protocol):
     """What can only send a request and wait; `wrapped` makes a `Transport` of it."""
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Send a request to an endpoint and read the whole answer.
 
         Raises:

@@ -22,10 +22,14 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 
 from etcdmap import forking
 from etcdmap.errors import EtcdMapError, ExchangeFailed, InvalidResponse
-from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
-from etcdmap.transport.head import LONGEST_FIRST_TARGET, OPENING, standing_fields
-from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE
+from etcdmap.transport.head import standing_fields
+from etcdmap.transport.protocol import (
+    DEFAULT_MAX_RESPONSE,
+    Answer,
+    Opening,
+    Request,
+)
 
 _CHUNK = 64 * 1024
 #: Seconds; sockets take no infinity, and no more than some hundred years.
@@ -42,6 +46,7 @@ class RequestsTransport:
         username: for HTTP basic auth, which is what v2 auth uses.
         password: goes with it.
         max_response: limit for an answer, bytes.
+        opening: what is sent before a target that is too long to come first.
         tls: what the session says itself.
     """
 
@@ -53,23 +58,26 @@ class RequestsTransport:
         username: str | None = None,
         password: str | None = None,
         max_response: int = DEFAULT_MAX_RESPONSE,
+        opening: Opening | None = None,
         **tls: Any,
     ) -> None:
         self._session = session
         self._connect_timeout = connect_timeout
         self._max_response = max_response
+        self._opening = opening
         self._headers = standing_fields(username, password)
         self._closed = False
         forking.register(self)
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         if self._closed:
             raise failures.client_closed()
         deadline = time.monotonic() + timeout
         answered = False
         try:
-            if len(request.target) > LONGEST_FIRST_TARGET:
-                self._send(endpoint, OPENING, timeout).close()
+            opening = self._opening
+            if opening is not None and len(request.target) > opening.longest:
+                self._send(endpoint, opening.request, timeout).close()
                 timeout = max(deadline - time.monotonic(), 0.001)
             response = self._send(endpoint, request, timeout)
             answered = True
@@ -118,7 +126,7 @@ class RequestsTransport:
     # --- one exchange
 
     def _send(
-        self, endpoint: str, request: Request[Any], timeout: float
+        self, endpoint: str, request: Request, timeout: float
     ) -> requests.Response:
         prepared = self._prepare(endpoint, request)
         settings: dict[str, Any] = {
@@ -143,9 +151,7 @@ class RequestsTransport:
             response.headers["Location"] = location
         return response
 
-    def _prepare(
-        self, endpoint: str, request: Request[Any]
-    ) -> requests.PreparedRequest:
+    def _prepare(self, endpoint: str, request: Request) -> requests.PreparedRequest:
         headers = dict(self._headers)
         if request.body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"

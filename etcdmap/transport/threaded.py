@@ -8,15 +8,20 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from etcdmap import forking
 from etcdmap.errors import EtcdMapError, ExchangeFailed
-from etcdmap.models import Answer, Request
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import wait_any
 from etcdmap.transport.polling import READ, Flag, Waiting, in_thread
-from etcdmap.transport.protocol import BlockingTransport, Identity, Transport
+from etcdmap.transport.protocol import (
+    Answer,
+    BlockingTransport,
+    Identity,
+    Request,
+    Transport,
+)
 
 
 def wrapped(transport: Transport | BlockingTransport) -> Transport:
@@ -53,7 +58,7 @@ class ThreadedTransport:
     def begin(
         self,
         endpoint: str,
-        request: Request[Any],
+        request: Request,
         timeout: float,
         identity: Identity | None = None,
     ) -> ThreadExchange:
@@ -83,7 +88,7 @@ class ThreadedTransport:
         self,
         exchange: ThreadExchange,
         endpoint: str,
-        request: Request[Any],
+        request: Request,
         timeout: float,
         identity: Identity | None,
     ) -> None:
@@ -94,7 +99,7 @@ class ThreadedTransport:
                 answer = self.inner.exchange(endpoint, identity, timeout)
                 shown = identity.read(answer)
                 if shown is not None:
-                    exchange.showed(shown)
+                    exchange.showed(cast("Identity", shown))
             if not exchange.leave():
                 return  # nobody waits any more: then it must not be sent, either
             left = max(deadline - time.monotonic(), 0.001)

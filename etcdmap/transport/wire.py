@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import ssl
 import threading
-from typing import Any
 
 from etcdmap import forking
-from etcdmap.models import Request
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import WireExchange
 from etcdmap.transport.head import standing_fields
 from etcdmap.transport.pool import Pool
-from etcdmap.transport.protocol import DEFAULT_MAX_RESPONSE, Identity
+from etcdmap.transport.protocol import (
+    DEFAULT_MAX_RESPONSE,
+    Identity,
+    Opening,
+    Request,
+)
 from etcdmap.transport.tls import Cert, Verify, make_context
 
 
@@ -38,6 +41,7 @@ class WireTransport:
             or of a directory of CAs.
         cert: path of a client certificate, or a pair (certificate, key).
         max_response: limit for an answer, bytes.
+        opening: what is sent before a target that is too long to come first.
     """
 
     def __init__(
@@ -49,8 +53,10 @@ class WireTransport:
         verify: Verify = True,
         cert: Cert = None,
         max_response: int = DEFAULT_MAX_RESPONSE,
+        opening: Opening | None = None,
     ) -> None:
         self._connect_timeout = connect_timeout
+        self._opening = opening
         self._max_response = max_response
         self._verify = verify
         self._cert = cert
@@ -65,7 +71,7 @@ class WireTransport:
     def begin(
         self,
         endpoint: str,
-        request: Request[Any],
+        request: Request,
         timeout: float,
         identity: Identity | None = None,
     ) -> WireExchange:
@@ -97,6 +103,7 @@ class WireTransport:
             self._max_response,
             self._connect_timeout,
             self._tls,
+            self._opening,
         )
         pool = self._pools.setdefault(endpoint, new)
         # close() may have run since; then nobody else would close this one.

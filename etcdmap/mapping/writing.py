@@ -6,21 +6,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from etcdmap import plan, sending
-from etcdmap.common import MISSING, rounds, survey
-from etcdmap.errors import (
-    CompareFailed,
-    KeyExists,
-    KeyNotFound,
-    NotAFile,
-)
-from etcdmap.handle import absent, check_ttl, named
-from etcdmap.nodes import Directory, Fence, File
-from etcdmap.parameters import whole_seconds
+from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
+from etcdmap.mapping import execution, plan
+from etcdmap.mapping.base import MISSING, rounds, survey
+from etcdmap.mapping.handle import absent, named
+from etcdmap.mapping.plan import Plan
+from etcdmap.mapping.reading import Reading
 from etcdmap.paths import name_of
-from etcdmap.plan import Plan
-from etcdmap.reading import Reading
-from etcdmap.tree import Tree
+from etcdmap.tree import Directory, Fence, File, Holding, Node, Present, Store
 
 W = TypeVar("W", bound="Writing")
 
@@ -79,36 +72,36 @@ class Writing(Reading):
         if isinstance(wanted, str):
             if keep_ttl:
                 return self._put_keeping_ttl(path, wanted)
-            return self._view.tree.put(path, wanted, ttl=ttl, replace=True)
+            return self._view.store.put_over(path, wanted, ttl=ttl)
         if keep_ttl:
             raise ValueError("keep_ttl is for values; a directory keeps its own")
-        self._set_directory(self._view.tree.call(until), path, wanted, ttl)
+        self._set_directory(self._view.store.call(until), path, wanted, ttl)
         return None
 
     def _put_keeping_ttl(self, path: str, text: str) -> int:
-        for tree in rounds(self._view.tree, path):
-            node, since = survey(tree, path)
+        for store in rounds(self._view.store, path):
+            node, since = survey(store, path)
             if isinstance(node, Directory):
-                return tree.put(path, text, replace=True)
+                return store.put_over(path, text)
             ttl = _ttl_left(node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
-                return tree.put(path, text, ttl=ttl, expect=_state(node, since))
+                return store.put(path, text, ttl=ttl, expect=_state(node, since))
         raise AssertionError("unreachable")
 
     def _set_directory(
         self,
-        tree: Tree,
+        store: Store,
         path: str,
         wanted: dict[str, plan.Encoded],
         ttl: float | None = None,
     ) -> None:
-        current, index = survey(tree, path, recursive=True)
+        current, index = survey(store, path, recursive=True)
         todo = Plan(self._view.naming, index)
         if ttl is None:
             plan.become(todo, path, wanted, current)
         else:
             plan.become_with_ttl(todo, path, wanted, current, ttl)
-        sending.carry_out(tree, todo)
+        execution.carry_out(store, todo)
 
     def create(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Store a value or a mapping where nothing is yet.
@@ -120,7 +113,7 @@ class Writing(Reading):
         who race for a mapping, whoever makes the directory fills it.
         """
         path, wanted, until = self._checked(key, value, ttl)
-        self._create(self._view.tree.call(until), path, wanted, ttl)
+        self._create(self._view.store.call(until), path, wanted, ttl)
 
     def replace(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Store a value or a mapping where something is already.
@@ -131,13 +124,13 @@ class Writing(Reading):
         Cost: as ``m[key] = value``.  Atomic: a value over a value.
         """
         path, wanted, until = self._checked(key, value, ttl)
-        tree = self._view.tree.call(until)
+        store = self._view.store.call(until)
         with named(key):
             if isinstance(wanted, str):
-                _replace_by_text(tree, path, wanted, ttl)
+                _replace_by_text(store, path, wanted, ttl)
             else:
-                _present(tree, path)
-                self._set_directory(tree, path, wanted, ttl)
+                _present(store, path)
+                self._set_directory(store, path, wanted, ttl)
 
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None
@@ -157,15 +150,10 @@ class Writing(Reading):
         """
         path = self._writable(key)
         wanted = self._encode_text(new)
-        check_ttl(ttl)
-        text = self._encode_text(expected)
-        tree = self._view.tree
+        self._check_ttl(ttl)
+        expect = Holding(self._encode_text(expected))
         with named(key):
-            if text:
-                return tree.put(path, wanted, ttl=ttl, expect_text=text)
-            tree = tree.call()
-            expect = _state_with(tree, path, text)
-            return tree.put(path, wanted, ttl=ttl, expect=expect)
+            return self._view.store.put(path, wanted, ttl=ttl, expect=expect)
 
     def compare_and_delete(self, key: str, expected: Any) -> None:
         """Delete a key if this value is there now.
@@ -176,10 +164,9 @@ class Writing(Reading):
         URLs end up in logs.  Atomic: yes.
         """
         path = self._writable(key)
-        text = self._encode_text(expected)
-        tree = self._view.tree.call()
+        expect = Holding(self._encode_text(expected))
         with named(key):
-            tree.delete(path, expect=_state_with(tree, path, text))
+            self._view.store.delete(path, expect=expect)
 
     def transform(
         self, key: str, func: Callable[[Any], Any], *, default: Any = MISSING
@@ -203,16 +190,16 @@ class Writing(Reading):
         Cost: 2 requests; 2 more each time that another writer comes between.
         """
         path = self._writable(key)
-        for tree in rounds(self._view.tree, path):
-            node, since = survey(tree, path)
+        for store in rounds(self._view.store, path):
+            node, since = survey(store, path)
             if isinstance(node, Directory):
-                raise NotAFile("transform() is for values", code=102, key=path)
+                raise NotAFile("transform() is for values", key=path)
             if node is None and default is MISSING:
                 raise absent(key, "Key not found")
             new = func(default if node is None else self._value(path, node))
             text, ttl = self._encode_text(new), _ttl_left(node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
-                tree.put(path, text, ttl=ttl, expect=_state(node, since))
+                store.put(path, text, ttl=ttl, expect=_state(node, since))
                 return new
         raise AssertionError("unreachable")
 
@@ -226,7 +213,7 @@ class Writing(Reading):
         """
         self._check_writable()
         text = self._encode_text(value)
-        return self._view.tree.append(f"{self._view.root}/", text, ttl=ttl)
+        return self._view.store.append(self._view.root, text, ttl=ttl)
 
     def refresh(self, key: str, ttl: float) -> None:
         """Renew the ttl of a value; watchers are not told.
@@ -240,10 +227,10 @@ class Writing(Reading):
 
         Cost: 1 request.  Atomic: yes.
         """
-        whole_seconds(ttl)  # None would reach etcd, which refuses it
+        self._view.store.check_ttl(ttl)  # None would reach etcd, which refuses it
         path = self._writable(key)
         with named(key):
-            self._view.tree.refresh(path, ttl)
+            self._view.store.refresh(path, ttl)
 
     def mkdir(self: W, key: str, *, ttl: float | None = None) -> W:
         """Make an empty directory; return the mapping on it.
@@ -259,46 +246,31 @@ class Writing(Reading):
         Cost: 1 request.  Atomic: yes.
         """
         path = self._writable(key)
-        self._view.tree.make_directory(path, ttl=ttl)
+        self._view.store.make_directory(path, ttl=ttl)
         return self._sub(path)
 
 
-def _present(tree: Tree, path: str) -> File | Directory:
+def _present(store: Store, path: str) -> Node:
     """Read a node that must be there; a file on the way is no absence."""
-    node, _ = survey(tree, path)
+    node, _ = survey(store, path)
     if node is None:
         raise absent(name_of(path), "Key not found")
     return node
 
 
-def _replace_by_text(tree: Tree, path: str, text: str, ttl: float | None) -> None:
-    # An empty text is taken for an update of a directory: 3.4 says yes and changes
-    # nothing, 3.5 fails.
-    if not text and isinstance(_present(tree, path), Directory):
-        tree.put(path, text, ttl=ttl, replace=True)
-        return
+def _replace_by_text(store: Store, path: str, text: str, ttl: float | None) -> int:
     try:
-        tree.put(path, text, ttl=ttl, present=True)
+        return store.put(path, text, ttl=ttl, expect=Present())
     except NotAFile:
-        tree.put(path, text, ttl=ttl, replace=True)
+        return store.put_over(path, text, ttl=ttl)
 
 
 def _state(node: File | None, since: int) -> Fence:
     """Name the state of a key as it was found."""
-    return Fence(0, since) if node is None else Fence(node.modified_index)
+    return Fence(since, absent=True) if node is None else Fence(node.modified_index)
 
 
 def _ttl_left(node: File | None) -> int | None:
     """Return what is left of a ttl, as a ttl to write."""
     # An expired node may be seen for half a second, with a ttl below 1.
     return None if node is None or node.ttl is None else max(node.ttl, 1)
-
-
-def _state_with(tree: Tree, path: str, text: str) -> Fence:
-    """Name the state of a file, if it holds this text."""
-    node = _present(tree, path)
-    if not isinstance(node, File):
-        raise NotAFile("a directory is there", code=102, key=path)
-    if node.text != text:
-        raise CompareFailed("Compare failed", code=101, key=path)
-    return Fence(node.modified_index)

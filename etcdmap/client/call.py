@@ -19,9 +19,9 @@ not risked after something has failed: first a read that needs all (a quorum's)
 finds an endpoint that is in touch with the others.
 
 No write leaves on a connection that has not shown the right cluster, see
-`etcdmap.session`, and nothing is learnt from an answer before it was understood.
+`Freshness`, and nothing is learnt from an answer before it was understood.
 
-Session reads: see `etcdmap.session`.  An answer that is too old is asked for
+Session reads: see `etcdmap.client.freshness`.  An answer that is too old is asked for
 once more after a moment, at the same endpoint; then the others are asked; then
 with a quorum.
 """
@@ -30,30 +30,26 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple, Protocol
 
+from etcdmap.client import outcomes
+from etcdmap.client.endpoint_health import Health, Policy
+from etcdmap.client.freshness import Freshness, Need, StaleAnswer
+from etcdmap.client.request import API, Request, Resend
 from etcdmap.errors import (
     Attempt,
     ClientClosed,
-    ClusterUnavailable,
     DeadlineExceeded,
     EtcdMapError,
     ExchangeFailed,
     InvalidResponse,
-    OutcomeUnknown,
     RequestFailed,
     ServerError,
     Unauthorized,
-    WrongCluster,
 )
-from etcdmap.looks import contact_request
-from etcdmap.models import Answer, Request, Resend
-from etcdmap.session import Need, StaleAnswer
-from etcdmap.transport import Exchange, wait_any
-
-if TYPE_CHECKING:
-    from etcdmap.client import Client
+from etcdmap.transport import Answer, Exchange, Transport, wait_any
 
 #: How long a member that lags behind is given before it is asked again; raft's
 #: followers apply an entry within a few milliseconds of the leader.
@@ -62,6 +58,30 @@ _CATCH_UP = 0.005
 _MOST_REDIRECTS = 10
 
 _PENDING: Any = object()
+
+
+class Owner(Protocol):
+    """What a call needs of its client."""
+
+    transport: Transport
+    health: Health
+    policy: Policy
+    clock: Callable[[], float]
+    sleep: Callable[[float], object]
+    rng: Random
+
+    @property
+    def state(self) -> tuple[tuple[str, ...], str]:
+        """The endpoints known, and the one in use."""
+
+    def freshness(self, api: API) -> Freshness:
+        """Return what was seen of the cluster through an API."""
+
+    def order(self) -> tuple[str, ...]:
+        """Return the endpoints in the order to try them now."""
+
+    def pin(self, endpoint: str) -> None:
+        """Have the next requests go to this endpoint first."""
 
 
 class _Copy(NamedTuple):
@@ -88,7 +108,7 @@ class Call:
     _plain_will_do = False
     _redirects = 0
 
-    def __init__(self, client: Client, request: Request[Any], deadline: float) -> None:
+    def __init__(self, client: Owner, request: Request[Any], deadline: float) -> None:
         self._client = client
         self._request = self._plain = request
         self._deadline = deadline
@@ -97,6 +117,7 @@ class Call:
         self._floor = self._launches = 0
         self._attempts: list[Attempt] = []
         self._running: list[_Copy] = []
+        self._freshness = client.freshness(request.api)
         self._endpoints, self._first = client.state
         self._writes = request.resend is not Resend.ALWAYS
         self._once = request.resend is Resend.IF_NOT_SENT
@@ -106,14 +127,14 @@ class Call:
 
     def _promise(self) -> None:
         """Ask so that the answer is what this kind of read promises."""
-        session = self._client.session
+        freshness = self._freshness
         if self._request.consistency == "linearizable":
             self._quorum = True
-        elif (need := session.needs_proof()) is not Need.NO:
+        elif (need := freshness.needs_proof()) is not Need.NO:
             self._ask_quorum()
             self._plain_will_do = need is Need.BETTER
         # After the look at the proof: what it proved is not above this index.
-        self._floor = session.index
+        self._floor = freshness.index
 
     def run(self) -> Any:
         """Return what the request's `read` makes of the first usable answer."""
@@ -126,7 +147,7 @@ class Call:
                 "the time for the whole call was over before this request, which was "
                 "not sent: give it a longer timeout",
             )
-        if self._once and client.session.in_doubt():
+        if self._once and self._freshness.in_doubt():
             self._make_contact()
             now = client.clock()
         try:
@@ -145,9 +166,8 @@ class Call:
     def _make_contact(self) -> None:
         """Find an endpoint that is in touch with the others, before a lone write."""
         client = self._client
-        request = contact_request(self._request.target)
         try:
-            Call(client, request, self._deadline).run()
+            Call(client, self._request.contact(), self._deadline).run()
         except Unauthorized:
             pass  # a user who may only write can't make this read: go on without
         except RequestFailed as error:
@@ -157,7 +177,7 @@ class Call:
                 "nothing was sent: after a failure, a member that is in touch with the "
                 "others is looked for first, and none was found",
             ) from error
-        self._first = client.pinned
+        self._first = client.state[1]
 
     def _go_on(self) -> Any:
         pause = self._client.policy.first_pause
@@ -201,15 +221,7 @@ class Call:
         if self._quorum:
             return
         self._quorum = True
-        request = self._request
-        mark = "&" if "?" in request.target else "?"
-        self._request = replace(
-            request,
-            # HEAD ignores the parameter.
-            method="GET",
-            target=f"{request.target}{mark}quorum=true",
-            kind="quorum",
-        )
+        self._request = self._request.with_quorum()
 
     # --- attempts
 
@@ -219,7 +231,7 @@ class Call:
         if left <= 0:
             return  # whoever called looks at the time next
         self._launches += 1
-        must_show = client.session.identity if self._writes else None
+        must_show = self._freshness.identity if self._writes else None
         try:
             begun = client.transport.begin(endpoint, self._request, left, must_show)
         except ExchangeFailed as error:
@@ -334,8 +346,8 @@ class Call:
             raise
         except ServerError as error:
             if error.transient:
-                if answer.headers.get("x-etcd-cluster-id"):  # not a proxy's word
-                    self._client.session.check_cluster(answer)
+                if self._request.api.cluster_of(answer):  # not a proxy's word
+                    self._freshness.check_cluster(answer)
                 self._note(copy.endpoint, error, sent=True)
                 return _PENDING
             self._believe(answer, copy)
@@ -349,24 +361,24 @@ class Call:
 
     def _believe(self, answer: Answer, copy: _Copy) -> None:
         """Learn from an answer that was understood, unless it is not to be used."""
-        client = self._client
-        session, kind = client.session, self._request.kind
-        index = session.take(answer, self._floor, quorum=copy.quorum)
-        identity = session.identity  # first: it may be forgotten at any moment
-        if answer.headers.get("x-etcd-cluster-id") == session.cluster_id:
+        client, freshness = self._client, self._freshness
+        kind = self._request.kind
+        identity = freshness.identity  # first: if the cluster changes, so does this
+        index = freshness.take(answer, self._floor, quorum=copy.quorum)
+        if freshness.cluster_id is not None:
             copy.exchange.showed(identity)
         client.health.answered(copy.endpoint, kind, copy.began)
         # What was not even proposed to the others (a form that etcd refuses, a
         # right that is missing) shows no index, and proves nothing.
         if (copy.quorum or kind == "write") and index:
-            session.proved(copy.began)
+            freshness.proved(copy.began)
         if self._launches > 1:
             self._leave_the_slow(copy.endpoint)
 
     def _leave_the_slow(self, winner: str) -> None:
         """Pin the endpoint that answered, if the pinned one should be left."""
         client = self._client
-        slow = client.pinned
+        slow = client.state[1]
         if winner == slow:
             return
         silent = any(copy.endpoint == slow for copy in self._running)
@@ -384,9 +396,9 @@ class Call:
     def _redirect(self, answer: Answer) -> None:
         """Follow a 307 to another endpoint that is known, method and body kept."""
         self._redirects += 1
-        location = answer.headers.get("location", "")
+        location = answer.redirects_to or ""
         to = location.removesuffix(self._request.target)
-        known = to != location and to in self._client.endpoints
+        known = to != location and to in self._client.state[0]
         if not known or self._redirects > _MOST_REDIRECTS:
             raise InvalidResponse(
                 f"{answer.endpoint} redirects (307) to what is no endpoint of this "
@@ -411,7 +423,7 @@ class Call:
         elif not self._is_no_failure(error):
             self._leave(endpoint)
         if sent and self._once:
-            if _is_refused(error):
+            if outcomes.is_refused(error):
                 # Not sent again all the same: it may be another request's answer.
                 raise error
             raise self._unknown() from error
@@ -429,8 +441,8 @@ class Call:
         client.health.failed(endpoint)
         # Where one connection is dead, or brought nonsense, the others may be, too.
         client.transport.distrust(endpoint)
-        client.session.failed()
-        if client.pinned == endpoint:
+        self._freshness.failed()
+        if client.state[1] == endpoint:
             client.pin(client.order()[0])
 
     def _ask_once_more(self, endpoint: str) -> None:
@@ -450,19 +462,14 @@ class Call:
 
     def _give_up_if_hopeless(self) -> None:
         """End early if every endpoint answers in a way that will not change."""
-        count = len(self._endpoints)
-        errors = [attempt.error for attempt in self._attempts[-count:]]
-        if self._running or len(errors) < count or not all(map(_is_lasting, errors)):
-            return
-        # Another request's answer came on a connection that is not used again.
-        if self._launches < 2 * count and any(map(_is_nonsense, errors)):
-            return
-        tried = self._attempts
-        if self._writes and any(a.sent and not _is_refused(a.error) for a in tried):
-            raise self._unknown()
-        if all(isinstance(error, InvalidResponse) for error in errors):
-            raise errors[0]
-        raise self._failed(ClusterUnavailable, "no endpoint can be used")
+        if not self._running:
+            outcomes.raise_if_hopeless(
+                self._request,
+                self._attempts,
+                len(self._endpoints),
+                is_write=self._writes,
+                may_repeat=self._launches < 2 * len(self._endpoints),
+            )
 
     def _raise_if_agreed(self, error: Unauthorized) -> None:
         """Raise a 401 that most endpoints agree on.
@@ -481,63 +488,19 @@ class Call:
     def _check_time(self) -> None:
         if self._client.clock() < self._deadline:
             return
-        took = f"{self._deadline - self._began:.3g} s"
         for copy in self._running:
             self._attempts.append(copy.as_attempt())
             if not self._request.patient:
                 self._leave(copy.endpoint)
         if self._writes and self._has_unanswered():
             raise self._unknown()
-        for attempt in reversed(self._attempts):
-            if isinstance(attempt.error, WrongCluster):
-                why = "no endpoint of the right cluster could be used"
-                raise attempt.error from self._failed(ClusterUnavailable, why)
-        # What failed otherwise before has just been cut short by the deadline now.
-        tried = self._attempts
-        last = [a.error for a in tried if a.endpoint == tried[-1].endpoint]
-        if last and all(getattr(error, "timed_out", False) for error in last):
-            why = f"no answer within {took}{self._advice()}"
-            raise self._failed(DeadlineExceeded, why)
-        raise self._failed(
-            ClusterUnavailable,
-            f"no endpoint could be used for {took}; check that etcd runs and that the "
-            f"endpoints are right{self._advice()}",
+        took = self._deadline - self._began
+        raise outcomes.out_of_time(
+            self._request, self._attempts, took, quorum=self._quorum
         )
-
-    def _advice(self) -> str:
-        answered = any(attempt.sent for attempt in self._attempts)
-        if answered and self._quorum and self._request.consistency == "session":
-            return (
-                "; no member could prove that it is in touch with the others: "
-                "using(consistency='any') reads what one of them has"
-            )
-        return ""
 
     def _unknown(self) -> RequestFailed:
-        return self._failed(
-            OutcomeUnknown,
-            "sent, but not properly answered; it may have been applied, now or later. "
-            "Read the key before writing it again",
-        )
+        return outcomes.unknown(self._request, self._attempts)
 
     def _failed(self, kind: type[RequestFailed], why: str) -> RequestFailed:
-        request = self._request
-        what = request.key or request.target.partition("?")[0]
-        error = kind(f"{request.method} {what}: {why}", self._attempts)
-        if self._attempts:
-            error.__cause__ = self._attempts[-1].error
-        return error
-
-
-def _is_refused(error: Exception) -> bool:
-    return isinstance(error, InvalidResponse) and error.refused
-
-
-def _is_lasting(error: Exception) -> bool:
-    if isinstance(error, InvalidResponse):
-        return _is_refused(error) or error.status < 400  # no gateway's bad moment
-    return isinstance(error, ExchangeFailed) and error.lasting
-
-
-def _is_nonsense(error: Exception) -> bool:
-    return isinstance(error, InvalidResponse) and 200 <= error.status < 300
+        return outcomes.failed(kind, self._request, self._attempts, why)

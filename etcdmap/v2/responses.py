@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from etcdmap.errors import (
     CODE_TO_ERROR,
     EtcdMapError,
     InvalidResponse,
+    KeyNotFound,
     LimitExceeded,
+    NotADirectory,
     NotAFile,
     ServerError,
     Unauthorized,
     V2NotEnabled,
 )
-from etcdmap.models import Answer, Asked, Node, Result
+from etcdmap.transport import Answer
+from etcdmap.v2.models import Asked, Node, Result
 
 T = TypeVar("T")
 
@@ -91,20 +95,61 @@ def _check_asked(
     if action != asked.action and not watched:
         raise _strange(answer, "what answers another request")
     if node is not None:
-        if not asked.is_shown_by(node):
+        if not is_shown_by(asked, node):
             raise _strange(answer, "what is about another key")
     elif not (asked.bare or node_cut_out):
         raise _strange(answer, "no node")
-    if asked.action not in ("get", None) and answer.index <= asked.after:
+    if (
+        asked.action not in ("get", None)
+        and (number_in(answer, "x-etcd-index") or 0) <= asked.after
+    ):
         raise _strange(answer, "what answers an older request")
+
+
+def is_meant_by(asked: Asked, cause: str) -> bool:
+    """Tell whether a refusal may be about what was asked: it or a node above."""
+    path, refused = asked.key.rstrip("/"), cause.rstrip("/")
+    return cause[:1] != "/" or f"{path}/".startswith(f"{refused}/")
+
+
+def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
+    """Tell whether a node, as etcd shows it, is one that was asked for."""
+    path = asked.key.rstrip("/")
+    shown = node.get("key", "")  # the root comes without one
+    if shown == path:
+        return not asked.inside
+    if not isinstance(shown, str):
+        return False
+    if shown == "/" and not path:  # as some servers give the root's
+        return not asked.inside
+    if asked.inside:
+        return shown.rpartition("/")[0] == path and not shown.endswith("/")
+    # A watch tells of what is below, of the end of a directory above, and, out of
+    # history, of one whose name only begins like the path's.
+    return asked.action is None and (
+        shown.startswith(f"{path}/") or path.startswith(shown)
+    )
 
 
 def index_of(answer: Answer) -> int:
     """Return the index of the store (``X-Etcd-Index``) at the time of an answer."""
-    index = answer.index
+    index = number_in(answer, "x-etcd-index")
     if not index:
         raise _strange(answer, "no X-Etcd-Index header")
     return index
+
+
+def number_in(answer: Answer, name: str) -> int | None:
+    """Return the number in a header; None if there is none."""
+    return _number(answer.headers.get(name, ""))
+
+
+@lru_cache(maxsize=64)  # the same index is asked for three times
+def _number(text: str) -> int | None:
+    # int() would also read signs, spaces, underscores and other scripts' digits;
+    # and 20 digits are more than etcd's 64 bits take.
+    usable = text.isdigit() and text.isascii() and len(text) <= 20
+    return int(text) if usable else None
 
 
 def _json(answer: Answer, parse: Callable[[str], Any]) -> Any:
@@ -134,8 +179,8 @@ def result_of(asked: Asked, answer: Answer) -> Result:
         node=_node(payload, "node"),
         prev_node=_node(payload, "prevNode"),
         etcd_index=index_of(answer),
-        raft_index=answer.number("x-raft-index"),
-        raft_term=answer.number("x-raft-term"),
+        raft_index=number_in(answer, "x-raft-index"),
+        raft_term=number_in(answer, "x-raft-term"),
         cluster_id=answer.headers.get("x-etcd-cluster-id"),
     )
 
@@ -148,7 +193,7 @@ def presence(asked: Asked, answer: Answer) -> bool | None:
     """Read a HEAD: True, False, or None for "ask with GET"."""
     if answer.body:  # it was asked with GET after all
         return presence_from_body(asked, answer)
-    if answer.index:
+    if number_in(answer, "x-etcd-index"):
         if answer.status == 200:
             return True
         if answer.status == 404:
@@ -164,8 +209,8 @@ def presence_from_body(asked: Asked, answer: Answer) -> bool:
         index_of(answer)
         return True
     error = refusal_of(asked, answer)
-    # 104: a file stands on the way, so the key can't be there.
-    if isinstance(error, ServerError) and error.code in (100, 104):
+    # With a file on the way the key can't be there.
+    if isinstance(error, (KeyNotFound, NotADirectory)):
         return False
     raise error
 
@@ -174,9 +219,9 @@ def refusal_of(asked: Asked, answer: Answer) -> EtcdMapError:
     """Return the exception for an answer to a request that is no success."""
     error = error_of(asked.key, answer)
     if isinstance(error, ServerError) and (
-        # A wait that can't be read is sent on purpose only, see `etcdmap.looks`.
+        # A wait that can't be read is sent on purpose only, see `V2.identity`.
         (error.code == 209 and '"wait"' in error.cause)
-        or (error.code < 110 and not asked.is_meant_by(error.cause))
+        or (error.code < 110 and not is_meant_by(asked, error.cause))
     ):
         return _strange(answer, "a refusal of another request")
     return error
@@ -193,9 +238,7 @@ def error_of(key: str, answer: Answer) -> EtcdMapError:
         if type(code) is int:
             return _server_error(key, answer, code, payload)
         if answer.status in (401, 403):
-            return Unauthorized(
-                "not allowed", code=110, endpoint=answer.endpoint, key=key
-            )
+            return Unauthorized("not allowed", endpoint=answer.endpoint, key=key)
     if answer.status == 404:
         return V2NotEnabled(
             f"{answer.endpoint} has no /v2/keys: start etcd with --enable-v2 (off by "

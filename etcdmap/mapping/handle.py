@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from etcdmap import plan
 from etcdmap.cache import CacheInfo
-from etcdmap.client import Client
+from etcdmap.client import Client, positive_seconds
 from etcdmap.closing import Closing
 from etcdmap.codecs import Codec, encode_text, get_codec
-from etcdmap.endpoints import positive_seconds
-from etcdmap.errors import KeyNotFound, PrefixRequired, ReadOnly
-from etcdmap.keys import KeysAPI
-from etcdmap.parameters import check_text, whole_seconds
+from etcdmap.connect import KeysAPI as KeysAPI
+from etcdmap.connect import keys_api_of
+from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
+from etcdmap.mapping import plan
 from etcdmap.paths import Naming
-from etcdmap.tree import Tree
+from etcdmap.tree import Store
 
 H = TypeVar("H", bound="Handle")
 
@@ -28,8 +27,7 @@ class View:
     change a field.  Its fields are the library's own; see `Handle.with_view`.
     """
 
-    client: Client
-    tree: Tree
+    store: Store
     codec: Codec
     naming: Naming
     #: The path of the directory; "" for the root.
@@ -86,12 +84,12 @@ class Handle(Closing):
     @property
     def client(self) -> Client:
         """The failover client, shared with all sub-mappings."""
-        return self._view.client
+        return self._view.store.client
 
     @property
     def keys_api(self) -> KeysAPI:
         """The operations of etcd itself, on absolute paths, over the same client."""
-        return KeysAPI(self._view.client)
+        return keys_api_of(self._view.store.client)
 
     @property
     def readonly(self) -> bool:
@@ -135,16 +133,15 @@ class Handle(Closing):
         view = self._view
         if timeout is not None:
             timeout = positive_seconds("timeout", timeout)
-        tree = view.tree.using(consistency=consistency, timeout=timeout)
+        store = view.store.using(consistency=consistency, timeout=timeout)
         codec = view.codec if codec is None else get_codec(codec)
-        return self.with_view(replace(view, tree=tree, codec=codec))
+        return self.with_view(replace(view, store=store, codec=codec))
 
     def _sub(self: H, path: str) -> H:
         view = self._view
         # As `replace`, at half its cost: a loop makes one for each directory.
         below = View(
-            view.client,
-            view.tree,
+            view.store,
             view.codec,
             view.naming,
             path,
@@ -155,12 +152,12 @@ class Handle(Closing):
 
     def cache_info(self) -> CacheInfo | None:
         """Return what the client's cache did; None if it has none."""
-        cache = self._view.client.cache
+        cache = self._view.store.using(consistency="session").cache
         return None if cache is None else cache.info()
 
     def cache_clear(self) -> None:
         """Forget what the client's cache holds."""
-        cache = self._view.client.cache
+        cache = self._view.store.using(consistency="session").cache
         if cache is not None:
             cache.clear()
 
@@ -170,7 +167,7 @@ class Handle(Closing):
         Sub-mappings and views share the client and leave it open.
         """
         if self._owner:
-            self._view.client.close()
+            self._view.store.client.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: no credentials, no connections, no cached values."""
@@ -179,7 +176,7 @@ class Handle(Closing):
 
     def __repr__(self) -> str:
         """Show prefix and endpoints; sends no request."""
-        endpoints = list(self._view.client.endpoints)
+        endpoints = list(self._view.store.client.endpoints)
         return f"{type(self).__name__}({endpoints}, prefix={self.prefix!r})"
 
     # --- for the layers above
@@ -216,19 +213,18 @@ class Handle(Closing):
 
     def _encode_text(self, value: Any) -> str:
         text = encode_text(self._view.codec, value)
-        check_text(text)
+        self._view.store.check_text(text)
         return text
 
-
-def check_ttl(ttl: float | None) -> None:
-    """Refuse a bad ttl before the first request of several."""
-    if ttl is not None:
-        whole_seconds(ttl)
+    def _check_ttl(self, ttl: float | None) -> None:
+        """Refuse a bad ttl before the first request of several."""
+        if ttl is not None:
+            self._view.store.check_ttl(ttl)
 
 
 def absent(key: object, why: str = "no node can have this key") -> KeyNotFound:
     """Return the KeyError of a dict: with the caller's own key."""
-    error = KeyNotFound(why)
+    error = KeyNotFound(why, code=0)
     error.args = (key,)
     return error
 
@@ -251,3 +247,17 @@ class named:
         """Name the key."""
         if isinstance(error, KeyNotFound):
             error.args = (self._key,)
+
+
+class sought(named):
+    """Like `named`, for reads: what can't be there for a file on the way is absent."""
+
+    __slots__ = ()
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Name the key."""
+        if isinstance(error, NotADirectory):
+            absence = KeyNotFound.below_a_file(error)
+            absence.args = (self._key,)
+            raise absence from error
+        super().__exit__(kind, error, traceback)

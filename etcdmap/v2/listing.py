@@ -24,11 +24,13 @@ from collections.abc import Callable
 from itertools import compress
 from typing import Any
 
-from etcdmap.answers import index_of, parse_json, payload_of
+from etcdmap.codecs import decode_node
 from etcdmap.errors import InvalidResponse, NotADirectory
-from etcdmap.models import Answer, Asked, name_below
-from etcdmap.nodes import Snapshot, decode_node, warn_left_out
-from etcdmap.paths import PLAIN, UNREADABLE
+from etcdmap.paths import PLAIN, UNREADABLE, warn_left_out
+from etcdmap.transport import Answer
+from etcdmap.tree import Snapshot
+from etcdmap.v2.models import Asked, name_below
+from etcdmap.v2.responses import index_of, is_shown_by, parse_json, payload_of
 
 # Gives what is between the files, and the path and text of each, in turn.  A run of
 # `[^"]` takes a fifth of the time of one of a larger set; and nothing here is tried
@@ -61,9 +63,7 @@ def snapshot_of(
     raw = payload_of(asked, answer, reader.parse)["node"]
     index = index_of(answer)
     if reader.is_file(raw, asked):
-        raise NotADirectory(
-            "this mapping's directory is a file now", code=104, key=asked.key
-        )
+        raise NotADirectory("this mapping's directory is a file now", key=asked.key)
     return Snapshot(reader.read(raw), index)
 
 
@@ -99,7 +99,7 @@ class _Reader:
     def is_file(self, raw: Any, asked: Asked) -> bool:
         """Tell whether the node asked for is no directory."""
         if raw is None:
-            return len(self._paths) == 1 and asked.is_shown_by({"key": self._paths[0]})
+            return len(self._paths) == 1 and is_shown_by(asked, {"key": self._paths[0]})
         return raw.get("dir") is not True and "value" in raw
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:

@@ -12,22 +12,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from etcdmap import plan, sending
 from etcdmap.client import Client
 from etcdmap.codecs import Codec, get_codec
-from etcdmap.common import NOT_A_DIRECTORY
-from etcdmap.connect import URL, connect, parse_url
+from etcdmap.connect import URL, connect, parse_url, store_of
 from etcdmap.errors import NotADirectory
-from etcdmap.flat import FlatView
-from etcdmap.handle import View, check_ttl
-from etcdmap.keys import KeysAPI
-from etcdmap.nodes import Directory, File
+from etcdmap.mapping import execution, plan
+from etcdmap.mapping.execution import Progress
+from etcdmap.mapping.flat import FlatView
+from etcdmap.mapping.handle import View
+from etcdmap.mapping.plan import Delete, MakeDirectory, Plan, Put
+from etcdmap.mapping.views import plain_mapping
+from etcdmap.mapping.writing import Writing
 from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
-from etcdmap.plan import Delete, MakeDirectory, Plan, Put
-from etcdmap.sending import Progress
-from etcdmap.tree import Tree
-from etcdmap.views import plain_mapping
-from etcdmap.writing import Writing
+from etcdmap.tree import Directory, File, Node, Store
 
 M = TypeVar("M", bound="EtcdMapping")
 
@@ -70,7 +67,7 @@ class EtcdMapping(Writing):
         readonly: whether every write raises `ReadOnly` before any request.
         escape_keys: whether every `str` is one segment: ``/``, a leading ``_``,
             the empty key and control characters are stored as percent escapes.
-            Then ``m["a/b"]`` is one key, and does not walk the tree.
+            Then ``m["a/b"]`` is one key, and does not walk the store.
         consistency: what reads promise, see `using`; None for ``"session"``.
         **options: those of `connect`: ``timeout``, ``username``, ``password``,
             ``verify``, ``cert``, ``session``, ``cache_ttl`` and more.
@@ -124,10 +121,7 @@ class EtcdMapping(Writing):
             raise TypeError("with client=, give neither endpoints nor its options")
         prefix, codec, readonly, escape_keys, consistency = own.values()
         self._view = View(
-            client=client,
-            tree=Tree(
-                KeysAPI(client), "session" if consistency is None else consistency
-            ),
+            store=store_of(client).using(consistency=consistency),
             codec=get_codec("auto" if codec is None else codec),
             naming=ESCAPED if escape_keys else PLAIN,
             root=clean_prefix("" if prefix is None else prefix),
@@ -190,13 +184,13 @@ class EtcdMapping(Writing):
         differences.  Atomic: per key.
         """
         self._check_writable()
-        tree = self._view.tree.call()
-        wanted = self._encode_all(other, kwargs, tree.until)
+        store = self._view.store.call()
+        wanted = self._encode_all(other, kwargs, store.until)
         if not wanted:
             return
         level = self._view.root.count("/") + 1
         deep = any(p.count("/") > level or type(v) is dict for p, v in wanted.items())
-        todo, current = self._plan(tree, recursive=deep)
+        todo, current = self._plan(store, recursive=deep)
         for path, encoded in wanted.items():
             node = self._node_at(path, current)
             if isinstance(encoded, str):
@@ -204,7 +198,7 @@ class EtcdMapping(Writing):
                 plan.overwrite(todo, path, encoded, node)
             else:
                 plan.become(todo, path, encoded, node)
-        sending.carry_out(tree, todo)
+        execution.carry_out(store, todo)
 
     def merge(
         self,
@@ -230,16 +224,16 @@ class EtcdMapping(Writing):
         Atomic: per key.
         """
         self._check_writable()
-        tree = self._view.tree.call()
-        wanted = self._encode_all(other, {}, tree.until)
-        check_ttl(ttl)
+        store = self._view.store.call()
+        wanted = self._encode_all(other, {}, store.until)
+        self._check_ttl(ttl)
         if not wanted:
             return
-        todo, current = self._plan(tree)
+        todo, current = self._plan(store)
         for path, encoded in wanted.items():
             node = self._node_at(path, current)
             plan.become(todo, path, encoded, node, keep=True, ttl=ttl)
-        sending.carry_out(tree, todo, progress)
+        execution.carry_out(store, todo, progress)
 
     def assign(
         self,
@@ -289,30 +283,28 @@ class EtcdMapping(Writing):
     def _assign(
         self, other: Any, *, dry_run: bool = False, progress: Progress | None = None
     ) -> list[Change]:
-        root, tree = self._view.root, self._view.tree.call()
-        other = plain_mapping(other, tree.until, stored=True)
-        wanted = self._encode(root, dict(other), tree.until)
-        todo, current = self._plan(tree)
+        root, store = self._view.root, self._view.store.call()
+        other = plain_mapping(other, store.until, stored=True)
+        wanted = self._encode(root, dict(other), store.until)
+        todo, current = self._plan(store)
         # The directory itself stays, also when it has a ttl.
         plan.become(todo, root, wanted, current._replace(ttl=None))
         if not dry_run:
-            sending.carry_out(tree, todo, progress)
+            execution.carry_out(store, todo, progress)
         start = len(root) + 1
         return [Change(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
 
-    def _plan(self, tree: Tree, *, recursive: bool = True) -> tuple[Plan, Directory]:
+    def _plan(self, store: Store, *, recursive: bool = True) -> tuple[Plan, Directory]:
         """Return an empty plan, and the listing that it is made from."""
-        listing, index = self._listing(tree, recursive=recursive)
+        listing, index = self._listing(store, recursive=recursive)
         return Plan(self._view.naming, index), listing or Directory({}, None)
 
-    def _node_at(self, path: str, listing: Directory) -> File | Directory | None:
+    def _node_at(self, path: str, listing: Directory) -> Node | None:
         """Find a node in the listing of this mapping's directory."""
-        node: File | Directory | None = listing
+        node: Node | None = listing
         for part in path[len(self._view.root) + 1 :].split("/"):
             if isinstance(node, File):
-                raise NotADirectory(
-                    "a file stands on the way", code=NOT_A_DIRECTORY, key=path
-                )
+                raise NotADirectory("a file stands on the way", key=path)
             if node is None:
                 return None
             node = node.children.get(part)

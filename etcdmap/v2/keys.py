@@ -11,20 +11,21 @@ Source: etcd ``Documentation/v2/api.md`` and ``server/etcdserver/api/v2http``
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from etcdmap.answers import guarded, presence, presence_from_body, result_of
-from etcdmap.client import Client
-from etcdmap.errors import LimitExceeded
-from etcdmap.models import Answer, Asked, Request, Resend, Result
-from etcdmap.parameters import (
+from etcdmap.client import Client, Resend
+from etcdmap.transport import Answer
+from etcdmap.v2.memory import Memory
+from etcdmap.v2.models import Result
+from etcdmap.v2.request import KeysRequest
+from etcdmap.v2.responses import presence, presence_from_body, result_of
+from etcdmap.v2.spelling import (
     check_conditions,
     need_condition,
     spell_form,
     spell_query,
+    spell_target,
 )
-from etcdmap.paths import MAX_TARGET, url_path
 
 T = TypeVar("T")
 
@@ -41,6 +42,11 @@ class KeysAPI:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        #: Shared with the stores of the same client.
+        self.memory = Memory.of(client)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeysAPI, (self.client,)
 
     def __repr__(self) -> str:
         return f"<KeysAPI {list(self.client.endpoints)}>"
@@ -176,9 +182,17 @@ class KeysAPI:
             action = "compareAndSwap"
         elif prev_exist:
             action = "update"
-        asked = Asked(key, action, prev_index or 0, bare=no_value_on_success)
-        deadline = self.client.deadline(timeout)
-        return self.store("PUT", asked, query, form, result_of, deadline=deadline)
+        return self.store(
+            "PUT",
+            key,
+            action,
+            query,
+            form,
+            result_of,
+            after=prev_index or 0,
+            bare=no_value_on_success,
+            deadline=self.client.deadline(timeout),
+        )
 
     def create(
         self,
@@ -237,10 +251,12 @@ class KeysAPI:
             raise TypeError("create_in_order() needs a value, or dir=True")
         return self.store(
             "POST",
-            Asked(directory, "create", inside=True),
+            directory,
+            "create",
             spell_query(dir=dir),
             spell_form(value, ttl),
             result_of,
+            inside=True,
             deadline=self.client.deadline(timeout),
         )
 
@@ -287,9 +303,11 @@ class KeysAPI:
             dir=dir, recursive=recursive, prevValue=prev_value, prevIndex=prev_index
         )
         compared = prev_value is not None or prev_index is not None
-        asked = Asked(key, "compareAndDelete" if compared else "delete")
+        action = "compareAndDelete" if compared else "delete"
         deadline = self.client.deadline(timeout)
-        return self.store("DELETE", asked, query, None, result_of, deadline=deadline)
+        return self.store(
+            "DELETE", key, action, query, None, result_of, deadline=deadline
+        )
 
     def compare_and_delete(
         self,
@@ -309,13 +327,13 @@ class KeysAPI:
             key, prev_value=prev_value, prev_index=prev_index, timeout=timeout
         )
 
-    # --- the plain form, for the layer above
+    # --- the plain form, for the store
 
     def fetch(
         self,
         key: str,
         query: str,
-        read: Callable[[Asked, Answer], T],
+        read: Callable[[Any, Answer], T],
         *,
         method: str = "GET",
         action: str | None = "get",
@@ -326,50 +344,59 @@ class KeysAPI:
     ) -> T:
         """Send a read and return what `read` made of the answer.
 
-        `read` gets what was asked and the answer, and runs within the attempt: what
-        it finds wrong with the answer makes the client ask another endpoint.
+        `read` gets the request and the answer, and runs within the attempt: what it
+        finds wrong with the answer makes the client ask another endpoint.
         """
         client = self.client
         return client.send_by(
             client.deadline() if deadline is None else deadline,
             # By position: names would cost as much again.
-            Request(
+            KeysRequest(
                 method,
-                _target(key, query),
-                partial(guarded, read, Asked(key, action)),
+                spell_target(key, query),
+                read,
+                key,
+                action,
                 None,
                 Resend.ALWAYS,
                 kind,
                 consistency,
                 patient,
-                key,
             ),
         )
 
     def store(
         self,
         method: str,
-        asked: Asked,
+        key: str,
+        action: str,
         query: str,
         form: str | None,
-        read: Callable[[Asked, Answer], T],
+        read: Callable[[Any, Answer], T],
         *,
+        after: int = 0,
+        bare: bool = False,
+        inside: bool = False,
         resend: Resend = Resend.IF_NOT_SENT,
         deadline: float | None = None,
     ) -> T:
-        """Send a write and return what `read` made of the answer."""
-        client, key = self.client, asked.key
-        seen = client.session.index
-        # Whatever it does, it does after all that was seen before it was sent.
-        if asked.after < seen:
-            asked = asked._replace(after=seen)
-        request = Request(
+        """Send a write and return what `read` made of the answer.
+
+        For `action`, `after`, `bare` and `inside` see `KeysRequest`.
+        """
+        client, memory = self.client, self.memory
+        request = KeysRequest(
             method,
-            _target(key, query),
-            partial(guarded, read, asked),
+            spell_target(key, query),
+            read,
+            key,
+            action,
             None if form is None else form.encode("ascii"),
             resend,
-            key=key,
+            # Whatever it does, it does after all that was seen before it was sent.
+            after=max(after, memory.freshness.index),
+            bare=bare,
+            inside=inside,
         )
         try:
             return client.send_by(
@@ -377,14 +404,5 @@ class KeysAPI:
             )
         finally:
             # Whatever came of it.  A POST makes a node that nobody can have read.
-            if client.cache is not None and method != "POST":
-                client.cache.invalidate(key)
-
-
-def _target(key: str, query: str) -> str:
-    target = url_path(key) + query
-    if len(target) > MAX_TARGET + 1000:
-        raise LimitExceeded(
-            f"a request of {len(target)} bytes without its body; etcd takes about 1 MiB"
-        )
-    return target
+            if memory.cache is not None and method != "POST":
+                memory.cache.invalidate(key)

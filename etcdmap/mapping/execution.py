@@ -17,8 +17,8 @@ from etcdmap.errors import (
     OutcomeUnknown,
     PartialWrite,
 )
-from etcdmap.plan import MakeDirectory, Plan, Put, Step
-from etcdmap.tree import Tree
+from etcdmap.mapping.plan import MakeDirectory, Plan, Put, Step
+from etcdmap.tree import Store
 
 Progress: TypeAlias = "Callable[[int, int], object]"
 Outcome: TypeAlias = "tuple[Step, Exception | None]"
@@ -33,7 +33,7 @@ _STEPS_PER_THREAD = 4
 _GLANCE = 0.05
 
 
-def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
+def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> None:
     """Send the steps of a plan, phase by phase.
 
     A step that fails does not keep the others from being tried.  But when no
@@ -41,7 +41,7 @@ def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
     left: each step would take its deadline.
 
     Args:
-        tree: where to.  The store of one call has its deadline for a single step;
+        store: where to.  The store of one call has its deadline for a single step;
             of several steps each has one of its own.
         plan: what.
         progress: called, on the caller's thread, with the number of steps done
@@ -55,13 +55,13 @@ def carry_out(tree: Tree, plan: Plan, progress: Progress | None = None) -> None:
     """
     steps = plan.steps
     if len(steps) == 1:
-        send(tree, steps[0])
+        send(store, steps[0])
         if progress is not None:
             progress(1, 1)
         return
-    tree = tree.using()
+    store = store.using()
     tally = _Tally(steps)
-    for tried, (step, error) in enumerate(_send_phases(tree, plan), start=1):
+    for tried, (step, error) in enumerate(_send_phases(store, plan), start=1):
         tally.count(step, error)
         if progress is not None:
             progress(tried, len(steps))
@@ -95,36 +95,36 @@ class _Tally:
         return PartialWrite(written=self._written, failed=self.failed, pending=pending)
 
 
-def _send_phases(tree: Tree, plan: Plan) -> Iterator[Outcome]:
+def _send_phases(store: Store, plan: Plan) -> Iterator[Outcome]:
     """Send one phase after the other, until no member answers."""
-    outage = _Outage(tree)
+    outage = _Outage(store)
     for phase in plan.phases:
         # What makes room and may still be on its way would take what comes after
         # it along: nothing may come after it.
         makes_room = phase is plan.room or phase is plan.top
         lost = False
-        for step, error in _send_all(tree, phase, outage):
+        for step, error in _send_all(store, phase, outage):
             lost = lost or (makes_room and isinstance(error, OutcomeUnknown))
             yield step, error
         if outage.is_there or lost:
             return
 
 
-def _send_all(tree: Tree, steps: list[Step], outage: _Outage) -> Iterator[Outcome]:
+def _send_all(store: Store, steps: list[Step], outage: _Outage) -> Iterator[Outcome]:
     """Send steps that don't need each other; yield each with its error, if any."""
     threads = min(MOST_CONNECTIONS, len(steps) // _STEPS_PER_THREAD)
     if threads > 1:
-        yield from _Crew(tree, steps, threads, outage).outcomes()
+        yield from _Crew(store, steps, threads, outage).outcomes()
         return
     for step in steps:
-        yield step, _try(tree, step, outage)
+        yield step, _try(store, step, outage)
         if outage.is_there:
             return
 
 
-def _try(tree: Tree, step: Step, outage: _Outage) -> Exception | None:
+def _try(store: Store, step: Step, outage: _Outage) -> Exception | None:
     try:
-        send(tree, step)
+        send(store, step)
     except EtcdMapError as error:
         outage.note(error)
         return error
@@ -135,9 +135,9 @@ def _try(tree: Tree, step: Step, outage: _Outage) -> Exception | None:
 class _Outage:
     """Whether the rest is worth trying: noted after each step, by all threads."""
 
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self._wait = tree.call()  # a deadline long, from the last answer on
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._wait = store.call()  # a deadline long, from the last answer on
         self.is_there = False
 
     def note(self, error: Exception | None) -> None:
@@ -148,7 +148,7 @@ class _Outage:
             # One lost answer is no outage, and 16 at a time may be lost at once.
             self.is_there = self.is_there or not self._wait.pause(0)
         else:
-            self._wait = self._tree.call()
+            self._wait = self._store.call()
 
 
 class _Crew:
@@ -159,9 +159,9 @@ class _Crew:
     """
 
     def __init__(
-        self, tree: Tree, steps: list[Step], threads: int, outage: _Outage
+        self, store: Store, steps: list[Step], threads: int, outage: _Outage
     ) -> None:
-        self._tree = tree
+        self._store = store
         self._outage = outage
         self._steps = deque(steps)  # as the other: each operation is atomic
         self._outcomes: deque[Outcome | BaseException] = deque()
@@ -209,19 +209,19 @@ class _Crew:
                     step = self._steps.popleft()
                 except IndexError:  # another thread took the last one
                     break
-                self._outcomes.append((step, _try(self._tree, step, self._outage)))
+                self._outcomes.append((step, _try(self._store, step, self._outage)))
         except BaseException as problem:  # a defect: not to be lost in a thread
             self._outcomes.append(problem)
             self._stop = True
 
 
-def send(tree: Tree, step: Step) -> None:
+def send(store: Store, step: Step) -> None:
     """Send one step."""
     if isinstance(step, Put):
-        tree.put(step.path, step.text, ttl=step.ttl, known=step.known)
+        store.put(step.path, step.text, ttl=step.ttl, known=step.known)
     elif isinstance(step, MakeDirectory):
         try:
-            tree.make_directory(step.path, ttl=step.ttl, replace=True)
+            store.make_directory(step.path, ttl=step.ttl, over_file=True)
         except NotAFile:
             # Somebody made one in between; only a ttl would be missing.
             if step.ttl is not None:
@@ -229,6 +229,6 @@ def send(tree: Tree, step: Step) -> None:
     else:
         with suppress(KeyNotFound):  # gone already, which is what was wanted
             if step.is_directory:
-                tree.delete_directory(step.path)
+                store.delete_directory(step.path)
             else:  # and nothing else, if another one has put a directory there
-                tree.delete_file(step.path, known=step.known)
+                store.delete(step.path, known=step.known)

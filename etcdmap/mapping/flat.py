@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etcdmap import sending
-from etcdmap.common import Common, Entry
-from etcdmap.errors import KeyNotFound
-from etcdmap.handle import absent, named
-from etcdmap.nodes import Directory, File, decode_node
-from etcdmap.plan import Plan, Put, delete
-from etcdmap.tree import Tree
+from etcdmap.codecs import decode_node
+from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.mapping import execution
+from etcdmap.mapping.base import Base, Entry
+from etcdmap.mapping.handle import absent, sought
+from etcdmap.mapping.plan import Plan, Put, delete
+from etcdmap.tree import Directory, File, ReadableStore
 
 
-class FlatView(Common):
+class FlatView(Base):
     """The files of a subtree by relative path; made by `EtcdMapping.flat`.
 
     ``m.flat["db/host"]`` is ``m["db"]["host"]``.  Directories are not in it: an
@@ -30,8 +30,8 @@ class FlatView(Common):
 
     def __getitem__(self, key: str) -> Any:
         path = self._readable(key)
-        with named(key):
-            node = self._view.tree.get(path, cached=True)
+        with sought(key):
+            node = self._view.store.get(path, cached=True)
         if not isinstance(node, File):
             raise absent(key, "a directory is there")
         return decode_node(path, node.text, self._view.codec.decode)
@@ -41,13 +41,13 @@ class FlatView(Common):
         path = view.naming.readable(view.root, key)
         try:
             return path is not None and isinstance(
-                view.tree.get(path, cached=True), File
+                view.store.get(path, cached=True), File
             )
-        except KeyNotFound:
+        except (KeyNotFound, NotADirectory):
             return False
 
-    def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
-        listing, index = self._listing(tree, recursive=True)
+    def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:
+        listing, index = self._listing(store, recursive=True)
         if listing is None:
             return None, index
         files = self._shown(listing)
@@ -65,7 +65,7 @@ class FlatView(Common):
 
     def __setitem__(self, key: str, value: Any) -> None:
         path = self._writable(key)
-        self._view.tree.put(path, self._encode(path, value, 0.0))
+        self._view.store.put(path, self._encode(path, value, 0.0))
 
     def _encode(self, path: str, value: Any, until: float) -> str:
         if isinstance(value, Mapping):
@@ -86,11 +86,11 @@ class FlatView(Common):
         per key.
         """
         self._check_writable()
-        tree = self._view.tree.call()
-        texts = self._encode_all(other, kwargs, tree.until)
+        store = self._view.store.call()
+        texts = self._encode_all(other, kwargs, store.until)
         todo = Plan(self._view.naming)
         todo.writes += [Put(path, text) for path, text in texts.items()]
-        sending.carry_out(tree, todo)
+        execution.carry_out(store, todo)
 
     def clear(self) -> None:
         """Delete all files of the subtree; directories stay.
@@ -103,6 +103,6 @@ class FlatView(Common):
         self._check_writable()
         self._check_prefix("clear() would empty the whole cluster")
         todo = Plan(self._view.naming)
-        tree = self._view.tree.call()
-        todo.leftovers += [delete(path, n) for _, path, n in self._entries(tree)]
-        sending.carry_out(tree, todo)
+        store = self._view.store.call()
+        todo.leftovers += [delete(path, n) for _, path, n in self._entries(store)]
+        execution.carry_out(store, todo)

@@ -11,7 +11,7 @@ most, and none once that state is gone.  That makes it as free to send again, an
 to several members at a time, as a read.
 
 The state named is remembered from the client's last read or write of the key
-(`etcdmap.fences`), or comes with a listing; else it costs a GET.
+(`KnownStates`), or comes with a listing; else it costs a GET.
 
 What a refusal (101, 105, 100) means then:
 
@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from etcdmap.answers import result_of
+from etcdmap.client import Resend
 from etcdmap.errors import (
     CompareFailed,
     DeadlineExceeded,
@@ -55,9 +55,12 @@ from etcdmap.errors import (
     ServerError,
     WatchExpired,
 )
-from etcdmap.keys import KeysAPI
-from etcdmap.models import Resend, Result
-from etcdmap.nodes import Fence, fence_of
+from etcdmap.tree import Fence
+from etcdmap.v2.keys import KeysAPI
+from etcdmap.v2.models import Result
+from etcdmap.v2.readers import fence_of
+from etcdmap.v2.responses import result_of
+from etcdmap.v2.spelling import spell_query
 
 T = TypeVar("T")
 
@@ -102,7 +105,7 @@ class FencedWrite:
         self._loose = False
         self._tries = 0
         #: An index from before the first copy: no event of ours is older.
-        self._start = keys.client.session.index
+        self._start = keys.memory.freshness.index
 
     def _send(self, fence: Fence) -> int:
         """Send it and give its index."""
@@ -125,14 +128,14 @@ class FencedWrite:
         another writer came between.
         """
         fence = known
-        if fence is None and (index := self._client.fences.get(self._path)):
+        if fence is None and (index := self._keys.memory.states.get(self._path)):
             fence = Fence(index)
         while True:
             if fence is None:
                 self._in_doubt(self._pause)
                 fence = self._in_doubt(self._look)
-                if self._needs_file and not fence.modified_index:
-                    raise KeyNotFound("Key not found", code=100, key=self._path)
+                if self._needs_file and fence.absent:
+                    raise KeyNotFound("Key not found", key=self._path)
             try:
                 return self._in_time(fence)
             except _REFUSALS as refusal:
@@ -165,14 +168,14 @@ class FencedWrite:
 
         Cost: 1 request.
         """
-        if not fence.modified_index:
+        if fence.absent:
             # A copy that comes late could bring back what was taken since.
             self._resend = Resend.IF_NOT_SENT
         while True:
             try:
                 return self._in_time(fence)
             except _REFUSALS as refusal:
-                self._client.fences.drop(self._path)
+                self._keys.memory.states.drop(self._path)
                 self._loose = self._loose or refusal.unanswered
                 if not self._loose:
                     raise
@@ -219,7 +222,7 @@ class FencedWrite:
         """Read the state of the file."""
         return self._keys.fetch(
             self._path,
-            "?quorum=true" if quorum else "",
+            spell_query(quorum=quorum),
             fence_of,
             kind="quorum" if quorum else "get",
             consistency="linearizable" if quorum else "session",
@@ -245,16 +248,15 @@ class FencedWrite:
             now = self._look(quorum=True)
         except _IN_THE_WAY:
             now = Fence(-1)  # something else is there: it moved on
-        index = fence.modified_index
-        if index and now.modified_index == index:
+        if not fence.absent and now == fence:
             return Verdict(unmoved=True)
-        if 0 < now.modified_index <= self._start:
+        if not now.absent and 0 < now.as_of <= self._start:
             # It was changed before any copy of ours was sent, and not since.
             return Verdict(unmoved=False)
-        if not index:
+        if fence.absent:
             return Verdict(unmoved=False, ours=self._find_create(fence, now))
         # If the state that we named was there, the first event ended it.
-        event = self._next_event(max(index, self._start))
+        event = self._next_event(max(fence.as_of, self._start))
         ours = event if self._is_ours(event, fence) else None
         return Verdict(unmoved=False, ours=ours)
 
@@ -263,8 +265,8 @@ class FencedWrite:
 
         It need not be the first one: others may have come and gone before it.
         """
-        after = max(fence.since, self._start)
-        while after != now.modified_index:
+        after = max(fence.as_of, self._start)
+        while now.absent or after != now.as_of:
             event = self._next_event(after)
             if self._is_ours(event, fence):
                 return event
@@ -283,7 +285,7 @@ class FencedWrite:
             # answered at once, so a silent member is overtaken by the next.
             event = self._keys.fetch(
                 self._path,
-                f"?wait=true&waitIndex={after + 1}",
+                spell_query(wait=True, waitIndex=after + 1),
                 result_of,
                 action=None,
                 deadline=min(self._client.clock() + _HISTORY_PATIENCE, self._deadline),

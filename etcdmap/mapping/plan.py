@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from etcdmap.errors import DirectoryNotEmpty
-from etcdmap.nodes import Directory, Fence, File
+from etcdmap.mapping.views import plain_mapping
 from etcdmap.paths import Naming
-from etcdmap.views import plain_mapping
+from etcdmap.tree import Directory, Fence, File, Node
 
 #: A checked and encoded value: the text of a file, or a directory by name.
 Encoded: TypeAlias = "str | dict[str, Encoded]"
-Found: TypeAlias = "File | Directory | None"
+Found: TypeAlias = "Node | None"
 
 
 class Put(NamedTuple):
@@ -193,16 +193,14 @@ def overwrite(plan: Plan, path: str, text: str, current: Found) -> None:
     plan.writes.append(Put(path, text, None, _state(plan, current)))
 
 
-def delete(path: str, current: File | Directory) -> Delete:
+def delete(path: str, current: Node) -> Delete:
     """Make the step that deletes a node as a listing showed it."""
     if isinstance(current, File):
         return Delete(path, Fence(current.modified_index))
     return Delete(path, is_directory=True)
 
 
-def _delete(
-    plan: Plan, phase: list[Step], path: str, current: File | Directory
-) -> None:
+def _delete(plan: Plan, phase: list[Step], path: str, current: Node) -> None:
     """Add a delete, if it takes nothing along that is not shown."""
     if isinstance(current, Directory):
         unshown = next(_unshown(plan.naming, path, current), None)
@@ -211,7 +209,6 @@ def _delete(
                 f"nothing was written: this directory would go, but it holds "
                 f"{unshown!r}, which this mapping does not show. del takes all of "
                 "it; a mapping that shows the name, or keys_api, can move it",
-                code=108,
                 key=path,
             )
     phase.append(delete(path, current))
@@ -231,7 +228,9 @@ def _state(plan: Plan, current: Found) -> Fence | None:
     if isinstance(current, File):
         return Fence(current.modified_index)
     # Where a directory was, the file's absence has another moment.
-    return Fence(0, plan.since) if current is None and plan.since else None
+    if current is None and plan.since:
+        return Fence(plan.since, absent=True)
+    return None
 
 
 def overlapping(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
 
-from etcdmap import plan, sending
+from etcdmap.codecs import decode_node
 from etcdmap.errors import (
     CompareFailed,
     DeadlineExceeded,
@@ -25,15 +25,13 @@ from etcdmap.errors import (
     OutcomeUnknown,
     PartialWrite,
 )
-from etcdmap.handle import Handle, absent, check_ttl, named
-from etcdmap.nodes import Directory, Fence, File, decode_node, warn_left_out
-from etcdmap.tree import Tree
-from etcdmap.views import ListedMapping, plain_mapping
+from etcdmap.mapping import execution, plan
+from etcdmap.mapping.handle import Handle, absent, sought
+from etcdmap.mapping.views import ListedMapping, plain_mapping
+from etcdmap.paths import warn_left_out
+from etcdmap.tree import Directory, Fence, File, Node, Present, ReadableStore, Store
 
-C = TypeVar("C", bound="Common")
-
-#: etcd's code for a file where a directory is needed.
-NOT_A_DIRECTORY = 104
+B = TypeVar("B", bound="Base")
 
 #: In place of a default that was not given.
 MISSING: Any = object()
@@ -42,10 +40,10 @@ MISSING: Any = object()
 UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
 
 #: Key, path and node of what a mapping shows.
-Entry = tuple[str, str, "File | Directory"]
+Entry = tuple[str, str, Node]
 
 
-class Common(Handle, ListedMapping, MutableMapping[str, Any]):
+class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     """What is read and taken from a directory, whatever its keys look like."""
 
     #: Whether a directory can be the value of a key.
@@ -54,7 +52,7 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
     _overlap: ClassVar[str]
 
     @abstractmethod
-    def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
+    def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:
         """Read all that is shown, with the index of the store.
 
         None for the content if the directory does not exist.
@@ -65,32 +63,32 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         """Return what is shown of this mapping's directory, sorted by key."""
 
     def _until(self) -> float:
-        return self._view.tree.until
+        return self._view.store.until
 
     def _whole(self, until: float | None = None) -> dict[str, Any] | None:
-        tree = self._view.tree
-        return self._read(tree if until is None else tree.call(until))[0]
+        store = self._view.store
+        return self._read(store if until is None else store.call(until))[0]
 
-    def _entries(self, tree: Tree, *, recursive: bool = False) -> list[Entry]:
-        listing, _ = self._listing(tree, recursive=recursive or not self._nested)
+    def _entries(self, store: ReadableStore, *, recursive: bool = False) -> list[Entry]:
+        listing, _ = self._listing(store, recursive=recursive or not self._nested)
         return [] if listing is None else self._shown(listing)
 
     # --- loops
 
     def __iter__(self) -> Iterator[str]:
         """Return the keys, sorted.  Cost: 1 request."""
-        return iter([key for key, _, _ in self._entries(self._view.tree)])
+        return iter([key for key, _, _ in self._entries(self._view.store)])
 
     def __reversed__(self) -> Iterator[str]:
         """Return the keys in reverse order.  Cost: 1 request."""
-        return reversed([key for key, _, _ in self._entries(self._view.tree)])
+        return reversed([key for key, _, _ in self._entries(self._view.store)])
 
     def __len__(self) -> int:
         """Count the keys; not those of directories in this one.  Cost: 1 request."""
-        return len(self._entries(self._view.tree))
+        return len(self._entries(self._view.store))
 
     def _listed_items(self) -> list[tuple[str, Any]]:
-        return [(k, self._value(p, n)) for k, p, n in self._entries(self._view.tree)]
+        return [(k, self._value(p, n)) for k, p, n in self._entries(self._view.store)]
 
     # --- look, then write
 
@@ -109,14 +107,14 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         """
         self._check_writable()
         try:
-            with named(key):
+            with sought(key):
                 path = self._readable(key)
-                for tree in rounds(self._view.tree, path):
-                    node = tree.list(path, recursive=self._nested)
+                for store in rounds(self._view.store, path):
+                    node = store.list(path, recursive=self._nested)
                     if isinstance(node, Directory) and not self._nested:
                         raise absent(key, "a directory is there")
                     value = self._plain(path, node)  # before it is gone
-                    if _take(tree, path, node):
+                    if _take(store, path, node):
                         return value
         except KeyNotFound:
             if default is MISSING:
@@ -136,8 +134,8 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         Cost: 2 requests; 1 more for each key that somebody else took.
         """
         self._check_writable()
-        for tree in rounds(self._view.tree, self._view.root):
-            entries = self._entries(tree, recursive=True)
+        for store in rounds(self._view.store, self._view.root):
+            entries = self._entries(store, recursive=True)
             if not entries:
                 break
             # A key that somebody else took is no reason to pause: whoever paused
@@ -145,7 +143,7 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
             for key, path, node in reversed(entries):
                 value = self._plain(path, node)  # before it is gone
                 with suppress(KeyNotFound):
-                    if _take(tree, path, node):
+                    if _take(store, path, node):
                         return key, value
         raise absent("popitem(): the mapping is empty", "the mapping is empty")
 
@@ -164,30 +162,30 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         Cost: 1 request if it was present; else 2 (a mapping: and its keys).
         """
         path, wanted, until = self._checked(key, default)
-        for tree in rounds(self._view.tree.call(until), path):
-            node = self._found_or_made(tree, path, wanted)
+        for store in rounds(self._view.store.call(until), path):
+            node = self._found_or_made(store, path, wanted)
             if isinstance(node, Directory) and not self._nested:
-                raise NotAFile("a directory is there", code=102, key=path)
+                raise NotAFile("a directory is there", key=path)
             if node is not None:
                 return self._value(path, node)
         raise AssertionError("unreachable")
 
     def _found_or_made(
-        self, tree: Tree, path: str, wanted: plan.Encoded
-    ) -> File | Directory | None:
+        self, store: Store, path: str, wanted: plan.Encoded
+    ) -> Node | None:
         """Give the node at a path, which is made if it is absent; None to look anew."""
-        node, since = survey(tree, path)
+        node, since = survey(store, path)
         if node is not None:
             return node
         try:
-            self._create(tree, path, wanted, since=since)
+            self._create(store, path, wanted, since=since)
         except KeyExists:
             return None  # another caller was quicker: take theirs
         except OutcomeUnknown:
             # Whose value it is does not matter here, if there is one.
             if isinstance(wanted, str):
                 with suppress(EtcdMapError):  # that the answer was lost says more
-                    node, _ = survey(tree, path)
+                    node, _ = survey(store, path)
             if node is None:
                 raise
             return node
@@ -203,7 +201,7 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
             has begun if another mapping was read for it.
         """
         path = self._writable(key)
-        check_ttl(ttl)
+        self._check_ttl(ttl)
         if type(value) in UNCHANGEABLE:  # nearly always
             return path, self._encode_text(value), None
         until = self._until()
@@ -234,32 +232,30 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         """
         self._check_writable()
         path = self._readable(key)
-        tree = self._view.tree
+        store = self._view.store
         try:
-            if self._nested:
-                tree.call().delete(path)
-            else:
-                tree.delete_file(path)
+            # In a flat view only a value can go.
+            store.delete(path, expect=None if self._nested else Present())
         except (KeyNotFound, NotADirectory, NotAFile) as error:
             raise absent(key, error.reason) from error
 
     def _create(
         self,
-        tree: Tree,
+        store: Store,
         path: str,
         wanted: plan.Encoded,
         ttl: float | None = None,
         since: int = 0,
     ) -> None:
         if isinstance(wanted, str):
-            tree.put(path, wanted, ttl=ttl, expect=Fence(0, since))
+            store.put(path, wanted, ttl=ttl, expect=Fence(since, absent=True))
             return
-        tree.make_directory(path, ttl=ttl)
+        store.make_directory(path, ttl=ttl)
         # A directory that was not there before has nothing in it.
         todo = plan.Plan(self._view.naming, since)
         plan.become(todo, path, wanted, Directory({}, None))
         try:
-            sending.carry_out(tree, todo)
+            execution.carry_out(store, todo)
         except EtcdMapError as error:
             if isinstance(error, PartialWrite):
                 raise
@@ -267,20 +263,20 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
             failed = {step.path: error for step in todo.steps}
             raise PartialWrite(written=[path], failed=failed, pending=()) from error
 
-    def __ior__(self: C, other: Any) -> C:  # type: ignore[override,misc]
+    def __ior__(self: B, other: Any) -> B:  # type: ignore[override,misc]
         """Update from a mapping or pairs.  Cost: as `update`."""
         self.update(other)
         return self
 
     # --- nodes
 
-    def _value(self, path: str, node: File | Directory) -> Any:
+    def _value(self, path: str, node: Node) -> Any:
         """Return a value, or a mapping on a directory."""
         if isinstance(node, File):
             return decode_node(path, node.text, self._view.codec.decode)
         return self._sub(path)
 
-    def _plain(self, path: str, node: File | Directory) -> Any:
+    def _plain(self, path: str, node: Node) -> Any:
         """Return a node that was listed whole as plain values."""
         if isinstance(node, File):
             return self._value(path, node)
@@ -300,15 +296,14 @@ class Common(Handle, ListedMapping, MutableMapping[str, Any]):
         return sorted(entries)
 
     def _listing(
-        self, tree: Tree, *, recursive: bool = False
+        self, store: ReadableStore, *, recursive: bool = False
     ) -> tuple[Directory | None, int]:
         """List this mapping's directory, if it exists, with the index of the store."""
-        node, index = survey(tree, f"{self._view.root}/", recursive=recursive)
+        root = self._view.root
+        node, index = survey(store, root, recursive=recursive, of_directory=True)
         if isinstance(node, File):
             raise NotADirectory(
-                "this mapping's directory is a file now",
-                code=NOT_A_DIRECTORY,
-                key=self.prefix,
+                "this mapping's directory is a file now", key=self.prefix
             )
         return node, index
 
@@ -319,7 +314,7 @@ _MOST_ROUNDS = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 
-def rounds(tree: Tree, path: str) -> Iterator[Tree]:
+def rounds(store: Store, path: str) -> Iterator[Store]:
     """Yield a store for the requests of one call, for each time that it looks anew.
 
     The pause between two rounds grows, and is of a length of chance: many writers
@@ -330,7 +325,7 @@ def rounds(tree: Tree, path: str) -> Iterator[Tree]:
         DeadlineExceeded: others came between until the time was over, or too
             often.
     """
-    call = tree.call()
+    call = store.call()
     longest = _FIRST_PAUSE
     for _ in range(_MOST_ROUNDS):
         yield call
@@ -344,8 +339,12 @@ def rounds(tree: Tree, path: str) -> Iterator[Tree]:
 
 
 def survey(
-    tree: Tree, path: str, *, recursive: bool = False
-) -> tuple[File | Directory | None, int]:
+    store: ReadableStore,
+    path: str,
+    *,
+    recursive: bool = False,
+    of_directory: bool = False,
+) -> tuple[Node | None, int]:
     """List the node at a path, if there is one, with the index of the store.
 
     The index is 0 for a file.
@@ -354,30 +353,19 @@ def survey(
         NotADirectory: a file stands on the way.
     """
     try:
-        node = tree.list(path, recursive=recursive)
+        node = store.list(path, recursive=recursive, of_directory=of_directory)
     except KeyNotFound as error:
-        check_directory(error)
         return None, error.etcd_index or 0
     return node, node.etcd_index if isinstance(node, Directory) else 0
 
 
-def check_directory(error: KeyNotFound) -> None:
-    """Raise NotADirectory if a key is absent because it lies below a file."""
-    if error.code == NOT_A_DIRECTORY:
-        raise NotADirectory(
-            "a file stands on the way", code=error.code, key=error.key
-        ) from error
-
-
-def _take(tree: Tree, path: str, node: File | Directory) -> bool:
+def _take(store: Store, path: str, node: Node) -> bool:
     """Delete a node as it was read; False if it was changed since."""
     try:
         if isinstance(node, File):
-            tree.delete(path, expect=Fence(node.modified_index))
+            store.delete(path, expect=Fence(node.modified_index))
         else:
-            tree.delete(path)
+            store.delete(path)
     except (CompareFailed, NotAFile):
         return False
-    except NotADirectory as error:
-        raise absent(path, error.reason) from error
     return True

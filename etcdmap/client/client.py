@@ -1,6 +1,6 @@
 """The failover client: which endpoints there are, and which one is in use.
 
-Knows endpoints, attempts and deadlines; nothing of keys.
+Knows endpoints, attempts and deadlines; nothing of keys, and no API of etcd.
 
 Theory of operation
 -------------------
@@ -8,9 +8,9 @@ One endpoint is *pinned*: every request goes there while it works, so that a
 client needs few sockets and reads one member's history.  The endpoints were
 shuffled once, so that many clients spread over the members.
 
-What happens to one request is in `etcdmap.call`: attempts, copies, deadline.
-What that tells of the endpoints is in `etcdmap.health`, and what reads promise
-over several of them in `etcdmap.session`.
+What happens to one request is in `call`: attempts, copies, deadline.  What that
+tells of the endpoints is in `endpoint_health`, and what reads promise over several
+of them in `freshness`.
 
 Threads share one client.  Endpoints and pinned are one immutable `State`,
 replaced under a lock that is never held during I/O; two threads that fail over
@@ -27,16 +27,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap import forking
-from etcdmap.cache import ReadCache
-from etcdmap.call import Call
+from etcdmap.client.call import Call
+from etcdmap.client.endpoint_health import Health, Policy
+from etcdmap.client.freshness import Freshness
+from etcdmap.client.options import clean_endpoints, positive_seconds
+from etcdmap.client.request import API, Request
 from etcdmap.closing import Closing
-from etcdmap.endpoints import clean_endpoints, positive_seconds
 from etcdmap.errors import EtcdMapError, InvalidResponse
-from etcdmap.fences import Fences
-from etcdmap.health import Health, Policy
-from etcdmap.looks import machines_request, members_request, with_learnt
-from etcdmap.models import Request
-from etcdmap.session import Session
 from etcdmap.transport import BlockingTransport, Transport, wrapped
 
 T = TypeVar("T")
@@ -64,7 +61,7 @@ class Client(Closing):
             explained here.
         transport: carries the exchanges; closed with the client.  One that can only
             block (``exchange``, ``close``) takes a thread for each.
-        cache: kept for the layers above, which share it; None for none.
+        api: the one that lists the members, for `sync`.
         clock: gives the time in seconds; for tests, as `sleep` and `rng` are.
         recipe: how to make such a client again, as ``__reduce__`` gives it; None
             makes it impossible to pickle.
@@ -76,14 +73,13 @@ class Client(Closing):
         self,
         endpoints: str | Iterable[str],
         transport: Transport | BlockingTransport,
+        api: API,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         shuffle: bool = True,
         max_stale: float = DEFAULT_MAX_STALE,
         policy: Policy | None = None,
-        fence: bool | None = None,
         auto_sync: float | None = None,
-        cache: ReadCache | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
         rng: random.Random | None = None,
@@ -102,13 +98,11 @@ class Client(Closing):
         self._next_sync = clock()
         self.policy = policy or Policy()
         self.health = Health(self.policy, clock)
-        self.cache = cache
-        if fence is not None and not isinstance(fence, bool):
-            raise TypeError(f"fence is True, False or None, not {fence!r}")
-        self.fence = fence
-        self.fences = Fences()
-        max_stale = positive_seconds("max_stale", max_stale)
-        self.session = Session(max_stale, clock, self._drop_memories)
+        self._api = api
+        self._max_stale = positive_seconds("max_stale", max_stale)
+        self._freshness: dict[API, Freshness] = {}
+        #: The stores above, by name; not read here.
+        self.stores: dict[str, Any] = {}
         self.transport = wrapped(transport)
         self.clock = clock
         self._given_sleep = sleep
@@ -132,11 +126,6 @@ class Client(Closing):
     def pinned(self) -> str:
         """The endpoint that the next request goes to first."""
         return self.state.pinned
-
-    @property
-    def fences_writes(self) -> bool:
-        """Whether writes of files name the state that they replace, now."""
-        return len(self.state.endpoints) > 1 if self.fence is None else self.fence
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
         """Send a request to the cluster and give what its `read` made of the answer.
@@ -181,22 +170,29 @@ class Client(Closing):
 
         Raises: as `send`.
 
-        Cost: 1 request; 2 if the server does not know /v2/members.
+        Cost: 1 request; 2 with a server that tells it in the older way only.
         """
         deadline = self.deadline(timeout)
-        try:
-            learnt = Call(self, members_request(), deadline).run()
-        except InvalidResponse:
-            if self.clock() >= deadline:
-                raise
-            learnt = Call(self, machines_request(), deadline).run()
+        learnt = self._members(deadline)
         with self._lock:
             known, pinned = self.state
-            endpoints = with_learnt(self._given, learnt, known)
+            endpoints = _with_learnt(self._given, learnt, known)
             if pinned not in endpoints:
                 pinned = endpoints[0]
             self.state = State(endpoints, pinned)
         return endpoints
+
+    def _members(self, deadline: float) -> tuple[str, ...]:
+        refusal: InvalidResponse | None = None
+        for request in self._api.members():
+            if refusal is not None and self.clock() >= deadline:
+                break
+            try:
+                learnt: tuple[str, ...] = Call(self, request, deadline).run()
+                return learnt
+            except InvalidResponse as error:
+                refusal = error
+        raise refusal or AssertionError("unreachable")
 
     def _sync_in_passing(self, every: float, deadline: float) -> None:
         """Sync after a call that went well, within what is left of its time.
@@ -241,9 +237,18 @@ class Client(Closing):
         For when it was replaced on purpose: its id is another one then, which
         is otherwise an error.
         """
-        self.session.forget()
+        for freshness in list(self._freshness.values()):
+            freshness.forget()
 
     # --- for calls
+
+    def freshness(self, api: API) -> Freshness:
+        """Return what was seen of the cluster through an API."""
+        found = self._freshness.get(api)
+        if found is None:
+            new = Freshness(api, self._max_stale, self.clock)
+            found = self._freshness.setdefault(api, new)
+        return found
 
     def order(self) -> tuple[str, ...]:
         """Give the endpoints in the order to try them now."""
@@ -256,7 +261,23 @@ class Client(Closing):
             if endpoint in self.state.endpoints:
                 self.state = self.state._replace(pinned=endpoint)
 
-    def _drop_memories(self) -> None:
-        self.fences.clear()
-        if self.cache is not None:
-            self.cache.clear()
+
+def _with_learnt(
+    given: tuple[str, ...], learnt: tuple[str, ...], known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the endpoints to use from now on.
+
+    Those first given are never forgotten, whatever a sync says: after an outage
+    they may be the only way back.  Where they are https, none that is not is
+    taken in.
+
+    Args:
+        given: what the user gave.
+        learnt: what the members say.
+        known: what is used now; its order stays.
+    """
+    if all(endpoint.startswith("https:") for endpoint in given):
+        learnt = tuple(url for url in learnt if url.startswith("https:"))
+    wanted = dict.fromkeys((*given, *learnt))
+    kept = [endpoint for endpoint in known if endpoint in wanted]
+    return tuple(dict.fromkeys((*kept, *wanted)))

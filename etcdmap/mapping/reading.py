@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from etcdmap.common import UNCHANGEABLE, Common, Entry, check_directory
-from etcdmap.errors import KeyNotFound
-from etcdmap.handle import named
-from etcdmap.nodes import Directory, Snapshot
+from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.mapping.base import UNCHANGEABLE, Base, Entry
+from etcdmap.mapping.handle import sought
 from etcdmap.paths import PLAIN
-from etcdmap.tree import Tree
+from etcdmap.tree import Directory, ReadableStore, Snapshot
 
 
-class Reading(Common):
+class Reading(Base):
     """Reads of one key, of the directory, and of the whole subtree."""
 
     _nested = True
@@ -31,7 +30,7 @@ class Reading(Common):
         Cost: 1 request, none if cached.  Atomic: yes.
         """
         view = self._view
-        cache = view.tree.cache
+        cache = view.store.cache
         if cache is not None and view.naming is PLAIN and type(key) is str:
             # The way of nearly all hits, spelt out for speed.  No check of the key:
             # no value is kept decoded where no key leads.
@@ -43,10 +42,10 @@ class Reading(Common):
                     return decoded[1]
         path = self._readable(key)
         try:
-            node = view.tree.get(path, cached=cache is not None)
-        except KeyNotFound as error:  # as `named`, spelt out
-            error.args = (key,)
-            raise
+            node = view.store.get(path, cached=cache is not None)
+        except (KeyNotFound, NotADirectory) as error:
+            with sought(key):
+                raise error
         value = self._value(path, node)
         if cache is not None and type(value) in UNCHANGEABLE:
             cache.keep_decoded(path, node, view.codec, value)
@@ -59,7 +58,7 @@ class Reading(Common):
         """
         view = self._view
         path = view.naming.readable(view.root, key)
-        return path is not None and view.tree.exists(path)
+        return path is not None and view.store.exists(path)
 
     def ttl(self, key: str) -> int | None:
         """Return the seconds that a node has left, rounded up; None for ever.
@@ -71,8 +70,8 @@ class Reading(Common):
 
         Cost: 1 request.
         """
-        with named(key):
-            return self._view.tree.get(self._readable(key)).ttl
+        with sought(key):
+            return self._view.store.get(self._readable(key)).ttl
 
     def snapshot(self) -> Snapshot:
         """Return what `to_dict` gives, and the index of the store at that moment.
@@ -83,21 +82,19 @@ class Reading(Common):
 
         Cost: 1 request, whatever the size.  Atomic: one moment's state.
         """
-        content, index = self._read(self._view.tree)
+        content, index = self._read(self._view.store)
         return Snapshot(content or {}, index)
 
-    @property
     def index(self) -> int:
-        """The index of the store now.  Cost: 1 request."""
-        return self._view.tree.index(f"{self._view.root}/")
+        """Return the index of the store now.  Cost: 1 request."""
+        return self._view.store.index(self._view.root)
 
-    def _read(self, tree: Tree) -> tuple[dict[str, Any] | None, int]:
+    def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:
         view = self._view
         key_of = None if view.naming is PLAIN else view.naming.key
         try:
-            return tree.read(f"{view.root}/", view.codec.decode, key_of)
+            return store.read(view.root, view.codec.decode, key_of)
         except KeyNotFound as error:
-            check_directory(error)
             return None, error.etcd_index or 0
 
     def _shown(self, listing: Directory) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""How the parameters of v2 operations are checked and spelt.
+"""How v2 operations are spelt: paths, queries, forms; and what they refuse.
 
 Source: etcd ``Documentation/v2/api.md`` (branch release-3.4).
 """
@@ -6,14 +6,79 @@ Source: etcd ``Documentation/v2/api.md`` (branch release-3.4).
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-from etcdmap.errors import LimitExceeded
-from etcdmap.paths import MAX_BODY
+from etcdmap.errors import InvalidKey, LimitExceeded
+from etcdmap.paths import MAX_TARGET, check_limits, find_fault, shown
+from etcdmap.tree import Fence
 
 #: Seconds; about 10 years.  Far above it etcd's clock arithmetic overflows: a
 #: ttl of 7.5e9 is silently for ever, a larger one may end the key at once.
 MAX_TTL = 10 * 366 * 24 * 3600
+
+
+#: Go's form parser takes bodies up to 10 MiB, counted after percent-encoding.
+MAX_BODY = 10 * 1024 * 1024
+
+# Longer paths are checked anew each time, so that the cache stays small.
+_CACHED_LENGTH = 512
+
+
+def check_path(path: str) -> None:
+    """Check an absolute path for the keys interface, where hidden names are fine.
+
+    A trailing slash is allowed: with v2 auth, a role for ``/app/*`` may list
+    ``/app/`` but not ``/app``.
+
+    Raises:
+        TypeError: the path is no ``str``.
+        InvalidKey: it is not absolute, or has a segment that can't be a name.
+        LimitExceeded: it is too deep or too long for etcd.
+    """
+    if not isinstance(path, str):
+        raise TypeError(f"keys are str, not {type(path).__name__}")
+    if path == "/":
+        return
+    fault: str | None = "it must start with '/'"
+    if path.startswith("/"):
+        fault = find_fault(path[1:].removesuffix("/"), hidden_too=True)
+    if fault is not None:
+        raise InvalidKey(f"{shown(path)!r} can't be a key: {fault}")
+    check_limits(path)
+
+
+def url_path(path: str) -> str:
+    """Check an absolute path, and give that of its URL: UTF-8, percent-encoded.
+
+    Raises: as `check_path`.
+    """
+    # Only plain texts: a subclass may have an equality of its own.
+    if type(path) is str and len(path) <= _CACHED_LENGTH:
+        return _url_path_cached(path)
+    return _url_path(path)
+
+
+def _url_path(path: str) -> str:
+    check_path(path)
+    return f"/v2/keys{quote(path)}"
+
+
+# A path that is refused is not remembered, so it is refused each time.
+_url_path_cached = lru_cache(maxsize=4096)(_url_path)
+
+
+def spell_target(key: str, query: str) -> str:
+    """Spell the target of an operation on a key.
+
+    Raises: as `check_path`.
+    """
+    target = url_path(key) + query
+    if len(target) > MAX_TARGET + 1000:
+        raise LimitExceeded(
+            f"a request of {len(target)} bytes without its body; etcd takes about 1 MiB"
+        )
+    return target
 
 
 def spell_query(**parameters: str | int | bool | None) -> str:
@@ -39,6 +104,19 @@ def check_conditions(prev_value: str | None, prev_index: int | None) -> None:
         raise ValueError("prev_index starts at 1; etcd takes 0 for no condition")
     if prev_value == "":
         raise ValueError("etcd can't compare with an empty value; use prev_index")
+
+
+def spell_condition(fence: Fence) -> tuple[str, str]:
+    """Spell a state as the query of a PUT that replaces it.
+
+    Returns:
+        The query, with which etcd shows no node but only the write's index, and what
+        etcd then says that it has done.
+    """
+    # By hand: every write of a mapping comes this way.
+    if fence.absent:
+        return "?noValueOnSuccess=true&prevExist=false", "create"
+    return f"?noValueOnSuccess=true&prevIndex={fence.as_of}", "compareAndSwap"
 
 
 def need_condition(prev_value: str | None, prev_index: int | None) -> None:

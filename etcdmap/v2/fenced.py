@@ -1,16 +1,18 @@
 """The fenced writes: of a text, and the delete of a file.
 
-What fencing is, and how a lost answer is settled: `etcdmap.settling`.
+What fencing is, and how a lost answer is settled: `etcdmap.v2.settling`.
 """
 
 from __future__ import annotations
 
+from etcdmap.client import Resend
 from etcdmap.errors import ServerError
-from etcdmap.keys import KeysAPI
-from etcdmap.models import Asked, Resend, Result
-from etcdmap.nodes import Fence, index_of_write
-from etcdmap.parameters import spell_form
-from etcdmap.settling import FencedWrite, Verdict
+from etcdmap.tree import Fence
+from etcdmap.v2.keys import KeysAPI
+from etcdmap.v2.models import Result
+from etcdmap.v2.readers import index_of_write
+from etcdmap.v2.settling import FencedWrite, Verdict
+from etcdmap.v2.spelling import spell_condition, spell_form, spell_query
 
 
 class FencedPut(FencedWrite):
@@ -42,19 +44,22 @@ class FencedPut(FencedWrite):
         self._form = spell_form(text, ttl)
 
     def _send(self, fence: Fence) -> int:
-        condition, action, after = spell_condition(fence)
+        query, action = spell_condition(fence)
         return self._keys.store(
             "PUT",
-            Asked(self._path, action, after, bare=True),
-            f"?noValueOnSuccess=true{condition}",
+            self._path,
+            action,
+            query,
             self._form,
             index_of_write,
+            after=fence.as_of,
+            bare=True,
             resend=self._resend,
             deadline=self._deadline,
         )
 
     def _remember(self, index: int) -> None:
-        self._client.fences.put(self._path, index)
+        self._keys.memory.states.put(self._path, index)
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         node = event.node
@@ -62,7 +67,7 @@ class FencedPut(FencedWrite):
             return False
         if (node.ttl is not None or node.expiration is not None) != self._expires:
             return False
-        if not fence.modified_index:
+        if fence.absent:
             return event.action == "create"
         return event.action == "compareAndSwap" and _replaced(event, fence)
 
@@ -88,34 +93,23 @@ class FencedDelete(FencedWrite):
     def _send(self, fence: Fence) -> int:
         return self._keys.store(
             "DELETE",
-            Asked(self._path, "compareAndDelete", fence.modified_index),
-            f"?prevIndex={fence.modified_index}",
+            self._path,
+            "compareAndDelete",
+            spell_query(prevIndex=fence.as_of),
             None,
             index_of_write,
+            after=fence.as_of,
             resend=Resend.FENCED,
             deadline=self._deadline,
         )
 
     def _remember(self, index: int) -> None:
-        self._client.fences.drop(self._path)
+        self._keys.memory.states.drop(self._path)
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         return event.action == "compareAndDelete" and _replaced(event, fence)
 
 
-def spell_condition(fence: Fence) -> tuple[str, str, int]:
-    """Spell a state as the condition of a PUT.
-
-    Returns:
-        The rest of the query, what etcd takes the write for, and the index that
-        the one of the write is above.
-    """
-    if fence.modified_index:
-        condition = f"&prevIndex={fence.modified_index}"
-        return condition, "compareAndSwap", fence.modified_index
-    return "&prevExist=false", "create", fence.since
-
-
 def _replaced(event: Result, fence: Fence) -> bool:
     before = event.prev_node
-    return before is not None and before.modified_index == fence.modified_index
+    return before is not None and before.modified_index == fence.as_of

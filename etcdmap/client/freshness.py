@@ -1,4 +1,4 @@
-"""What one client has seen of its cluster, and what its reads promise by that.
+"""How fresh reads are: what a client has seen of its cluster, and promises by that.
 
 Theory of operation
 -------------------
@@ -28,10 +28,9 @@ import warnings
 from collections.abc import Callable
 
 from etcdmap import forking
+from etcdmap.client.request import API
 from etcdmap.errors import ExchangeFailed, WrongCluster
-from etcdmap.looks import identity_request
-from etcdmap.models import Answer
-from etcdmap.transport import Identity
+from etcdmap.transport import Answer, Identity
 
 #: Part of `max_stale` after which one thread renews the proof while the others
 #: go on with plain reads.
@@ -55,29 +54,30 @@ class StaleAnswer(ExchangeFailed):
     """An answer that is older than what this client has seen."""
 
 
-class Session:
-    """What one client has seen of its cluster.
+class Freshness:
+    """What one client has seen of its cluster through one API.
 
     Args:
+        api: tells index and cluster of an answer.
         max_stale: seconds for which a proof of contact counts.
         clock: gives the time in seconds.
-        drop: called when what was remembered of the cluster's state is wrong.
+
+    Attributes:
+        index: the highest index of the store that was seen.
+        cluster_id: that of the first cluster; None until it is known.
+        identity: what a connection must have shown before a write leaves on it.
+        on_rebuilt: called when what is remembered of the store is wrong.
     """
 
-    def __init__(
-        self,
-        max_stale: float,
-        clock: Callable[[], float],
-        drop: Callable[[], object],
-    ) -> None:
+    def __init__(self, api: API, max_stale: float, clock: Callable[[], float]) -> None:
+        self._api = api
         self._max_stale = max_stale
         self._clock = clock
-        self._drop = drop
+        self.on_rebuilt: list[Callable[[], object]] = []
         self.index = 0
         self.cluster_id: str | None = None
         self._proved = self._failed = float("-inf")
         self._renewing = 0.0
-        #: What a connection must have shown before a write leaves on it.
         self.identity = self._new_identity()
         self.after_fork()
         forking.register(self)
@@ -135,9 +135,10 @@ class Session:
             WrongCluster: it comes from another cluster than the first one, or does
                 not tell from which.
         """
-        if answer.headers.get("x-etcd-cluster-id") != self.cluster_id:
+        api = self._api
+        if api.cluster_of(answer) != self.cluster_id:
             self.check_cluster(answer)
-        index = answer.index
+        index = api.index_of(answer)
         if index > self.index:
             with self._lock:
                 self.index = max(self.index, index)
@@ -162,11 +163,11 @@ class Session:
         Raises:
             WrongCluster: it is another one's, or does not tell whose.
         """
-        shown = answer.headers.get("x-etcd-cluster-id") or None
+        shown = self._api.cluster_of(answer)
         if shown == self.cluster_id:
             return
-        if self.cluster_id is None and answer.status in (401, 500):
-            return  # it may come from a proxy, or from a member that is out of touch
+        if self.cluster_id is None and not self._api.vouches(answer):
+            return
         with self._lock:
             if self.cluster_id is None:
                 self.cluster_id = shown
@@ -187,7 +188,7 @@ class Session:
             if index >= self.index:
                 return
             before, self.index = self.index, index
-        self._drop()
+        self._drop_memories()
         warnings.warn(
             f"the cluster's index went back from {before} to {index}: it was restored "
             "from a backup, or rebuilt; what this client knew of it is forgotten",
@@ -202,14 +203,17 @@ class Session:
             self.cluster_id = None
             self._proved = float("-inf")
             self.identity = self._new_identity()
-        self._drop()
+        self._drop_memories()
+
+    def _drop_memories(self) -> None:
+        for drop in self.on_rebuilt:
+            drop()
 
     def _new_identity(self) -> Identity:
-        return identity_request(self._look_at)
+        return self._api.identity(self._look_at)
 
     def _look_at(self, answer: Answer) -> Identity | None:
         """Return the identity that an answer to a look shows, if it does."""
         self.check_cluster(answer)
         identity = self.identity  # first: it may be forgotten at any moment
-        shown = answer.headers.get("x-etcd-cluster-id") or None
-        return identity if shown == self.cluster_id else None
+        return identity if self._api.cluster_of(answer) == self.cluster_id else None

@@ -1,0 +1,125 @@
+"""How a call ends that got no answer: which error its attempts come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from etcdmap.client.request import Request
+from etcdmap.errors import (
+    Attempt,
+    ClusterUnavailable,
+    DeadlineExceeded,
+    ExchangeFailed,
+    InvalidResponse,
+    OutcomeUnknown,
+    RequestFailed,
+    WrongCluster,
+)
+
+
+def failed(
+    kind: type[RequestFailed],
+    request: Request[Any],
+    attempts: Sequence[Attempt],
+    why: str,
+) -> RequestFailed:
+    """Return the error of a call, of a kind, that tells all attempts."""
+    what = request.key or request.target.partition("?")[0]
+    error = kind(f"{request.method} {what}: {why}", attempts)
+    if attempts:
+        error.__cause__ = attempts[-1].error
+    return error
+
+
+def unknown(request: Request[Any], attempts: Sequence[Attempt]) -> RequestFailed:
+    """Return the error of a write that may have been carried out."""
+    return failed(
+        OutcomeUnknown,
+        request,
+        attempts,
+        "sent, but not properly answered; it may have been applied, now or later. "
+        "Read the key before writing it again",
+    )
+
+
+def out_of_time(
+    request: Request[Any], attempts: Sequence[Attempt], took: float, *, quorum: bool
+) -> Exception:
+    """Return the error of a call whose deadline came; nothing was carried out.
+
+    Args:
+        request: the call's.
+        attempts: all of them.
+        took: seconds that the call has lasted.
+        quorum: whether it was asked with a quorum at last.
+    """
+    for attempt in reversed(attempts):
+        if isinstance(attempt.error, WrongCluster):
+            why = "no endpoint of the right cluster could be used"
+            attempt.error.__cause__ = failed(ClusterUnavailable, request, attempts, why)
+            return attempt.error
+    advice = ""
+    if quorum and request.consistency == "session" and any(a.sent for a in attempts):
+        advice = (
+            "; no member could prove that it is in touch with the others: "
+            "using(consistency='any') reads what one of them has"
+        )
+    # What failed otherwise before has just been cut short by the deadline now.
+    last = [a.error for a in attempts if a.endpoint == attempts[-1].endpoint]
+    if last and all(getattr(error, "timed_out", False) for error in last):
+        why = f"no answer within {took:.3g} s{advice}"
+        return failed(DeadlineExceeded, request, attempts, why)
+    return failed(
+        ClusterUnavailable,
+        request,
+        attempts,
+        f"no endpoint could be used for {took:.3g} s; check that etcd runs and that "
+        f"the endpoints are right{advice}",
+    )
+
+
+def raise_if_hopeless(
+    request: Request[Any],
+    attempts: Sequence[Attempt],
+    count: int,
+    *,
+    is_write: bool,
+    may_repeat: bool,
+) -> None:
+    """Raise if the last attempts say that no endpoint will ever do.
+
+    Args:
+        request: the call's.
+        attempts: all of them; none is under way.
+        count: how many endpoints there are.
+        is_write: whether it matters if one was carried out.
+        may_repeat: whether nonsense is worth another try: another request's answer
+            came on a connection that is not used again.
+    """
+    errors = [attempt.error for attempt in attempts[-count:]]
+    if len(errors) < count or not all(map(_is_lasting, errors)):
+        return
+    if may_repeat and any(map(_is_nonsense, errors)):
+        return
+    if is_write and any(a.sent and not is_refused(a.error) for a in attempts):
+        raise unknown(request, attempts)
+    if all(isinstance(error, InvalidResponse) for error in errors):
+        raise errors[0]
+    why = "no endpoint can be used"
+    raise failed(ClusterUnavailable, request, attempts, why)
+
+
+def is_refused(error: Exception) -> bool:
+    """Tell whether an answer that is not etcd's says that nothing was carried out."""
+    return isinstance(error, InvalidResponse) and error.refused
+
+
+def _is_lasting(error: Exception) -> bool:
+    if isinstance(error, InvalidResponse):
+        return is_refused(error) or error.status < 400  # no gateway's bad moment
+    return isinstance(error, ExchangeFailed) and error.lasting
+
+
+def _is_nonsense(error: Exception) -> bool:
+    return isinstance(error, InvalidResponse) and 200 <= error.status < 300

@@ -1,0 +1,205 @@
+"""Requests of the v2 API: of keys, and of what an endpoint is.
+
+Sources: etcd ``Documentation/v2/api.md`` and ``members_api.md``, and
+``server/etcdserver/api/v2http/client.go`` (a form that can't be read is refused, with
+the cluster's id, before anybody looks at the user), branch release-3.4.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from etcdmap.client import API, Request, Resend, clean_endpoints
+from etcdmap.errors import InvalidResponse, KeyNotFound, NotADirectory, ServerError
+from etcdmap.transport import Answer, Identity, Opening
+from etcdmap.v2.responses import error_of, guarded, number_in, parse_json
+
+T = TypeVar("T")
+
+
+class V2(API):
+    """What a client must know of the v2 API: the answers' heads tell it."""
+
+    def index_of(self, answer: Answer) -> int:
+        """Return ``X-Etcd-Index``."""
+        return number_in(answer, "x-etcd-index") or 0
+
+    def cluster_of(self, answer: Answer) -> str | None:
+        """Return ``X-Etcd-Cluster-Id``."""
+        return answer.headers.get("x-etcd-cluster-id") or None
+
+    def vouches(self, answer: Answer) -> bool:
+        """Refuse what a proxy, or a member out of touch, may answer as well."""
+        return answer.status not in (401, 500)
+
+    def identity(self, check: Callable[[Answer], object]) -> Identity:
+        """Ask of which cluster an endpoint is; 0.1 ms, with auth as well."""
+
+        def read(answer: Answer) -> object:
+            _need_etcd(answer, ServerError)
+            return check(answer)
+
+        # No such value of `wait`: refused with 400, which is all that is wanted.
+        return Probe("/v2/keys/?wait=maybe", read, "get")
+
+    def members(self) -> Iterable[Request[tuple[str, ...]]]:
+        """Ask ``/v2/members``; then ``/v2/machines``, which older servers know."""
+        yield Probe("/v2/members", _urls(_members_in), "members")
+        yield Probe("/v2/machines", _urls(_machines_in), "members")
+
+
+V2_API = V2()
+
+
+class V2Request(Request[T]):
+    """A request of the v2 API."""
+
+    __slots__ = ()
+    api = V2_API
+
+    def with_quorum(self) -> Request[T]:
+        """See `Request.with_quorum`; HEAD would ignore the parameter."""
+        request = copy.copy(self)
+        mark = "&" if "?" in self.target else "?"
+        request.method, request.kind = "GET", "quorum"
+        request.target = f"{self.target}{mark}quorum=true"
+        return request
+
+    def contact(self) -> Request[object]:
+        """See `Request.contact`: who may write there may most often read there."""
+        path = self.target.partition("?")[0].rstrip("/")
+        target = f"{path}/_?quorum=true"
+        request: Probe[object] = Probe(target, _read_contact, "contact")
+        request.consistency = "linearizable"
+        return request
+
+
+class KeysRequest(V2Request[T]):
+    """A request of keys, and what it asks for: no answer to something else is its.
+
+    Attributes:
+        reader: makes the result, of this request and the answer.
+        key: the absolute path; a slash at its end does not matter.
+        action: what a success says was done, as in `Result.action`; None for
+            whatever a watch may tell.
+        after: of a write, an index that its own must be above: that of the state
+            replaced, and all seen before.
+        bare: whether the answer may show no node (``noValueOnSuccess``).
+        inside: whether the node is a new one, right below `key`.
+    """
+
+    __slots__ = ("action", "after", "bare", "inside", "reader")
+
+    key: str
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        reader: Callable[[Any, Answer], T],
+        key: str,
+        action: str | None,
+        body: bytes | None = None,
+        resend: Resend = Resend.IF_NOT_SENT,
+        kind: str = "write",
+        consistency: str = "any",
+        patient: bool = False,
+        after: int = 0,
+        bare: bool = False,
+        inside: bool = False,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.reader = reader
+        self.key = key
+        self.action = action
+        self.body = body
+        self.resend = resend
+        self.kind = kind
+        self.consistency = consistency
+        self.patient = patient
+        self.after = after
+        self.bare = bare
+        self.inside = inside
+
+    def read(self, answer: Answer, /) -> T:
+        """Read an answer; whatever trips over its shape becomes InvalidResponse."""
+        return guarded(self.reader, self, answer)
+
+
+class Probe(V2Request[T], Generic[T]):
+    """A read of what an endpoint *is*, not of what it holds."""
+
+    __slots__ = ("_read",)
+
+    def __init__(
+        self, target: str, read: Callable[[Answer], T], kind: str, method: str = "GET"
+    ) -> None:
+        self.method = method
+        self.target = target
+        self._read = read
+        self.body = self.key = None
+        self.resend = Resend.ALWAYS
+        self.kind = kind
+        self.consistency = "any"
+        self.patient = False
+
+    def read(self, answer: Answer, /) -> T:
+        """Return what the answer tells."""
+        return self._read(answer)
+
+
+def _read_contact(answer: Answer) -> None:
+    _need_etcd(answer, KeyNotFound, NotADirectory)
+
+
+def _need_etcd(answer: Answer, *refusals: type[ServerError]) -> None:
+    """Raise what an answer means, unless it is a success or one of some refusals."""
+    if answer.status == 200:
+        try:
+            payload = parse_json(answer.body.decode())
+        except (ValueError, RecursionError):
+            payload = None
+        if isinstance(payload, dict) and isinstance(payload.get("action"), str):
+            return
+    error = error_of("/", answer)
+    if not isinstance(error, refusals):
+        raise error
+
+
+def _urls(
+    urls_in: Callable[[str], Iterable[str]],
+) -> Callable[[Answer], tuple[str, ...]]:
+    def read(answer: Answer) -> tuple[str, ...]:
+        try:
+            if answer.status == 200:
+                # A member that has not started yet has no client URLs.
+                return clean_endpoints(filter(None, urls_in(answer.body.decode())))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass
+        raise InvalidResponse(
+            f"{answer.endpoint} does not tell its members (status {answer.status})",
+            endpoint=answer.endpoint,
+            status=answer.status,
+            excerpt=answer.body,
+        )
+
+    return read
+
+
+def _members_in(text: str) -> list[str]:
+    return [
+        url for member in json.loads(text)["members"] for url in member["clientURLs"]
+    ]
+
+
+def _machines_in(text: str) -> Iterable[str]:
+    return map(str.strip, text.split(","))
+
+
+#: etcd looks at the first 4,096 bytes of a connection to tell HTTP/1 from HTTP/2, and
+#: closes it if no line ends there.  What comes first instead costs it nothing.
+OPENING = Opening(Probe("/version", lambda answer: None, "opening", "HEAD"), 4000)

@@ -1,0 +1,433 @@
+"""The store on etcd's v2 keys, with fences and the read cache.
+
+Everything that is v2's own way and no other's is here or below: that the directory
+which a mapping stands on is asked for with a trailing slash (with v2 auth, a role for
+``/app/*`` may list ``/app/`` only), that an empty text can't be compared with, that a
+directory must go before a file can take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from operator import attrgetter
+from typing import Any, TypeVar, cast
+
+from etcdmap.cache import ReadCache
+from etcdmap.client import Client
+from etcdmap.errors import (
+    CompareFailed,
+    EtcdMapError,
+    KeyNotFound,
+    NotAFile,
+    PartialWrite,
+)
+from etcdmap.transport import Answer
+from etcdmap.tree import (
+    CONSISTENCIES,
+    Directory,
+    Expect,
+    Fence,
+    File,
+    Holding,
+    Node,
+    Present,
+    Snapshot,
+)
+from etcdmap.v2.fenced import FencedDelete, FencedPut, FencedRefresh
+from etcdmap.v2.keys import KeysAPI
+from etcdmap.v2.listing import snapshot_of
+from etcdmap.v2.readers import (
+    index_of_read,
+    index_of_write,
+    listing_of,
+    name_of_new,
+    node_of,
+)
+from etcdmap.v2.responses import presence, presence_from_body
+from etcdmap.v2.spelling import (
+    check_text,
+    spell_condition,
+    spell_form,
+    spell_query,
+    whole_seconds,
+)
+
+T = TypeVar("T")
+
+# Queries, without and with a quorum.  What is read whole is given in order.  It takes
+# etcd longer to sort, but then everything here is met in the order in which it lies in
+# memory.
+_PLAIN = [spell_query(quorum=quorum) for quorum in (False, True)]
+_RECURSIVE = [spell_query(recursive=True, quorum=quorum) for quorum in (False, True)]
+_SORTED = [
+    spell_query(recursive=True, sorted=True, quorum=quorum) for quorum in (False, True)
+]
+
+
+class V2Store:
+    """A `Store` on etcd's v2 keys.
+
+    Args:
+        keys: reaches etcd, and has the memory that all stores of a client share.
+        consistency: one of `CONSISTENCIES`.
+        timeout: deadline of one call, seconds; None for the client's.
+        deadline: when all its requests must have ended; see `Store.call`.
+    """
+
+    def __init__(
+        self,
+        keys: KeysAPI,
+        consistency: str = "session",
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        if consistency not in CONSISTENCIES:
+            names = ", ".join(map(repr, CONSISTENCIES))
+            raise ValueError(f"consistency is one of {names}, not {consistency!r}")
+        self.keys = keys
+        self.consistency = consistency
+        self.timeout = timeout
+        self._deadline = deadline
+        self._quorum = consistency == "linearizable"
+
+    @classmethod
+    def of(cls, client: Client) -> V2Store:
+        """Return the store of a client; all of one client share cache and memory."""
+        return cls(KeysAPI(client))
+
+    @property
+    def client(self) -> Client:
+        """The client that is asked."""
+        return self.keys.client
+
+    @property
+    def cache(self) -> ReadCache | None:
+        """What reads may be answered from."""
+        return None if self._quorum else self.keys.memory.cache
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return V2Store, (self.keys, self.consistency, self.timeout)
+
+    def using(
+        self, *, consistency: str | None = None, timeout: float | None = None
+    ) -> V2Store:
+        """See `ReadableStore.using`."""
+        if consistency is None:
+            consistency = self.consistency
+        return V2Store(self.keys, consistency, timeout or self.timeout)
+
+    @property
+    def until(self) -> float:
+        """When a call that begins now must have ended, on the client's clock."""
+        if self._deadline is not None:
+            return self._deadline
+        return self.keys.client.deadline(self.timeout)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; return False at once if the call must have ended by then."""
+        client = self.keys.client
+        if client.clock() + seconds >= self.until:
+            return False
+        client.sleep(seconds)
+        return True
+
+    def call(self, until: float | None = None) -> V2Store:
+        """See `ReadableStore.call`."""
+        deadline = self.until if until is None else min(until, self.until)
+        return V2Store(self.keys, self.consistency, self.timeout, deadline)
+
+    # --- reads
+
+    def get(self, path: str, *, cached: bool = False) -> Node:
+        """Return one node; of a directory no children.  1 request, or none."""
+        cache = self.cache if cached else None
+        if cache is None:
+            return self._fetch_node(path)[0]
+        node: Node | None = cache.get(path)
+        if node is not None:
+            return node
+        if self.consistency == "any":
+            # What it brings may be older than what session reads, which are answered
+            # from the same cache, may show.
+            return self._fetch_node(path)[0]
+        call, clock = self.call(), self.keys.client.clock
+        fetch = partial(call._fetch_node, path)
+        node = cache.load(path, fetch, attrgetter("ttl"), lambda: call.until - clock())
+        return cast("Node", node)
+
+    def list(
+        self, path: str, *, recursive: bool = False, of_directory: bool = False
+    ) -> Node:
+        """Return a file, or a directory with what is below it.  1 request."""
+        if of_directory:
+            path = f"{path}/"
+        query = (_RECURSIVE if recursive else _PLAIN)[self._quorum]
+        cache = self.cache
+        if cache is None or self.consistency == "any":
+            return self._fetch(path, listing_of, query, kind="list")
+        read = cache.begin(path)
+        index = 0
+        entries: list[tuple[str, Any, int | None]] = []
+        try:
+            node = self._fetch(path, listing_of, query, kind="list")
+            if isinstance(node, Directory):
+                index = node.etcd_index
+                entries.extend(_entries(path.rstrip("/"), node))
+        finally:
+            cache.end(read, entries, index)
+        return node
+
+    def read(
+        self,
+        path: str,
+        decode: Callable[[str], Any],
+        key_of: Callable[[str], str | None] | None = None,
+    ) -> Snapshot:
+        """Return a whole directory as plain values.  1 request."""
+        read = partial(snapshot_of, decode, key_of)
+        return self._fetch(f"{path}/", read, _SORTED[self._quorum], kind="list")
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is a node.  1 request, 2 if unclear; or cached."""
+        cache = self.cache
+        if cache is not None and cache.get(path) is not None:
+            return True
+        if self._quorum:  # HEAD ignores it
+            return self._fetch(path, presence_from_body)
+        until = self.until
+        found = self._fetch(path, presence, method="HEAD", until=until)
+        if found is not None:
+            return found
+        return self._fetch(path, presence_from_body, until=until)
+
+    def index(self, path: str) -> int:
+        """Return the index of the store.  1 request."""
+        return self._fetch(f"{path}/", index_of_read)
+
+    def _fetch_node(self, path: str) -> tuple[Node, int]:
+        node, index = self._fetch(path, node_of)
+        memory = self.keys.memory
+        if isinstance(node, File) and memory.fences_writes:
+            memory.states.put(path, node.modified_index)
+        return node, index
+
+    def _fetch(
+        self,
+        path: str,
+        read: Callable[[Any, Answer], T],
+        query: str | None = None,
+        *,
+        method: str = "GET",
+        kind: str = "get",
+        until: float | None = None,
+    ) -> T:
+        return self.keys.fetch(
+            path,
+            _PLAIN[self._quorum] if query is None else query,
+            read,
+            method=method,
+            kind="quorum" if self._quorum else kind,
+            consistency=self.consistency,
+            deadline=self.until if until is None else until,
+        )
+
+    # --- writes
+
+    def check_text(self, text: str) -> None:
+        """Raise LimitExceeded for a text that is too large to store."""
+        check_text(text)
+
+    def check_ttl(self, ttl: float) -> None:
+        """Raise TypeError or ValueError for what is no ttl."""
+        whole_seconds(ttl)
+
+    def put(
+        self,
+        path: str,
+        text: str,
+        *,
+        ttl: float | None = None,
+        known: Fence | None = None,
+        expect: Expect | None = None,
+    ) -> int:
+        """See `Store.put`.
+
+        1 request; with several endpoints 1 more if neither `known` nor a read or
+        write before tells the state that is replaced; 1 more where an empty text is
+        expected, or replaces what must be there.
+        """
+        until = self.until
+        if isinstance(expect, Present) and not text:
+            # Taken for an update of a directory: 3.4 says yes and changes nothing,
+            # 3.5 fails.
+            self._need_file(path, until)
+        elif isinstance(expect, Holding) and not expect.text:
+            expect = self._fence_of(path, expect, until)
+        # A text can come back, so a write on it could be carried out twice.
+        if not self.keys.memory.fences_writes or isinstance(expect, Holding):
+            return self._put_unfenced(path, text, ttl, expect, until)
+        present = isinstance(expect, Present)
+        write = FencedPut(self.keys, path, until, text, ttl, present=present)
+        return write.do_if(expect) if isinstance(expect, Fence) else write.do(known)
+
+    def _put_unfenced(
+        self,
+        path: str,
+        text: str,
+        ttl: float | None,
+        expect: Expect | None,
+        until: float,
+    ) -> int:
+        # With noValueOnSuccess the header is the index of this very write.
+        query, action, after, before = "?noValueOnSuccess=true", "set", 0, None
+        if isinstance(expect, Fence):
+            query, action = spell_condition(expect)
+            after = expect.as_of
+        elif isinstance(expect, Holding):
+            action, before = "compareAndSwap", expect.text
+        elif isinstance(expect, Present):
+            query, action = spell_query(noValueOnSuccess=True, prevExist=True), "update"
+        form = spell_form(text, ttl, prev_value=before)
+        return self._store(
+            "PUT", path, action, query, form, until, after=after, bare=True
+        )
+
+    def put_over(self, path: str, text: str, *, ttl: float | None = None) -> int:
+        """See `Store.put_over`; 2 requests more where a directory goes first."""
+        until = self.until
+        try:
+            return self.put(path, text, ttl=ttl)
+        except NotAFile:
+            call = self.call(until)
+        with suppress(KeyNotFound):  # gone already
+            call.delete(path)
+        try:
+            return call.put(path, text, ttl=ttl)
+        except EtcdMapError as error:  # whatever it says, the directory is gone
+            raise PartialWrite(written=(), failed={path: error}, pending=()) from error
+
+    def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
+        """See `Store.append`.  1 request."""
+        return self.keys.store(
+            "POST",
+            f"{path}/",
+            "create",
+            "",
+            spell_form(text, ttl),
+            name_of_new,
+            inside=True,
+            deadline=self.until,
+        )
+
+    def refresh(self, path: str, ttl: float) -> None:
+        """See `Store.refresh`.  1 request."""
+        memory, until = self.keys.memory, self.until
+        known = memory.states.get(path) if memory.fences_writes else None
+        if known:
+            FencedRefresh(self.keys, path, until, ttl).do(Fence(known))
+            return
+        query = spell_query(prevExist=True, noValueOnSuccess=True)
+        form = spell_form(None, ttl, refresh=True)
+        index = self._store("PUT", path, "update", query, form, until, bare=True)
+        if memory.fences_writes:
+            memory.states.put(path, index)
+
+    def delete(
+        self, path: str, *, known: Fence | None = None, expect: Expect | None = None
+    ) -> None:
+        """See `Store.delete`; its cost is that of `put`."""
+        until = self.until
+        if isinstance(expect, Holding):
+            # A delete could only name the text in its URL, and URLs end up in logs.
+            expect = self._fence_of(path, expect, until)
+        if self.keys.memory.fences_writes:
+            write = FencedDelete(self.keys, path, until)
+            if isinstance(expect, Fence):
+                write.do_if(expect)
+                return
+            try:
+                write.do(known)
+                return
+            except NotAFile:  # v2 has no condition for the delete of a directory
+                if known is not None or expect is not None:
+                    raise
+        if isinstance(expect, Fence):
+            query = spell_query(prevIndex=expect.as_of)
+            self._store("DELETE", path, "compareAndDelete", query, None, until)
+        elif known is not None or expect is not None:
+            self._store("DELETE", path, "delete", "", None, until)
+        else:
+            self._delete_all(path, until)
+
+    def delete_directory(self, path: str) -> None:
+        """See `Store.delete_directory`.  1 request."""
+        self._delete_all(path, self.until)
+
+    def _delete_all(self, path: str, until: float) -> None:
+        self._store("DELETE", path, "delete", spell_query(recursive=True), None, until)
+
+    def make_directory(
+        self, path: str, *, ttl: float | None = None, over_file: bool = False
+    ) -> None:
+        """See `Store.make_directory`.  1 request."""
+        query = spell_query(dir=True, prevExist=None if over_file else False)
+        action = "set" if over_file else "create"
+        self._store("PUT", path, action, query, spell_form(None, ttl), self.until)
+
+    def _store(
+        self,
+        method: str,
+        path: str,
+        action: str,
+        query: str,
+        form: str | None,
+        until: float,
+        *,
+        after: int = 0,
+        bare: bool = False,
+    ) -> int:
+        return self.keys.store(
+            method,
+            path,
+            action,
+            query,
+            form,
+            index_of_write,
+            after=after,
+            bare=bare,
+            deadline=until,
+        )
+
+    def _need_file(self, path: str, until: float) -> File:
+        """Read a file that must be there."""
+        node = self.call(until).get(path)
+        if isinstance(node, Directory):
+            raise NotAFile("a directory is there", key=path)
+        return node
+
+    def _fence_of(self, path: str, expect: Holding, until: float) -> Fence:
+        """Name the state of a file, if it holds a text."""
+        node = self._need_file(path, until)
+        if node.text != expect.text:
+            raise CompareFailed("Compare failed", key=path)
+        return Fence(node.modified_index)
+
+
+def _entries(
+    path: str, node: Node, ends: int | None = None
+) -> Iterator[tuple[str, Node, int | None]]:
+    """Yield what a listing says about a node and all below it, for the cache.
+
+    A node goes with its directory, of whose ttl it shows nothing itself.
+    """
+    ttl = node.ttl
+    if ends is not None and (ttl is None or ttl > ends):
+        ttl = ends
+    if isinstance(node, File):
+        yield path, node, ttl
+        return
+    yield path, Directory({}, node.ttl), ttl
+    for name, child in node.children.items():
+        yield from _entries(f"{path}/{name}", child, ttl)
