@@ -39,9 +39,7 @@ def run_demo(binary: str | os.PathLike[str] | None = None) -> None:
         with report.step("start 3 members of etcd") as note:
             cluster.start()
             note(f"etcd {cluster.version}")
-        with make_client(
-            _followers_first(cluster), counter, shuffle=False
-        ) as client:
+        with make_client(_followers_first(cluster), counter, shuffle=False) as client:
             config = EtcdMapping(client=client, prefix="/demo")
             _show(config, cluster, report)
             print("\nThe tree, cut short:\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from functools import cache, lru_cache
+from functools import cache
 from itertools import compress
 from operator import ne
 
@@ -14,8 +14,9 @@ from etcdmap.transport.protocol import Request
 #: Fields in one head.  http.client takes 100.
 MAX_FIELDS = 200
 
-# What is longer is read without the caches, so that they stay small.
+# Longer heads, and more than so many, are not remembered.
 _CACHED_HEAD = 2048
+_MOST_KNOWN = 16
 
 _match_status = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: .*)?").fullmatch
 # A token (RFC 9110 section 5.6.2): methods and names of fields.
@@ -98,52 +99,71 @@ CHUNKED = -1
 UNTIL_END = -2
 
 
-#: The last head, and what it says; its lines, and the fields in them.
-_last: tuple[bytes, Head, list[str], dict[str, str]] = b"", (0, {}, False, 0), [], {}
+#: The last head, and what it says.
+_last: tuple[bytes, Head] = b"", (0, {}, False, 0)
+#: What the last head with a status line says, and its lines.
+_known: dict[str, tuple[Head, list[str]]] = {}
 
 
 def read_head(head: bytes) -> Head:
     """Read status line and fields, without the empty line that ends them.
 
-    What is as it was in the last head is not read again: a member sends the same one
-    for a second, as it has a date, but for a number or two.
+    What is as it was in the last such head is not read again: a member sends the same
+    one for a second, as it has a date, but for a number or two.
 
     Raises:
         ValueError: says what is wrong.
     """
     global _last
-    last, known, _, _ = _last
+    last, read = _last
     if head == last:
-        return known
+        return read
     # Latin-1 keeps every byte; RFC 9110 section 5.5 has them opaque.
     lines = head.decode("latin-1").split("\r\n")
+    read = _read_difference(lines) or _read_lines(head, lines)
+    if len(head) <= _CACHED_HEAD:
+        if len(_known) >= _MOST_KNOWN:  # by whoever makes status lines up
+            _known.clear()
+        _known[lines[0]] = read, lines
+        _last = head, read
+    return read
+
+
+def _read_difference(lines: list[str]) -> Head | None:
+    """Read a head that differs from a known one in the values of fields only."""
+    known, before = _known.get(lines[0], (None, ()))
+    if known is None or len(lines) != len(before):
+        return None
+    status, fields, reusable, length = known
+    if len(fields) + 1 != len(lines):  # one was given twice
+        return None
+    fields = fields.copy()
+    for line, old in compress(zip(lines, before, strict=True), map(ne, lines, before)):
+        spelt, colon, value = line.partition(":")
+        name, value = spelt.lower(), value.strip(" \t")
+        if not (colon and old.startswith(spelt + colon) and line.isprintable()):
+            return None
+        if name in ("connection", "transfer-encoding"):
+            return None
+        fields[name] = value
+        if name == "content-length":
+            length = _length_in(1, status, fields)
+    return status, fields, reusable, length
+
+
+def _read_lines(head: bytes, lines: list[str]) -> Head:
     ends = len(lines) - 1
     if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
         raise ValueError("a head with a bare CR, LF or NUL")
     if ends > MAX_FIELDS:
         raise ValueError(f"a head of more than {MAX_FIELDS} fields")
-    minor, status = _status_of(lines.pop(0))
-    fields = _fields_that_differ(lines) or _fields_of(lines)
+    match = _match_status(lines[0])
+    if match is None:
+        raise ValueError("something that is not HTTP/1.1")
+    minor, status = int(match[1]), int(match[2])
+    fields = _fields_of(lines[1:])
     reusable = _stays_open(minor, fields.get("connection", ""))
-    length = _length_in(minor, status, fields)
-    known = status, fields, reusable, length
-    if len(head) <= _CACHED_HEAD:
-        _last = head, known, lines, fields
-    return known
-
-
-def _fields_that_differ(lines: list[str]) -> dict[str, str] | None:
-    """Read fields that are those of the last head, with other values; else None."""
-    _, _, before, fields = _last
-    if not len(lines) == len(before) == len(fields):  # none was given twice
-        return None
-    fields = fields.copy()
-    for line, old in compress(zip(lines, before, strict=True), map(ne, lines, before)):
-        name, colon, value = line.partition(":")
-        if not colon or not old.startswith(name + colon):
-            return None
-        fields[name.lower()] = value.strip(" \t")
-    return fields
+    return status, fields, reusable, _length_in(minor, status, fields)
 
 
 def _length_in(minor: int, status: int, fields: dict[str, str]) -> int:
@@ -178,14 +198,6 @@ def _fields_of(lines: list[str]) -> dict[str, str]:
         # RFC 9110 section 5.3: a field given twice is a list of both values.
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
-
-
-@lru_cache(maxsize=64)
-def _status_of(line: str) -> tuple[int, int]:
-    match = _match_status(line)
-    if match is None:
-        raise ValueError("something that is not HTTP/1.1")
-    return int(match[1]), int(match[2])
 
 
 def _stays_open(minor: int, connection: str) -> bool:

@@ -52,10 +52,11 @@ class FencedPut(FencedWrite):
             query,
             self._form,
             index_of_write,
-            after=fence.as_of,
-            bare=True,
-            resend=self._resend,
-            deadline=self._deadline,
+            # By position: names would cost as much again.
+            self._deadline,
+            self._resend,
+            fence.as_of,
+            True,
         )
 
     def _remember(self, index: int) -> None:

@@ -340,16 +340,15 @@ class KeysAPI:
         kind: str = "get",
         consistency: str = "any",
         patient: bool = False,
-        deadline: float | None = None,
+        deadline: float,
     ) -> T:
         """Send a read and return what `read` made of the answer.
 
         `read` gets the request and the answer, and runs within the attempt: what it
         finds wrong with the answer makes the client ask another endpoint.
         """
-        client = self.client
-        return client.send_by(
-            client.deadline() if deadline is None else deadline,
+        return self.client.send_by(
+            deadline,
             # By position: names would cost as much again.
             KeysRequest(
                 method,
@@ -373,18 +372,18 @@ class KeysAPI:
         query: str,
         form: str | None,
         read: Callable[[Any, Answer], T],
-        *,
+        deadline: float,
+        resend: Resend = Resend.IF_NOT_SENT,
         after: int = 0,
         bare: bool = False,
         inside: bool = False,
-        resend: Resend = Resend.IF_NOT_SENT,
-        deadline: float | None = None,
     ) -> T:
         """Send a write and return what `read` made of the answer.
 
         For `action`, `after`, `bare` and `inside` see `KeysRequest`.
         """
-        client, memory = self.client, self.memory
+        memory = self.memory
+        seen = memory.freshness.index
         request = KeysRequest(
             method,
             spell_target(key, query),
@@ -393,15 +392,16 @@ class KeysAPI:
             action,
             None if form is None else form.encode("ascii"),
             resend,
+            "write",
+            "any",
+            False,
             # Whatever it does, it does after all that was seen before it was sent.
-            after=max(after, memory.freshness.index),
-            bare=bare,
-            inside=inside,
+            after if after > seen else seen,
+            bare,
+            inside,
         )
         try:
-            return client.send_by(
-                client.deadline() if deadline is None else deadline, request
-            )
+            return self.client.send_by(deadline, request)
         finally:
             # Whatever came of it.  A POST makes a node that nobody can have read.
             if memory.cache is not None and method != "POST":

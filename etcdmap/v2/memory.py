@@ -79,7 +79,7 @@ class Memory:
     @property
     def fences_writes(self) -> bool:
         """Whether writes of files name the state that they replace, now."""
-        return len(self._client.endpoints) > 1 if self.fence is None else self.fence
+        return self._client.has_several if self.fence is None else self.fence
 
     def clear(self) -> None:
         """Forget all of it."""

@@ -47,7 +47,8 @@ def outcome(read: Any, head: bytes) -> Any:
 
 def read_anew(head: bytes) -> Any:
     """Read a head as the first one ever."""
-    head_module._last = (b"", (0, {}, False, 0), [], {})
+    head_module._last = (b"", (0, {}, False, 0))
+    head_module._known.clear()
     return read_head(head)
 
 
