@@ -192,7 +192,7 @@ class WatchExpired(ServerError):
 
 #: etcd's errorCode -> exception; a code that is not here is a ServerError.
 CODE_TO_ERROR: Mapping[int, type[ServerError]] = {
-    **{kind.usual_code: kind for kind in ServerError.__subclasses__()},
+    **{k.usual_code: k for k in ServerError.__subclasses__() if k.usual_code},
     **dict.fromkeys(range(200, 213), InvalidRequest),
     **dict.fromkeys((300, 301), RaftError),
     **dict.fromkeys((400, 401), WatchExpired),

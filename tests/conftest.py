@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from etcdmap import Client, EtcdMapping
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 
@@ -125,7 +126,7 @@ def transport() -> CountingTransport:
 @pytest.fixture
 def client(etcd: LocalCluster, transport: CountingTransport) -> Iterator[Client]:
     """Give a client of the cluster of one member."""
-    with Client(etcd.endpoints, transport) as client:
+    with make_client(etcd.endpoints, transport) as client:
         yield client
 
 

@@ -217,7 +217,8 @@ def presence_from_body(asked: Asked, answer: Answer) -> bool:
 
 def refusal_of(asked: Asked, answer: Answer) -> EtcdMapError:
     """Return the exception for an answer to a request that is no success."""
-    error = error_of(asked.key, answer)
+    # Without the slash of a directory that a mapping stands on.
+    error = error_of(asked.key.rstrip("/") or "/", answer)
     if isinstance(error, ServerError) and (
         # A wait that can't be read is sent on purpose only, see `V2.identity`.
         (error.code == 209 and '"wait"' in error.cause)

@@ -23,10 +23,10 @@ from etcdmap import (
     PrefixRequired,
 )
 from etcdmap.mapping import Change
-from etcdmap.models import Answer, Request
-from etcdmap.transport import Transport
+from etcdmap.transport import Answer, Transport
 
 from support.mapping_kit import deep_sorted, read_tree, write_tree
+from support.requests import Request
 from support.transports import Between, CountingTransport, answer, exchange
 from support.values import same_value
 

@@ -9,6 +9,7 @@ import pytest
 
 from etcdmap import Client, EtcdMapping
 from etcdmap.cache import ReadCache
+from etcdmap.connect import make_client
 
 from support.gates import Timer
 from support.transports import CountingTransport
@@ -28,7 +29,7 @@ def cached(
 ) -> Iterator[EtcdMapping]:
     """Give a mapping with a cache; ``a`` ends after 50 seconds, ``b`` never."""
     cache = ReadCache(1000.0, timer=timer)
-    with Client(client.endpoints, transport, cache=cache) as ours:
+    with make_client(client.endpoints, transport, cache=cache) as ours:
         mapping = EtcdMapping(client=ours, prefix=prefix)
         mapping.set("a", {"host": "h", "deep": {"er": {"x": 1}}}, ttl=50)
         mapping["b"] = {"host": "h"}

@@ -17,9 +17,10 @@ from etcdmap import (
     NotADirectory,
     NotAFile,
 )
-from etcdmap.models import Answer, Request
+from etcdmap.transport import Answer
 
 from support.mapping_kit import read_tree, write_tree
+from support.requests import Request
 from support.transports import Between, CountingTransport
 from support.values import same_value
 
@@ -450,7 +451,7 @@ def test_refresh_renews_the_ttl_and_nothing_else(
 def test_refresh_makes_no_event(mapping: EtcdMapping) -> None:
     """Watchers are told of the next real write only."""
     mapping.set("k", 1, ttl=50)
-    index = mapping.index
+    index = mapping.index()
     mapping.refresh("k", 60)
     mapping["k"] = 2
     event = mapping.keys_api.watch(f"{mapping.prefix}/k", after_index=index)
@@ -546,12 +547,12 @@ def test_snapshot_is_the_content_and_its_index(filled: EtcdMapping, cost: Cost) 
     assert cost(lambda: given.append(filled.snapshot())) == ["GET"]
     content, index = given[0]
     assert content == CONTENT
-    assert index == filled.index == given[0].etcd_index
+    assert index == filled.index() == given[0].index
 
 
 def test_snapshot_index_is_where_a_watch_goes_on(filled: EtcdMapping) -> None:
     """What is written next is the first change after it."""
-    index = filled.snapshot().etcd_index
+    index = filled.snapshot().index
     written = filled.set("new", 1)
     event = filled.keys_api.watch(filled.prefix, after_index=index, recursive=True)
     assert event.node is not None
@@ -562,22 +563,22 @@ def test_snapshot_of_absent_directory_has_an_index(mapping: EtcdMapping) -> None
     """Nothing is there, as of that moment."""
     content, index = mapping.snapshot()
     assert content == {}
-    assert index == mapping.index > 0
+    assert index == mapping.index() > 0
 
 
 def test_index_grows_with_each_write(mapping: EtcdMapping, cost: Cost) -> None:
     """`set` gives the index that it made."""
-    before = mapping.index
+    before = mapping.index()
     written = mapping.set("k", 1)
     assert written is not None
-    assert before < written <= mapping.index
-    assert cost(lambda: mapping.index) == ["GET"]
+    assert before < written <= mapping.index()
+    assert cost(lambda: mapping.index()) == ["GET"]
 
 
 def test_index_of_a_file_is_told_as_well(filled: EtcdMapping) -> None:
     """It is the store's, so it matters little what is there."""
-    assert filled.sub("f").index >= filled.index - 1
-    assert filled.sub("f/k").index > 0
+    assert filled.sub("f").index() >= filled.index() - 1
+    assert filled.sub("f/k").index() > 0
 
 
 # --- using
@@ -610,7 +611,7 @@ def test_using_linearizable_asks_for_a_quorum(
     view = filled.using(consistency="linearizable")
     before = len(transport.requests)
     _ = view["f"], "f" in view, view.to_dict(), list(view.items()), view.flat["f"]
-    _ = view.ttl("f"), view.index, view["d"]["x"]
+    _ = view.ttl("f"), view.index(), view["d"]["x"]
     requests = transport.requests[before:]
     assert {request.method for request in requests} == {"GET"}
     assert all("quorum=true" in request.target for request in requests)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from etcdmap import Client, EtcdMapping, KeyExists, KeysAPI, NotAFile, connect
+from etcdmap import EtcdMapping, KeyExists, KeysAPI, NotAFile, connect
 from etcdmap.cache import ReadCache
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 
@@ -63,7 +64,7 @@ def filled(client: Any, prefix: str) -> EtcdMapping:
     [
         pytest.param(lambda m: m.snapshot(), ["GET"], id="snapshot"),
         pytest.param(lambda m: m.sub("no").snapshot(), ["GET"], id="snapshot-absent"),
-        pytest.param(lambda m: m.index, ["GET"], id="index"),
+        pytest.param(lambda m: m.index(), ["GET"], id="index"),
         pytest.param(lambda m: m.using(timeout=1), [], id="using"),
         pytest.param(lambda m: m.flat, [], id="flat"),
         pytest.param(lambda m: m.cache_info(), [], id="cache_info"),
@@ -302,10 +303,10 @@ def cached(
     """Give a mapping with a cache, and the transport that counts its requests."""
     transport = CountingTransport(make_transport())
     cache = ReadCache(3600.0)
-    with Client(etcd.endpoints, transport, cache=cache, max_stale=3600) as client:
+    with make_client(etcd.endpoints, transport, cache=cache, max_stale=3600) as client:
         assert client.endpoints
         mapping = EtcdMapping(client=client, prefix=filled.prefix)
-        assert mapping.index  # the first read of a client asks for a quorum
+        assert mapping.index()  # the first read of a client asks for a quorum
         yield mapping, transport
 
 
@@ -410,9 +411,9 @@ def fenced(
     with connect(etcd3.endpoints) as other:
         EtcdMapping(client=other, prefix=prefix).assign(CONTENT)
     transport = CountingTransport(make_transport())
-    with Client(etcd3.endpoints, transport, max_stale=3600) as client:
+    with make_client(etcd3.endpoints, transport, max_stale=3600) as client:
         mapping = EtcdMapping(client=client, prefix=prefix)
-        assert mapping.index
+        assert mapping.index()
         yield mapping, transport
 
 
@@ -501,7 +502,7 @@ def test_cost_on_several_endpoints_after_a_foreign_write_is_two_more(
     mapping["file"] = 2
     with connect(etcd3.endpoints) as other:
         index = KeysAPI(other).set(f"{mapping.prefix}/file", "3").etcd_index
-    while mapping.index < index:  # the member in use has not heard of it yet
+    while mapping.index() < index:  # the member in use has not heard of it yet
         pass
     expected = ["PUT", "GET", "PUT"]
     assert made(transport, lambda: setitem(mapping, "file", 4)) == expected
@@ -530,7 +531,7 @@ def test_cost_without_fences_is_that_of_one_endpoint(
 ) -> None:
     """`fence=False` saves the look, and gives up what it is good for."""
     transport = CountingTransport(make_transport())
-    with Client(etcd3.endpoints, transport, fence=False) as client:
+    with make_client(etcd3.endpoints, transport, fence=False) as client:
         mapping = EtcdMapping(client=client, prefix=prefix)
         assert made(transport, lambda: setitem(mapping, "k", 1)) == ["PUT"]
 

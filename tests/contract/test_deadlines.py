@@ -17,9 +17,10 @@ from etcdmap import (
     PartialWrite,
 )
 from etcdmap.cache import ReadCache
-from etcdmap.models import Answer, Request
-from etcdmap.sending import MOST_CONNECTIONS
+from etcdmap.mapping.execution import MOST_CONNECTIONS
+from etcdmap.transport import Answer
 
+from support.requests import Request
 from support.scripted_cluster import (
     A,
     B,

@@ -99,7 +99,7 @@ def test_escaped_mapping_of_any_keys_is_read_back(
     """Whatever nested dict is assigned comes back equal, from the snapshot too."""
     escaping.assign(content)
     assert escaping == content
-    assert escaping.snapshot().content == content
+    assert escaping.snapshot().value == content
     assert escaping.assign(content, dry_run=True) == []
 
 

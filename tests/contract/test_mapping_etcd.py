@@ -31,9 +31,10 @@ from etcdmap import (
     Unauthorized,
 )
 from etcdmap.local import LocalCluster
-from etcdmap.models import Answer, Request
+from etcdmap.transport import Answer
 
 from support.mapping_kit import read_tree, write_tree
+from support.requests import Request
 from support.transports import Between, CountingTransport, answer
 from support.values import same_value
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from etcdmap.v2 import Memory
 from etcdmap import (
     Client,
     DirectoryGone,
@@ -17,7 +18,8 @@ from etcdmap import (
     UnreadableName,
 )
 from etcdmap.cache import ReadCache
-from etcdmap.views import plain_mapping
+from etcdmap.connect import make_client
+from etcdmap.mapping.views import plain_mapping
 
 from support.mapping_kit import read_tree, write_tree
 from support.transports import CountingTransport
@@ -251,7 +253,7 @@ def caching(
     client: Client, transport: CountingTransport, prefix: str
 ) -> Iterator[EtcdMapping]:
     """Give a mapping whose client has a cache."""
-    with Client(client.endpoints, transport, cache=ReadCache(60)) as cached:
+    with make_client(client.endpoints, transport, cache=ReadCache(60)) as cached:
         yield EtcdMapping(client=cached, prefix=prefix)
 
 
@@ -271,7 +273,7 @@ def test_unreadable_name_never_comes_out_of_the_cache(
     below.get("y")
     assert caching.get(name) is None
     assert name not in caching
-    assert not [path for path in caching.client.cache.hot if "\ufffd" in path]
+    assert not [path for path in Memory.of(caching.client).cache.hot if "\ufffd" in path]
 
 
 # --- mappings without a directory --------------------------------------------------

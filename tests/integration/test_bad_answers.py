@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from etcdmap import EtcdMapError, EtcdMapping
-from etcdmap.health import Policy
+from etcdmap.client.endpoint_health import Policy
 from etcdmap.local import LocalCluster
 
 from support.fault_server import (

@@ -183,7 +183,7 @@ def test_mapping_works_with_a_role_for_its_directory(guarded: str) -> None:
         assert mapping["d"]["k"] == 1
         assert mapping[mapping.append("x")] == "x"
         assert len(mapping.flat) == 4
-        assert mapping.index > 0
+        assert mapping.index() > 0
         mapping.assign({"b": 2})
         mapping.clear()
         assert not mapping

@@ -19,11 +19,11 @@ from etcdmap import (
     RootReadOnly,
     WatchExpired,
 )
-from etcdmap.answers import payload_of
 from etcdmap.local import LocalCluster
-from etcdmap.models import Asked
+from etcdmap.v2.responses import payload_of
 
 from support.raw_http import Raw, ask
+from support.requests import Asked
 
 Cost = Callable[[Callable[[], object]], list[str]]
 
@@ -286,8 +286,8 @@ def test_refused_form_tells_no_index(raw: Raw) -> None:
 def test_snapshot_of_an_absent_directory_has_an_index(mapping: EtcdMapping) -> None:
     """A 404 tells where to watch from."""
     snapshot = mapping.snapshot()
-    assert snapshot.content == {}
-    assert 0 < snapshot.etcd_index <= mapping.index
+    assert snapshot.value == {}
+    assert 0 < snapshot.index <= mapping.index()
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ from etcdmap import (
     UnreadableName,
     connect,
 )
-from etcdmap.answers import guarded, result_of
 from etcdmap.local import LocalCluster
-from etcdmap.models import Asked, Request
 from etcdmap.paths import MAX_DEPTH
+from etcdmap.v2.responses import guarded, result_of
 
 from support.raw_http import Raw
+from support.requests import Asked, Request
 from support.transports import CountingTransport
 
 Cost = Callable[[Callable[[], object]], list[str]]
@@ -100,7 +100,7 @@ def test_keys_api_tells_a_redirect_from_an_answer(
     any_client: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A redirect that slipped through all checks is an error, never a success."""
-    monkeypatch.setattr("etcdmap.paths.check_path", lambda path: None)
+    monkeypatch.setattr("etcdmap.v2.spelling.check_path", lambda path: None)
     with pytest.raises(InvalidResponse, match="redirect"):
         KeysAPI(any_client).set(f"{raw.prefix}//b", "x")
 

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from etcdmap import Client, EtcdMapping, KeysAPI, connect
+from etcdmap import EtcdMapping, KeysAPI, connect
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 
@@ -88,7 +89,7 @@ def test_snapshot_index_is_where_to_watch_from(
 ) -> None:
     """The first change after it is the next one that is made."""
     mapping["k"] = 1
-    index = mapping.snapshot().etcd_index
+    index = mapping.snapshot().index
     mapping["k"] = 2
     result = keys_api.watch(mapping.prefix, after_index=index, recursive=True)
     assert result.node is not None
@@ -123,7 +124,7 @@ def test_contains_asks_by_head_and_once_more_below_a_file(
 ) -> None:
     """What a status can't tell is asked again, with a body."""
     transport = CountingTransport(make_transport())
-    with Client(etcd.endpoints, transport, max_stale=3600) as client:
+    with make_client(etcd.endpoints, transport, max_stale=3600) as client:
         mapping = EtcdMapping(client=client, prefix=prefix)
         mapping["k"] = "x"
         assert "k" in mapping

@@ -10,6 +10,7 @@ import pytest
 
 from etcdmap import CompareFailed, EtcdMapping, KeyNotFound, KeysAPI, NotAFile
 from etcdmap.client import Client
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 
@@ -164,7 +165,7 @@ def test_refusal_that_all_members_share_is_asked_once(
 ) -> None:
     """A 500 that is no trouble of one member is not tried at the others."""
     transport = CountingTransport(make_transport())
-    with Client(etcd3.endpoints, transport) as client:
+    with make_client(etcd3.endpoints, transport) as client:
         keys = KeysAPI(client)
         keys.make_directory(f"{prefix}/d", ttl=100)
         before = len(transport.requests)

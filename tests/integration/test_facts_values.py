@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from etcdmap import EtcdMapping, KeysAPI, LimitExceeded
-from etcdmap.models import Answer
-from etcdmap.paths import MAX_BODY
-from etcdmap.transport import Exchange
+from etcdmap.transport import Answer, Exchange
+from etcdmap.v2.spelling import MAX_BODY
 
 from support.raw_http import Raw
 from support.transports import CountingTransport

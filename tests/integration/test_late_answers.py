@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from etcdmap import EtcdMapError, EtcdMapping
-from etcdmap.keys import KeysAPI
+from etcdmap.v2.keys import KeysAPI
 
 from support.certificates import make_certificate
 from support.fault_server import FaultServer, Received, Repeat, Reply, response

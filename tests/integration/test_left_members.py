@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from etcdmap.v2 import Memory
 from etcdmap import (
-    Client,
     EtcdMapError,
     EtcdMapping,
     KeyNotFound,
@@ -19,6 +19,7 @@ from etcdmap import (
     NotAFile,
     OutcomeUnknown,
 )
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster, Member
 from etcdmap.transport import make_transport
 
@@ -171,7 +172,7 @@ def counted(
     """Give a mapping on all members, and its transport; a follower is asked first."""
     transport = CountingTransport(make_transport())
     endpoints = in_order(cluster, leader_first=False)
-    with Client(endpoints, transport, shuffle=False, timeout=3.0) as client:
+    with make_client(endpoints, transport, shuffle=False, timeout=3.0) as client:
         yield EtcdMapping(client=client, prefix=prefix), transport
 
 
@@ -197,7 +198,7 @@ def test_refresh_of_a_known_key_is_one_request_that_names_its_index(
         ((method, query),) = sent_by(transport, lambda: mapping.refresh("k", 500))
         assert method == "PUT"
         assert f"prevIndex={index}" in query
-        known = mapping.client.fences.get(f"{mapping.prefix}/k")
+        known = Memory.of(mapping.client).states.get(f"{mapping.prefix}/k")
         assert known is not None
         assert known > index
         index = known
@@ -211,7 +212,7 @@ def test_refresh_of_an_unknown_key_is_one_request_and_remembers(
     """The first one can't name a state; the second one does."""
     mapping, transport = counted
     mapping.set("k", "v", ttl=100)
-    mapping.client.fences.clear()
+    Memory.of(mapping.client).states.clear()
     ((_, first),) = sent_by(transport, lambda: mapping.refresh("k", 500))
     ((_, second),) = sent_by(transport, lambda: mapping.refresh("k", 500))
     assert "prevIndex" not in first
@@ -329,17 +330,17 @@ def test_mapping_made_with_one_endpoint_is_fenced_once_more_are_known(
     first: Member = next(m for m in cluster.members if m is not leader)
     with EtcdMapping(first.endpoint, prefix, timeout=3, **options) as mapping:
         made = view(mapping)
-        assert not mapping.client.fences_writes
+        assert not Memory.of(mapping.client).fences_writes
         learn(mapping)
         assert set(mapping.client.endpoints) == set(cluster.endpoints)
-        assert mapping.client.fences_writes
+        assert Memory.of(mapping.client).fences_writes
         made["k"] = "before"
         mapping.client.pin(first.endpoint)
         first.pause()
         with Punctual(3):
             made["k"] = "old"  # two other members are well
         others = [e for e in cluster.endpoints if e != first.endpoint]
-        with Client(others, make_transport()) as client:
+        with make_client(others, make_transport()) as client:
             keys = KeysAPI(client)
             path = f"{made.prefix}/k" if hasattr(made, "prefix") else f"{prefix}/k"
             newer = keys.set(path, "newer").etcd_index
@@ -359,6 +360,6 @@ def test_fence_that_was_chosen_stays(
 ) -> None:
     """However many endpoints are known."""
     with EtcdMapping(cluster.endpoints[0], prefix, fence=fence) as mapping:
-        assert mapping.client.fences_writes is fence
+        assert Memory.of(mapping.client).fences_writes is fence
         mapping.client.sync()
-        assert mapping.client.fences_writes is fence
+        assert Memory.of(mapping.client).fences_writes is fence

@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from etcdmap import EtcdMapping, OutcomeUnknown
+from etcdmap.client.freshness import ClusterRebuilt
 from etcdmap.local import LocalCluster
-from etcdmap.session import ClusterRebuilt
 
 from support.servers import newest
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from etcdmap import (
-    Client,
     CompareFailed,
     EtcdMapping,
     KeyExists,
@@ -24,7 +23,8 @@ from etcdmap import (
     OutcomeUnknown,
     PartialWrite,
 )
-from etcdmap.health import Policy
+from etcdmap.client.endpoint_health import Policy
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 
@@ -73,7 +73,7 @@ def mapping(proxies: AnswerProxies, prefix: str) -> Iterator[EtcdMapping]:
 @pytest.fixture
 def somebody(cluster: LocalCluster) -> Iterator[KeysAPI]:
     """Give another client, which reaches the leader without the proxies."""
-    with Client(cluster.leader().endpoint, make_transport()) as client:
+    with make_client(cluster.leader().endpoint, make_transport()) as client:
         yield KeysAPI(client)
 
 

@@ -21,8 +21,10 @@ from etcdmap import (
     OutcomeUnknown,
     PartialWrite,
 )
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
+from etcdmap.v2 import V2_API
 
 from support import twisted
 from support.mapping_kit import write_tree
@@ -91,7 +93,9 @@ READS = [
     reads(lambda w: w.keys.get(w.at("k"), quorum=True), id="keys.get-quorum"),
     reads(lambda w: w.keys.exists(w.at("k")), "h", id="keys.exists"),
     reads(
-        lambda w: w.keys.watch(w.at("k"), after_index=w.client.session.index - 1),
+        lambda w: w.keys.watch(
+            w.at("k"), after_index=w.client.freshness(V2_API).index - 1
+        ),
         id="keys.watch",
     ),
 ]
@@ -189,7 +193,7 @@ def cluster() -> Iterator[LocalCluster]:
 @pytest.fixture
 def somebody(cluster: LocalCluster) -> Iterator[KeysAPI]:
     """Give another client, whose answers are its own."""
-    with Client(cluster.endpoints, make_transport()) as client:
+    with make_client(cluster.endpoints, make_transport()) as client:
         yield KeysAPI(client)
 
 
@@ -246,7 +250,7 @@ def test_answer_to_something_else_is_none(
     assert not isinstance(caught.value, KeyError)
     if world.transport.written:
         assert_unknown(caught.value)
-    session = world.client.session
+    session = world.client.freshness(V2_API)
     assert session.cluster_id == notes.before.cluster_id
     if not world.transport.passed:  # else there was something to learn
         assert notes.now() == notes.before
@@ -283,7 +287,7 @@ def test_answer_to_something_else_settles_no_fenced_write(
         else:
             assert world.transport.twisted
             assert somebody.get(prefix, recursive=True).etcd_index >= (
-                world.client.session.index
+                world.client.freshness(V2_API).index
             )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from etcdmap import Client, EtcdMapping, KeysAPI, Unauthorized
+from etcdmap import EtcdMapping, KeysAPI, Unauthorized
+from etcdmap.connect import make_client
 from etcdmap.local import Member
 from etcdmap.transport import make_transport
 
@@ -127,7 +128,7 @@ def test_wrong_password_asks_two_of_three(cut: Cut) -> None:
     """More would tell nothing new."""
     transport = CountingTransport(make_transport(username="late", password="wrong"))
     with (
-        Client(cut.endpoints, transport, shuffle=False) as client,
+        make_client(cut.endpoints, transport, shuffle=False) as client,
         pytest.raises(Unauthorized),
     ):
         KeysAPI(client).get("/app/k")

@@ -32,11 +32,12 @@ from etcdmap import (
     NotAFile,
     PartialWrite,
 )
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
-from etcdmap.models import Answer, Request
-from etcdmap.transport import make_transport
+from etcdmap.transport import Answer, make_transport
 
 from support.proper import Parts, proper
+from support.requests import Request
 from support.servers import binaries
 from support.transports import CountingTransport, Instantly, answer
 
@@ -290,7 +291,7 @@ def test_jail_every_request_is_quoted_and_below_the_prefix(
 ) -> None:
     """Whatever is done with a key, each request is spelt so that it stays inside."""
     transport = Agreeable()
-    client = Client("http://127.0.0.1:1", transport)
+    client = make_client("http://127.0.0.1:1", transport)
     try:
         mapping = EtcdMapping(client=client, prefix=prefix, escape_keys=escape)
     except (InvalidKey, LimitExceeded):
@@ -320,7 +321,7 @@ def possible(key: str) -> bool:
 def test_jail_key_that_is_asked_for_is_the_one_meant(key: str) -> None:
     """A key that can exist is asked for by its path, any other not at all."""
     transport = Agreeable()
-    client = Client("http://127.0.0.1:1", transport)
+    client = make_client("http://127.0.0.1:1", transport)
     mapping = EtcdMapping(client=client, prefix="/app", consistency="any")
     assert mapping.get(key) is None
     expected = [f"/v2/keys/app/{quote(key, safe='/')}"] if possible(key) else []
@@ -350,8 +351,8 @@ def world(etcd_version: str) -> Iterator[World]:
     transport = CountingTransport(make_transport())
     with (
         LocalCluster(members=1, binary=binaries()[etcd_version]) as cluster,
-        Client(cluster.endpoints, transport, timeout=30) as client,
-        Client(cluster.endpoints, make_transport(), timeout=30) as observer,
+        make_client(cluster.endpoints, transport, timeout=30) as client,
+        make_client(cluster.endpoints, make_transport(), timeout=30) as observer,
     ):
         keys = KeysAPI(observer)
         planted = [f"{prefix}{name}" for prefix in PREFIXES for name in BESIDE]

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from etcdmap.v2 import Memory
 from etcdmap import (
     Client,
     EtcdMapping,
@@ -35,11 +36,12 @@ from etcdmap import (
     PartialWrite,
 )
 from etcdmap.cache import ReadCache
+from etcdmap.client.endpoint_health import Policy
 from etcdmap.codecs import TextCodec
-from etcdmap.health import Policy
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
-from etcdmap.nodes import File
 from etcdmap.transport import WireTransport
+from etcdmap.tree import File
 
 from support.tree_model import DirNode, FileNode, ModelTree, ModelView, Path
 from support.tree_model import ModelMapping as Model
@@ -241,7 +243,7 @@ class MappingMachine(RuleBasedStateMachine):
     @invariant()
     def cache_holds_nothing_else(self) -> None:
         """Compare every entry that a read would be answered from."""
-        cache = self.client.cache
+        cache = Memory.of(self.client).cache
         if cache is None or self.stale:
             return
         for path in list(cache.hot):
@@ -320,13 +322,13 @@ class MappingMachine(RuleBasedStateMachine):
         mapping = self.mapping(place)
         self.both(
             place,
-            lambda m: m.to_dict() if isinstance(m, Model) else m.snapshot().content,
+            lambda m: m.to_dict() if isinstance(m, Model) else m.snapshot().value,
         )
         try:
-            index = mapping.snapshot().etcd_index
+            index = mapping.snapshot().index
         except Exception:  # a file in the way; compared above
             index = self.index
-        assert self.index <= index <= self.root.index
+        assert self.index <= index <= self.root.index()
         self.index = index
 
     @rule(place=places, key=keys)
@@ -357,7 +359,7 @@ class MappingMachine(RuleBasedStateMachine):
         def call(m: Any) -> None:
             index = m.set(key, value, ttl=ttl, keep_ttl=keep_ttl)
             if isinstance(m, EtcdMapping) and not isinstance(value, dict):
-                assert index == m.index
+                assert index == m.index()
 
         self.both(place, call)
 
@@ -442,7 +444,7 @@ class MappingMachine(RuleBasedStateMachine):
 
         def swap(m: Any) -> None:
             index = m.compare_and_swap(key, expected, new, ttl=ttl)
-            assert isinstance(m, Model) or index == m.index
+            assert isinstance(m, Model) or index == m.index()
 
         self.both(place, swap)
 
@@ -702,8 +704,10 @@ def machine(
     if kind is FencedMachine:  # the same member by another name
         endpoints += [url.replace("127.0.0.1", "localhost") for url in endpoints]
     with (
-        Client(endpoints, WireTransport(), cache=cache, policy=CALM) as kind.client,
-        Client(etcd.endpoints, WireTransport()) as kind.foreign,
+        make_client(
+            endpoints, WireTransport(), cache=cache, policy=CALM
+        ) as kind.client,
+        make_client(etcd.endpoints, WireTransport()) as kind.foreign,
     ):
         yield kind
 

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdmap.answers import guarded
 from etcdmap.errors import DecodeError, InvalidResponse, NotADirectory
-from etcdmap.models import Answer, Asked
-from etcdmap.snapshots import snapshot_of
+from etcdmap.transport import Answer
+from etcdmap.v2.listing import snapshot_of
+from etcdmap.v2.responses import guarded
+
+from support.requests import Asked
 
 NAMES = st.text("abcé*\u2028%.~ ", min_size=1, max_size=4)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
@@ -64,7 +66,7 @@ def read(body: str, path: str = "/k") -> dict[str, Any]:
     answer = Answer(200, {"x-etcd-index": "7"}, body.encode(), "http://a:1")
 
     def snapshot(asked: Asked, answer: Answer) -> dict[str, Any]:
-        return snapshot_of(str, None, asked, answer).content
+        return snapshot_of(str, None, asked, answer).value
 
     return guarded(snapshot, Asked(path), answer)
 

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from etcdmap import Client, EtcdMapping
+from etcdmap import EtcdMapping
 from etcdmap.cache import ReadCache
-from etcdmap.models import Answer, Request
+from etcdmap.connect import make_client
+from etcdmap.transport import Answer
 
 from support.fake_etcd import FakeEtcd
+from support.requests import Request
 from support.transports import Instantly
 
 PREFIX = "/load"
@@ -97,10 +99,12 @@ class _Run:
         self.etcd = FakeEtcd(load.latency)
         self.transport = _Timed(self.etcd)
         cache = ReadCache(load.cache_ttl)
-        client = Client("http://fake:1", self.transport, cache=cache, max_stale=3600.0)
+        client = make_client(
+            "http://fake:1", self.transport, cache=cache, max_stale=3600.0
+        )
         self.mapping = EtcdMapping(client=client, prefix=PREFIX)
         #: Another process, whose writes the cache is told nothing of.
-        others = Client("http://fake:1", self.transport, max_stale=3600.0)
+        others = make_client("http://fake:1", self.transport, max_stale=3600.0)
         self.others = EtcdMapping(client=others, prefix=PREFIX)
         self.keys = [f"k{n}" for n in range(load.keys)]
         self._lock = threading.Lock()

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from etcdmap.models import Answer, Request
+from etcdmap.transport import Answer
 
 from support.proper import Parts
+from support.requests import Request
 from support.transports import Instantly
 
 _JSON = {"content-type": "application/json"}

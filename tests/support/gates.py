@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from etcdmap.cache import ReadCache
-from etcdmap.models import Answer, Request
-from etcdmap.transport import BlockingTransport, Transport, wrapped
+from etcdmap.transport import Answer, BlockingTransport, Transport, wrapped
+
+from support.requests import Request
 
 #: Seconds after which a test that hangs is given up.
 PATIENCE = 20.0

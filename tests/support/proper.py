@@ -12,7 +12,9 @@ import json
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from etcdmap.models import Answer, Request
+from etcdmap.transport import Answer
+
+from support.requests import Request
 
 #: When the file that is there was last changed.
 BEFORE = 3

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from etcdmap.client import Client
+from etcdmap.connect import make_client
 from etcdmap.errors import ExchangeFailed
-from etcdmap.models import Answer, Request
+from etcdmap.transport import Answer
 
 from support.proper import proper
+from support.requests import Request
 from support.transports import Instantly, answer
 
 A, B, C = "http://a:1", "http://b:2", "http://c:3"
@@ -139,7 +140,7 @@ class ScriptedCluster(Instantly):
             "endpoints": [A, B, C],
             **options,
         }
-        self.client = Client(settings.pop("endpoints"), self, **settings)
+        self.client = make_client(settings.pop("endpoints"), self, **settings)
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """Do what the endpoint does."""

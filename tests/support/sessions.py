@@ -10,6 +10,7 @@ import requests
 
 from etcdmap.transport.stock import RequestsTransport
 from etcdmap.transport.threaded import ThreadedTransport
+from etcdmap.v2 import OPENING
 
 
 class OnSession(ThreadedTransport):
@@ -28,6 +29,7 @@ class OnSession(ThreadedTransport):
         self.session.trust_env = False
         self.session.verify = verify
         self.session.cert = cert
+        settings.setdefault("opening", OPENING)
         super().__init__(RequestsTransport(session=self.session, **settings))
 
     def close(self) -> None:

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from etcdmap.client import Client
+from etcdmap.connect import make_client
 from etcdmap.errors import EtcdMapError, ExchangeFailed
-from etcdmap.models import Answer, Request
-from etcdmap.transport import Identity
+from etcdmap.transport import Answer, Identity
 
 from support.proper import proper
+from support.requests import Request
 from support.scripted_cluster import A, B, C, FakeTime, Steady
 
 
@@ -174,8 +174,8 @@ class Stage:
             "endpoints": [A, B, C],
             **options,
         }
-        self.client = Client(settings.pop("endpoints"), self, **settings)
-        monkeypatch.setattr("etcdmap.call.wait_any", self._wait_any)
+        self.client = make_client(settings.pop("endpoints"), self, **settings)
+        monkeypatch.setattr("etcdmap.client.call.wait_any", self._wait_any)
 
     # --- the transport
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from etcdmap.models import Answer, Request
-from etcdmap.transport import Exchange, Identity, Transport
+from etcdmap.transport import Answer, Exchange, Identity, Transport
+
+from support.requests import Request
 
 
 class InstantExchange:

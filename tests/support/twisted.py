@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from etcdmap import Client
-from etcdmap.models import Answer, Request
-from etcdmap.session import Need
-from etcdmap.transport import make_transport
+from etcdmap.client.freshness import Need
+from etcdmap.connect import make_client
+from etcdmap.transport import Answer, make_transport
 
 from support.proper import Parts
+from support.requests import Request
 from support.scripted_cluster import FakeTime, Steady
 from support.transports import Instantly
 
@@ -189,7 +190,7 @@ def twisted_client(
 ) -> Client:
     """Make a client in a time that does not pass."""
     time = FakeTime()
-    return Client(
+    return make_client(
         endpoints,
         transport,
         clock=time.clock,

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import pytest
 
 from etcdmap import (
-    Client,
     ClusterUnavailable,
     EtcdMapping,
     ExchangeFailed,
@@ -22,12 +21,13 @@ from etcdmap import (
     OutcomeUnknown,
 )
 from etcdmap.cache import ReadCache
-from etcdmap.health import Policy
+from etcdmap.client.endpoint_health import Policy
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
-from etcdmap.models import Answer, Request
-from etcdmap.transport import WireTransport
+from etcdmap.transport import Answer, WireTransport
 
 from support.gates import GatedTransport, Timer, WatchedCache, started
+from support.requests import Request
 from support.transports import Instantly
 
 Call: TypeAlias = "Callable[[EtcdMapping], Any]"
@@ -71,7 +71,9 @@ def m(
     endpoints: list[str], gates: GatedTransport, cache: WatchedCache, prefix: str
 ) -> Iterator[EtcdMapping]:
     """Give a mapping with content; its cache is empty."""
-    with Client(endpoints, gates, cache=cache, max_stale=1000.0, policy=CALM) as client:
+    with make_client(
+        endpoints, gates, cache=cache, max_stale=1000.0, policy=CALM
+    ) as client:
         mapping = EtcdMapping(client=client, prefix=prefix)
         mapping.assign(CONTENT)
         mapping.cache_clear()
@@ -366,7 +368,7 @@ def test_write_whose_answer_was_lost_is_seen(
     etcd: LocalCluster, gates: GatedTransport, cache: WatchedCache, prefix: str
 ) -> None:
     """A write of unknown outcome invalidates as well: it may have been carried out."""
-    with Client(etcd.endpoints, gates, cache=cache) as client:
+    with make_client(etcd.endpoints, gates, cache=cache) as client:
         m = EtcdMapping(client=client, prefix=prefix)
         m["k"] = 1
         assert m["k"] == 1
@@ -748,7 +750,7 @@ def test_cache_of_a_size_holds_no_more(
     etcd: LocalCluster, gates: GatedTransport, prefix: str
 ) -> None:
     """A listing of more keys than the cache holds is right all the same."""
-    with Client(etcd.endpoints, gates, cache=ReadCache(60.0, 3)) as client:
+    with make_client(etcd.endpoints, gates, cache=ReadCache(60.0, 3)) as client:
         m = EtcdMapping(client=client, prefix=prefix)
         content = {f"k{n}": n for n in range(10)}
         m.update(content)

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from etcdmap import Client, EtcdMapping
+from etcdmap import EtcdMapping
 from etcdmap.cache import ReadCache
-from etcdmap.health import Policy
+from etcdmap.client.endpoint_health import Policy
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import WireTransport
 
@@ -74,7 +75,7 @@ def race(
         endpoints += [url.replace("127.0.0.1", "localhost") for url in endpoints]
     shared = request.param.startswith("one-")
     clients = [
-        Client(
+        make_client(
             endpoints,
             WireTransport(),
             cache=ReadCache(60.0) if request.param == "one-cache" else None,

@@ -155,8 +155,8 @@ class Tagged(EtcdMapping):
 
 assert_type(Tagged().sub("d"), Tagged)
 assert_type(m.snapshot(), Snapshot)
-assert_type(m.snapshot().content, dict[str, Any])
-assert_type(m.snapshot().etcd_index, int)
+assert_type(m.snapshot().value, dict[str, Any])
+assert_type(m.snapshot().index, int)
 assert_type(m.set("k", 1, ttl=1.5), int | None)
 assert_type(m.ttl("k"), int | None)
 assert_type(m.append(1), str)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from etcdmap.client import Client
+from etcdmap.connect import make_client
 from etcdmap.errors import (
     CompareFailed,
     EtcdMapError,
@@ -24,11 +24,12 @@ from etcdmap.errors import (
     Unauthorized,
     V2NotEnabled,
 )
-from etcdmap.keys import KeysAPI
-from etcdmap.models import Answer, Request
-from etcdmap.nodes import Directory, File
-from etcdmap.tree import Tree
+from etcdmap.transport import Answer
+from etcdmap.tree import Directory, File
+from etcdmap.v2.keys import KeysAPI
+from etcdmap.v2.store import V2Store
 
+from support.requests import Request
 from support.transports import ScriptedTransport, answer
 
 ENDPOINT = "http://a:1"
@@ -52,9 +53,9 @@ class Store:
 
         # More than one: an odd answer may be asked for again.
         self.transport = ScriptedTransport([give] * 10)
-        client = Client(ENDPOINT, self.transport)
+        client = make_client(ENDPOINT, self.transport)
         self.keys = KeysAPI(client)
-        self.tree = Tree(self.keys)
+        self.tree = V2Store(self.keys)
 
     @property
     def methods(self) -> list[str]:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from etcdmap.errors import ExchangeFailed
-from etcdmap.models import Answer, Request
-from etcdmap.transport import Identity, WireTransport, wait_any
+from etcdmap.transport import Answer, Identity, WireTransport, wait_any
 from etcdmap.transport import names as names_module
+from etcdmap.v2 import OPENING
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -28,6 +28,7 @@ from support.fault_server import (
     file_answer,
 )
 from support.hangs import HangingNames, Waiter, hanging_names, swallowing, threads
+from support.requests import Request
 from support.sessions import OnSession
 
 #: Seconds that count as none on a machine that is busy.
@@ -43,7 +44,7 @@ KINDS = ["wire", "threads"]
 def make(kind: str, **settings: Any) -> Any:
     """Make a transport of a kind."""
     if kind == "wire":
-        return WireTransport(**settings)
+        return WireTransport(opening=OPENING, **settings)
     return OnSession(**settings)
 
 
@@ -74,7 +75,7 @@ def transport(request: pytest.FixtureRequest, certificate: Path) -> Iterator[Any
 @pytest.fixture
 def wire() -> Iterator[WireTransport]:
     """Give a transport of our own."""
-    transport = WireTransport(connect_timeout=5)
+    transport = WireTransport(opening=OPENING, connect_timeout=5)
     yield transport
     transport.close()
 

@@ -14,9 +14,16 @@ from typing import Any
 import pytest
 
 from etcdmap.errors import ClientClosed, ExchangeFailed
-from etcdmap.models import Answer, Request
-from etcdmap.transport import Exchange, Identity, Transport, WireTransport, wait_any
+from etcdmap.transport import (
+    Answer,
+    Exchange,
+    Identity,
+    Transport,
+    WireTransport,
+    wait_any,
+)
 from etcdmap.transport import sockets as sockets_module
+from etcdmap.v2 import OPENING
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -32,6 +39,7 @@ from support.fault_server import (
     response,
 )
 from support.hangs import Waiter, hanging_names, join, swallowing
+from support.requests import Request
 from support.sessions import OnSession
 
 #: How late who waits may be woken.
@@ -92,7 +100,7 @@ def hanging(stage: str, certificate: Path) -> Iterator[Case]:
         settings: Any = {"verify": str(certificate), "connect_timeout": 10}
         transport: Transport
         if kind == "wire":
-            transport = WireTransport(**settings)
+            transport = WireTransport(opening=OPENING, **settings)
         else:
             transport = OnSession(**settings)
         stack.callback(transport.close)
@@ -174,7 +182,7 @@ def wait_beside(exchange: Exchange) -> object:
 @contextlib.contextmanager
 def hanging_beside() -> Iterator[Exchange]:
     """Give another exchange that hangs."""
-    transport = WireTransport()
+    transport = WireTransport(opening=OPENING)
     with FaultServer([STALL]) as server:
         yield transport.begin(server.url, get(), 20)
         transport.close()
@@ -249,7 +257,7 @@ def test_cancel_before_anybody_waits_counts(certificate: Path, stage: str) -> No
 def test_cancel_of_one_of_several_leaves_the_others(certificate: Path) -> None:
     """Each has a connection of its own."""
     go = threading.Event()
-    transport = WireTransport()
+    transport = WireTransport(opening=OPENING)
     with FaultServer([READ, Until(go), file_answer()]) as server:
         exchanges = [transport.begin(server.url, put(), 20) for _ in range(3)]
         server.wait_for(lambda s: len(s.requests) == 3)
@@ -271,7 +279,7 @@ def test_close_ends_all_that_wait(certificate: Path) -> None:
             FaultServer([READ, STALL], certificate=certificate)
         )
         names = stack.enter_context(hanging_names())
-        transport = WireTransport(verify=str(certificate))
+        transport = WireTransport(opening=OPENING, verify=str(certificate))
         urls = [server.url, secure.url, "http://member.test:1"]
         waiters = [
             Waiter(lambda url=url: transport.begin(url, put(), 20).result())  # type: ignore[misc]
@@ -298,7 +306,7 @@ def test_cancel_after_the_end_harms_nobody(
     """The connection was given back, and carries somebody else's exchange by now."""
     go = threading.Event()
     script = [READ, file_answer("1"), READ, Until(go), file_answer("2")]
-    transport = WireTransport(verify=str(certificate))
+    transport = WireTransport(opening=OPENING, verify=str(certificate))
     with FaultServer(script, certificate=certificate if tls else None) as server:
         first = transport.begin(server.url, get(), 5)
         assert b'"1"' in first.result().body
@@ -315,7 +323,7 @@ def test_cancel_after_the_end_harms_nobody(
 @pytest.mark.parametrize("kind", ["wire", "threads"])
 def test_cancel_at_any_moment_harms_no_other_exchange(kind: str) -> None:
     """While answers come and connections change hands, each gets its own answer."""
-    transport: Transport = WireTransport()
+    transport: Transport = WireTransport(opening=OPENING)
     if kind == "threads":
         transport = OnSession()
     echo = Reply(lambda request: response(request.line))
@@ -369,7 +377,7 @@ def test_cancel_makes_no_answer_of_what_has_come(
             told.set()
 
     script: Any = [*before, READ, head() + b"half", Told(), STALL]
-    transport = WireTransport(verify=str(certificate))
+    transport = WireTransport(opening=OPENING, verify=str(certificate))
     with FaultServer(script, certificate=certificate if tls else None) as server:
         if warm:
             transport.begin(server.url, get(), 5).result()
@@ -393,7 +401,7 @@ def test_cancel_while_a_socket_is_made_leaves_it_not_open(
     monkeypatch: pytest.MonkeyPatch, certificate: Path, step: str
 ) -> None:
     """Between two waits there is nothing to wake, and still nothing is left open."""
-    transport = WireTransport(verify=str(certificate))
+    transport = WireTransport(opening=OPENING, verify=str(certificate))
 
     def closing(name: str) -> Callable[..., Any]:
         real = getattr(sockets_module, name)

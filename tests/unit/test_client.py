@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from etcdmap.answers import guarded, result_of
-from etcdmap.client import Client
-from etcdmap.connect import connect
-from etcdmap.endpoints import clean_endpoints, positive_seconds
+from etcdmap.client import Resend
+from etcdmap.client.options import clean_endpoints, positive_seconds
+from etcdmap.connect import connect, make_client
 from etcdmap.errors import (
     ClientClosed,
     ClusterUnavailable,
@@ -25,8 +24,11 @@ from etcdmap.errors import (
     OutcomeUnknown,
     V2NotEnabled,
 )
-from etcdmap.models import Answer, Asked, Request, Resend, Result
+from etcdmap.transport import Answer
+from etcdmap.v2.models import Result
+from etcdmap.v2.responses import guarded, result_of
 
+from support.requests import Asked, Request
 from support.scripted_cluster import (
     A,
     B,
@@ -785,7 +787,7 @@ def test_every_error_of_a_call_is_ours(cluster: ScriptedCluster) -> None:
 def test_client_defaults_need_no_clock() -> None:
     """A client made without test arguments works on real time."""
     cluster = ScriptedCluster()
-    client = Client([A, B], cluster, timeout=0.2)
+    client = make_client([A, B], cluster, timeout=0.2)
     all_are(cluster, refused)
     with pytest.raises(ClusterUnavailable):
         client.send(get())

@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 
 from etcdmap import Client, EtcdMapError, EtcdMapping, ExchangeFailed, KeysAPI
-from etcdmap.models import Answer, Request
-from etcdmap.nodes import Fence
-from etcdmap.tree import Tree
+from etcdmap.connect import make_client
+from etcdmap.transport import Answer
+from etcdmap.tree import Fence, Present
+from etcdmap.v2 import V2_API
+from etcdmap.v2.store import V2Store
 
 from support.proper import Parts, proper
 from support.punctual import Punctual
+from support.requests import Request
 
 TIMEOUT = 0.4
 #: Most of a deadline; two of them are too much.
@@ -61,9 +64,9 @@ class Slow:
 Call = Callable[[Client], object]
 
 
-def tree(client: Client) -> Tree:
+def tree(client: Client) -> V2Store:
     """Give a tree on a client."""
-    return Tree(KeysAPI(client))
+    return V2Store(KeysAPI(client))
 
 
 CALLS: list[Any] = [
@@ -82,10 +85,12 @@ CALLS: list[Any] = [
     ),
     pytest.param(lambda c: tree(c).index("/k"), id="index"),
     pytest.param(lambda c: tree(c).put("/k", "v"), id="put"),
-    pytest.param(lambda c: tree(c).put("/k", "v", expect=Fence(0)), id="create"),
-    pytest.param(lambda c: tree(c).put("/k", "v", present=True), id="replace"),
+    pytest.param(
+        lambda c: tree(c).put("/k", "v", expect=Fence(0, absent=True)), id="create"
+    ),
+    pytest.param(lambda c: tree(c).put("/k", "v", expect=Present()), id="replace"),
     pytest.param(lambda c: tree(c).put("/k", "v", expect=Fence(3)), id="cas"),
-    pytest.param(lambda c: tree(c).append("/d/", "v"), id="append"),
+    pytest.param(lambda c: tree(c).append("/d", "v"), id="append"),
     pytest.param(lambda c: tree(c).refresh("/k", 9), id="refresh"),
     pytest.param(lambda c: tree(c).delete("/k"), id="delete"),
     pytest.param(lambda c: tree(c).make_directory("/d"), id="mkdir"),
@@ -98,7 +103,7 @@ def client_of(
 ) -> Client:
     """Make a client on one or two endpoints."""
     known = [A, B][:endpoints]
-    return Client(known, slow, timeout=timeout, shuffle=False, **options)
+    return make_client(known, slow, timeout=timeout, shuffle=False, **options)
 
 
 def in_time(call: Call, client: Client) -> None:
@@ -189,9 +194,9 @@ def test_call_that_syncs_in_passing_ends_in_time(
 @pytest.mark.parametrize(
     "call",
     [
-        lambda c: tree(c).append("/d/", "v"),
+        lambda c: tree(c).append("/d", "v"),
         lambda c: tree(c).make_directory("/d"),
-        lambda c: tree(c).put("/k", "v", expect=Fence(0)),
+        lambda c: tree(c).put("/k", "v", expect=Fence(0, absent=True)),
         lambda c: KeysAPI(c).set("/k", "v"),
     ],
     ids=["append", "mkdir", "create", "keys.set"],
@@ -204,7 +209,7 @@ def test_lone_write_that_looks_for_contact_first_ends_in_time(
     slow.seconds = lambda asks: NEVER
     with client_of(slow, 2) as client:
         in_time(lambda c: KeysAPI(c).set("/k", "v", timeout=0.1), client)
-        assert client.session.in_doubt()
+        assert client.freshness(V2_API).in_doubt()
         slow.seconds = lambda asks: contact if asks.is_contact else NEVER
         in_time(call, client)
 

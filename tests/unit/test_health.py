@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from etcdmap.health import Health, Policy
+from etcdmap.client.endpoint_health import Health, Policy
 
 from support.scripted_cluster import A, B, C, FakeTime
 

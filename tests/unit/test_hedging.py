@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from etcdmap.answers import guarded, result_of
-from etcdmap.client import Client
+from etcdmap.client import Resend
+from etcdmap.client.endpoint_health import Policy
+from etcdmap.client.freshness import ClusterRebuilt, Need
+from etcdmap.connect import make_client
 from etcdmap.errors import (
     ClusterUnavailable,
     DeadlineExceeded,
@@ -23,12 +25,13 @@ from etcdmap.errors import (
     KeyNotFound,
     OutcomeUnknown,
 )
-from etcdmap.health import Policy
-from etcdmap.models import Answer, Asked, Request, Resend, Result
-from etcdmap.session import ClusterRebuilt, Need
-from etcdmap.transport import Identity
+from etcdmap.transport import Answer, Identity
 from etcdmap.transport.polling import READ, Waiting, ready
+from etcdmap.v2 import V2_API
+from etcdmap.v2.models import Result
+from etcdmap.v2.responses import guarded, result_of
 
+from support.requests import Asked, Request
 from support.scripted_cluster import A, B, C
 from support.staged import (
     Plan,
@@ -501,7 +504,7 @@ def test_session_read_renewal_answered_while_plain_read_waits_wins(
     prove(stage, 1.6)
     stage.plans[A] = [after(0.5, value("quorum")), after(0.9, value("plain"))]
     assert read(stage, "session") == "quorum"
-    assert stage.client.session.needs_proof() is Need.NO
+    assert stage.client.freshness(V2_API).needs_proof() is Need.NO
 
 
 def test_session_read_plain_answer_proves_nothing(stage: Stage) -> None:
@@ -510,7 +513,7 @@ def test_session_read_plain_answer_proves_nothing(stage: Stage) -> None:
     stage.plans[A] = [never, value("a")]
     read(stage, "session")
     stage.time.now += 0.5
-    assert stage.client.session.needs_proof() is Need.YES
+    assert stage.client.freshness(V2_API).needs_proof() is Need.YES
 
 
 def test_session_read_renewal_failed_asks_the_next_for_a_proof(stage: Stage) -> None:
@@ -552,7 +555,7 @@ def test_session_read_proof_is_as_old_as_its_question(stage: Stage) -> None:
     stage.plans[A] = [after(0.9, value("a"))]
     read(stage, "session")
     stage.time.now += 1.2
-    assert stage.client.session.needs_proof() is Need.YES
+    assert stage.client.freshness(V2_API).needs_proof() is Need.YES
 
 
 def test_acknowledged_write_proves_contact(stage: Stage) -> None:
@@ -631,7 +634,7 @@ def test_stale_everywhere_with_a_quorum_is_a_rebuilt_cluster(seen: Stage) -> Non
     all_do(seen, value("rebuilt", 3))
     with pytest.warns(ClusterRebuilt):
         assert read(seen, "session") == "rebuilt"
-    assert seen.client.session.index == 3
+    assert seen.client.freshness(V2_API).index == 3
     assert read(seen, "session") == "rebuilt"
 
 
@@ -649,11 +652,11 @@ def test_quorum_answer_that_is_none_is_no_rebuilt_cluster(
 ) -> None:
     """What can't be used as an answer tells nothing of the cluster's index."""
     stage.client.send(put())
-    stage.client.session.index = 9
+    stage.client.freshness(V2_API).index = 9
     stage.time.now += 10  # the proof is over
     stage.plans |= {A: [plan], B: [value("b", 9)]}
     assert read(stage, "session") == "b"
-    assert stage.client.session.index == 9
+    assert stage.client.freshness(V2_API).index == 9
 
 
 @pytest.mark.parametrize("consistency", ["session", "any"])
@@ -661,7 +664,7 @@ def test_answer_that_is_none_is_not_remembered(stage: Stage, consistency: str) -
     """Else every proper answer would be stale after it."""
     stage.plans[A] = [said("<html>", index=10**15)]
     assert read(stage, consistency) == "b"
-    assert stage.client.session.index == 7
+    assert stage.client.freshness(V2_API).index == 7
 
 
 def test_stale_answer_is_fine_for_any(seen: Stage) -> None:
@@ -872,7 +875,7 @@ def test_real_sockets_whoever_can_be_read_first_wins(winner: str) -> None:
     }
     transport = SocketTransport(*exchanges.values(), ends=exchanges[winner])
     policy = Policy(first_delay=0.01)
-    client = Client([A, B], transport, shuffle=False, policy=policy)
+    client = make_client([A, B], transport, shuffle=False, policy=policy)
     assert text_of(client.send(get())) == winner
     assert transport.begun == [A, B]
     loser = exchanges[A if winner == B else B]
@@ -884,7 +887,7 @@ def test_real_sockets_nothing_is_left_open() -> None:
     """The losers' sockets are closed by the client, not by the collector."""
     exchanges = [SocketExchange(url, ExchangeFailed("x", sent=True)) for url in (A, B)]
     transport = SocketTransport(*exchanges, ends=exchanges[1])
-    client = Client(
+    client = make_client(
         [A, B],
         transport,
         shuffle=False,

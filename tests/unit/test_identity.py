@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import pytest
 
 from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidResponse
-from etcdmap.models import Answer, Request
-from etcdmap.transport import Identity, Transport, WireTransport, wrapped
+from etcdmap.transport import Answer, Identity, Transport, WireTransport, wrapped
+from etcdmap.v2 import OPENING
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -28,6 +28,7 @@ from support.fault_server import (
     response,
 )
 from support.hangs import join
+from support.requests import Request
 from support.sessions import OnSession
 
 #: How late an exchange may end.
@@ -70,7 +71,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def wire(certificate: Path) -> Iterator[WireTransport]:
     """Give a transport of our own."""
-    transport = WireTransport(verify=str(certificate))
+    transport = WireTransport(opening=OPENING, verify=str(certificate))
     yield transport
     transport.close()
 

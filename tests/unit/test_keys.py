@@ -9,7 +9,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from etcdmap.client import Client
+from etcdmap.tree import Present
+from etcdmap.client import Resend
+from etcdmap.connect import make_client
 from etcdmap.errors import (
     ClientClosed,
     InvalidKey,
@@ -18,14 +20,20 @@ from etcdmap.errors import (
     OutcomeUnknown,
     WatchExpired,
 )
-from etcdmap.keys import KeysAPI
-from etcdmap.models import Answer, Request, Resend
-from etcdmap.nodes import Fence
-from etcdmap.parameters import MAX_TTL, spell_form, spell_query, whole_seconds
-from etcdmap.paths import MAX_BODY
-from etcdmap.tree import Tree
+from etcdmap.transport import Answer
+from etcdmap.tree import Fence
+from etcdmap.v2.keys import KeysAPI
+from etcdmap.v2.spelling import (
+    MAX_BODY,
+    MAX_TTL,
+    spell_form,
+    spell_query,
+    whole_seconds,
+)
+from etcdmap.v2.store import V2Store
 
 from support.proper import proper
+from support.requests import Request
 from support.transports import ScriptedTransport, Step, answer
 
 
@@ -39,9 +47,9 @@ class Sent:
 
     def __init__(self, *steps: Step) -> None:
         self.transport = ScriptedTransport(steps or [done])
-        self.client = Client("http://a:1", self.transport, timeout=9)
+        self.client = make_client("http://a:1", self.transport, timeout=9)
         self.keys = KeysAPI(self.client)
-        self.tree = Tree(self.keys)
+        self.tree = V2Store(self.keys)
 
     @property
     def request(self) -> Request[Any]:
@@ -620,7 +628,7 @@ def test_closed_client_error_gets_out() -> None:
             id="put",
         ),
         pytest.param(
-            lambda t: t.put("/k", "v", ttl=1.5, expect=Fence(0)),
+            lambda t: t.put("/k", "v", ttl=1.5, expect=Fence(0, absent=True)),
             "PUT",
             {
                 "value": "v",
@@ -631,7 +639,7 @@ def test_closed_client_error_gets_out() -> None:
             id="put-absent",
         ),
         pytest.param(
-            lambda t: t.put("/k", "v", present=True),
+            lambda t: t.put("/k", "v", expect=Present()),
             "PUT",
             {"value": "v", "noValueOnSuccess": "true", "prevExist": "true"},
             id="put-present",
@@ -658,7 +666,7 @@ def test_closed_client_error_gets_out() -> None:
             id="mkdir",
         ),
         pytest.param(
-            lambda t: t.make_directory("/k", ttl=5, replace=True),
+            lambda t: t.make_directory("/k", ttl=5, over_file=True),
             "PUT",
             {"dir": "true", "ttl": "5"},
             id="mkdir-replace",
@@ -666,7 +674,7 @@ def test_closed_client_error_gets_out() -> None:
     ],
 )
 def test_tree_write_sends_exactly(
-    call: Callable[[Tree], Any], method: str, parameters: dict[str, str]
+    call: Callable[[V2Store], Any], method: str, parameters: dict[str, str]
 ) -> None:
     """Each write of the dict layer has these parameters and no others."""
     sent = Sent()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from etcdmap import EtcdMapping, KeysAPI
-from etcdmap.answers import guarded, result_of
+from etcdmap.client import Resend
 from etcdmap.errors import (
     ClusterUnavailable,
     DeadlineExceeded,
@@ -23,9 +23,11 @@ from etcdmap.errors import (
     Unauthorized,
     WrongCluster,
 )
-from etcdmap.models import Asked, Request, Resend
+from etcdmap.v2 import V2_API
+from etcdmap.v2.responses import guarded, result_of
 
 from support.proper import Parts
+from support.requests import Asked, Request
 from support.scripted_cluster import A, B, C
 from support.staged import (
     Plan,
@@ -78,7 +80,7 @@ def all_do(stage: Stage, *plans: Plan) -> None:
 
 def remembered(stage: Stage) -> tuple[object, ...]:
     """Give what may only change by answers that were understood."""
-    session = stage.client.session
+    session = stage.client.freshness(V2_API)
     return session.index, session.cluster_id, session.needs_proof()
 
 
@@ -187,13 +189,13 @@ def test_endpoint_without_an_id_is_the_first_cluster(
     """Old servers and proxies tell none; the first one that does is remembered."""
     all_do(stage, value("v", index=7))
     stage.client.send(request_())
-    assert stage.client.session.cluster_id is None
+    assert stage.client.freshness(V2_API).cluster_id is None
     all_do(stage, value("v", index=8, **{ID: ""}))
     stage.client.send(request_())
-    assert stage.client.session.cluster_id is None
+    assert stage.client.freshness(V2_API).cluster_id is None
     all_do(stage, value("v", index=9, **{ID: "c1"}))
     stage.client.send(request_())
-    assert stage.client.session.cluster_id == "c1"
+    assert stage.client.freshness(V2_API).cluster_id == "c1"
 
 
 # --- 401 ------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ def test_401_is_no_failure_of_its_endpoint(stage: Stage) -> None:
     with pytest.raises(Unauthorized):
         stage.client.send(get())
     assert stage.client.order() == (A, B, C)
-    assert not stage.client.session.in_doubt()
+    assert not stage.client.freshness(V2_API).in_doubt()
 
 
 # --- before a write that may not be sent twice ---------------------------------------
@@ -451,7 +453,7 @@ def test_identity_is_asked_for_before_writes_only(
 def test_identity_refuses_another_clusters_answer(stage: Stage) -> None:
     """What the transport asks first is checked like any other answer."""
     stage.client.send(get())
-    look = stage.client.session.identity
+    look = stage.client.freshness(V2_API).identity
     plan = refusal(209, 400, index=0)
     good = plan.outcome
     assert not isinstance(good, EtcdMapError)
@@ -472,20 +474,20 @@ def test_identity_is_shown_by_etcds_answers_only(
     """A gateway's page with the right id on it is no proof."""
     if status in (401, 403) or body.startswith('{"errorCode":30') or body == GOOD:
         return  # etcd's own
-    look = stage.client.session.identity
+    look = stage.client.freshness(V2_API).identity
     answer = said(body, status, **{ID: "c1"}).outcome
     if status == 200 and '"action":"' in body:
         return
     with pytest.raises(InvalidResponse):
         look.read(answer)  # type: ignore[arg-type]
-    assert stage.client.session.cluster_id is None
+    assert stage.client.freshness(V2_API).cluster_id is None
 
 
 def test_identity_is_anew_after_forgetting(stage: Stage) -> None:
     """What connections have shown before counts no more."""
-    before = stage.client.session.identity
+    before = stage.client.freshness(V2_API).identity
     stage.client.forget_cluster()
-    assert stage.client.session.identity is not before
+    assert stage.client.freshness(V2_API).identity is not before
 
 
 def test_mapping_and_keys_share_what_was_learnt(stage: Stage) -> None:

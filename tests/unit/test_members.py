@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from etcdmap.client import Resend
+from etcdmap.client.client import _with_learnt
 from etcdmap.errors import ClusterUnavailable, InvalidResponse
-from etcdmap.looks import machines_request, members_request, with_learnt
-from etcdmap.models import Answer, Resend
+from etcdmap.transport import Answer
+from etcdmap.v2 import V2_API
+from etcdmap.v2.request import Probe
 
 from support.scripted_cluster import (
     A,
@@ -27,6 +30,8 @@ from support.transports import answer
 
 D = "http://d:4"
 
+MEMBERS, MACHINES = V2_API.members()
+
 
 def members(*urls: list[str]) -> str:
     """Spell a list of members by their client URLs."""
@@ -40,26 +45,26 @@ def members(*urls: list[str]) -> str:
 
 def test_members_request_may_be_sent_again() -> None:
     """It is a read."""
-    request = members_request()
+    request = MEMBERS
     assert (request.method, request.target) == ("GET", "/v2/members")
     assert request.resend is Resend.ALWAYS
 
 
 def test_members_all_urls_of_all_members_are_given() -> None:
     """A member may listen at several."""
-    read = members_request().read
+    read = MEMBERS.read
     assert read(answer(members([A, B], [C]))) == (A, B, C)
 
 
 def test_members_slash_and_repetition_are_cleaned() -> None:
     """Endpoints are spelt as everywhere."""
-    read = members_request().read
+    read = MEMBERS.read
     assert read(answer(members([A + "/"], [A]))) == (A,)
 
 
 def test_members_that_have_not_started_are_left_out() -> None:
     """They are listed, with no URLs."""
-    assert members_request().read(answer(members([], [B]))) == (B,)
+    assert MEMBERS.read(answer(members([], [B]))) == (B,)
 
 
 STRANGE: list[Any] = [
@@ -86,10 +91,10 @@ STRANGE: list[Any] = [
 def test_members_strange_answer_is_refused_by_endpoint(body: str | bytes) -> None:
     """What can't be read as members is no list of members."""
     with pytest.raises(InvalidResponse, match="http://a:1 does not tell its members"):
-        members_request().read(answer(body))
+        MEMBERS.read(answer(body))
 
 
-@pytest.mark.parametrize("request_", [members_request(), machines_request()])
+@pytest.mark.parametrize("request_", [MEMBERS, MACHINES])
 def test_members_other_status_is_refused(request_: Any) -> None:
     """A list behind an error is none."""
     with pytest.raises(InvalidResponse) as caught:
@@ -108,14 +113,14 @@ def test_members_other_status_is_refused(request_: Any) -> None:
 )
 def test_machines_text_is_read(body: str, urls: tuple[str, ...]) -> None:
     """The older form: URLs in a line."""
-    assert machines_request().read(answer(body)) == urls
+    assert MACHINES.read(answer(body)) == urls
 
 
 @pytest.mark.parametrize("body", ["", "  ", "nonsense", "<html>", b"\xff"])
 def test_machines_strange_text_is_refused(body: str | bytes) -> None:
     """An empty list would leave nobody to ask."""
     with pytest.raises(InvalidResponse):
-        machines_request().read(answer(body))
+        MACHINES.read(answer(body))
 
 
 # --- what is made of it -------------------------------------------------------
@@ -140,26 +145,26 @@ def test_with_learnt_keeps_given_and_order(
     result: tuple[str, ...],
 ) -> None:
     """Those first given are never forgotten; what is known keeps its order."""
-    assert with_learnt(given, learnt, known) == result
+    assert _with_learnt(given, learnt, known) == result
 
 
 def test_with_learnt_https_takes_in_https_only() -> None:
     """A member that advertises http does not pull the client out of TLS."""
     given = ("https://a:1",)
     learnt = ("http://a:1", "https://b:2", "http://c:3")
-    assert with_learnt(given, learnt, given) == ("https://a:1", "https://b:2")
+    assert _with_learnt(given, learnt, given) == ("https://a:1", "https://b:2")
 
 
 def test_with_learnt_https_and_nothing_but_http_keeps_the_given() -> None:
     """Then there is nothing to learn."""
     given = ("https://a:1",)
-    assert with_learnt(given, ("http://a:1",), given) == given
+    assert _with_learnt(given, ("http://a:1",), given) == given
 
 
 def test_with_learnt_given_of_both_kinds_takes_both() -> None:
     """Whoever gives http allows it."""
     given = ("https://a:1", B)
-    assert with_learnt(given, (C,), given) == (*given, C)
+    assert _with_learnt(given, (C,), given) == (*given, C)
 
 
 # --- by a client --------------------------------------------------------------
@@ -243,10 +248,7 @@ def write_nothing(answer: Answer) -> None:
 
 def ask(cluster: ScriptedCluster) -> None:
     """Send a read that any answer will do for."""
-    request = members_request()
-    request.target = "/v2/keys/k"
-    request.read = write_nothing  # type: ignore[assignment]
-    cluster.client.send(request)
+    cluster.client.send(Probe("/v2/keys/k", write_nothing, "members"))
 
 
 def test_auto_sync_learns_at_most_once_in_its_time() -> None:

@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
+from etcdmap.client import Resend
 from etcdmap.errors import InvalidResponse
-from etcdmap.models import Answer, Asked, Node, Request, Resend, Result
+from etcdmap.transport import Answer
+from etcdmap.v2.models import Node, Result
+from etcdmap.v2.responses import is_shown_by
+
+from support.requests import Asked, Request
 
 FILE = {"key": "/k", "value": "hunter2", "modifiedIndex": 5, "createdIndex": 4}
 
@@ -223,7 +228,7 @@ def test_request_repr_shows_neither_query_nor_body() -> None:
 )
 def test_asked_is_shown_by_its_node(asked: Asked, shown: dict[str, Any]) -> None:
     """A node is the one asked for, or new below it, or what a watch tells of."""
-    assert asked.is_shown_by(shown)
+    assert is_shown_by(asked, shown)
 
 
 @pytest.mark.parametrize(
@@ -254,4 +259,4 @@ def test_asked_is_not_shown_by_another_node(
     asked: Asked, shown: dict[str, Any]
 ) -> None:
     """Another's node, however much alike."""
-    assert not asked.is_shown_by(shown)
+    assert not is_shown_by(asked, shown)

@@ -15,13 +15,12 @@ from etcdmap.paths import (
     MAX_TARGET,
     PLAIN,
     check_limits,
-    check_path,
     clean_prefix,
     name_of,
-    url_path,
     why_impossible,
     why_not_new,
 )
+from etcdmap.v2.spelling import check_path, url_path
 
 readable, writable, name_path = PLAIN.readable, PLAIN.writable, PLAIN.name_path
 

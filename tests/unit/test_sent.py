@@ -21,8 +21,7 @@ from etcdmap import (
     PartialWrite,
 )
 from etcdmap.errors import ClientClosed, ExchangeFailed, RequestFailed
-from etcdmap.models import Answer, Request
-from etcdmap.transport import Transport, WireTransport, make_transport
+from etcdmap.transport import Answer, Transport, WireTransport, make_transport
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -38,6 +37,7 @@ from support.fault_server import (
     response,
 )
 from support.hangs import Waiter, join
+from support.requests import Request
 from support.sessions import collect_what_urllib3_left
 
 WAIT = threading.Event()

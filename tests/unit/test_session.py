@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from etcdmap.client.freshness import ClusterRebuilt, Freshness, Need, StaleAnswer
 from etcdmap.errors import ExchangeFailed, InvalidResponse, WrongCluster
-from etcdmap.models import Answer
-from etcdmap.session import ClusterRebuilt, Need, Session, StaleAnswer
+from etcdmap.transport import Answer
+from etcdmap.v2 import V2_API
 
 from support.scripted_cluster import FakeTime
 
@@ -41,9 +42,11 @@ def dropped() -> Dropped:
 
 
 @pytest.fixture
-def session(time: FakeTime, dropped: Dropped) -> Session:
+def session(time: FakeTime, dropped: Dropped) -> Freshness:
     """Give a session that has seen nothing."""
-    return Session(MAX_STALE, time.clock, dropped)
+    freshness = Freshness(V2_API, MAX_STALE, time.clock)
+    freshness.on_rebuilt.append(dropped)
+    return freshness
 
 
 def at(index: int | str | None, cluster: str | None = "c1") -> Answer:
@@ -59,26 +62,26 @@ def at(index: int | str | None, cluster: str | None = "c1") -> Answer:
 # --- the index ----------------------------------------------------------------
 
 
-def take(session: Session, answer: Answer, floor: int, *, quorum: bool) -> None:
+def take(session: Freshness, answer: Answer, floor: int, *, quorum: bool) -> None:
     """Check an answer and learn from it, as a call does with one that makes sense."""
     session.take(answer, floor, quorum=quorum)
 
 
-def test_check_higher_index_is_remembered(session: Session) -> None:
+def test_check_higher_index_is_remembered(session: Freshness) -> None:
     """The highest index seen is what later calls begin with."""
     take(session, at(7), 0, quorum=False)
     take(session, at(9), 7, quorum=False)
     assert session.index == 9
 
 
-def test_check_equal_index_is_taken(session: Session) -> None:
+def test_check_equal_index_is_taken(session: Freshness) -> None:
     """A state that is as new as what was seen can be used."""
     take(session, at(7), 0, quorum=False)
     take(session, at(7), 7, quorum=False)
     assert session.index == 7
 
 
-def test_check_lower_index_is_refused_as_stale(session: Session) -> None:
+def test_check_lower_index_is_refused_as_stale(session: Freshness) -> None:
     """An older state than this client has seen is not used."""
     take(session, at(9), 0, quorum=False)
     with pytest.raises(StaleAnswer, match="index 8, older than 9") as caught:
@@ -88,14 +91,14 @@ def test_check_lower_index_is_refused_as_stale(session: Session) -> None:
     assert session.index == 9
 
 
-def test_check_floor_is_that_of_the_calls_beginning(session: Session) -> None:
+def test_check_floor_is_that_of_the_calls_beginning(session: Freshness) -> None:
     """What another thread has seen since does not make an answer stale."""
     take(session, at(9), 0, quorum=False)
     take(session, at(8), 7, quorum=False)
     assert session.index == 9
 
 
-def test_check_without_floor_takes_any_index(session: Session) -> None:
+def test_check_without_floor_takes_any_index(session: Freshness) -> None:
     """With consistency "any" there is nothing to be older than."""
     take(session, at(9), 0, quorum=False)
     take(session, at(3), 0, quorum=False)
@@ -116,7 +119,7 @@ def test_check_without_floor_takes_any_index(session: Session) -> None:
         pytest.param("9" * 5000, id="beyond-int"),
     ],
 )
-def test_check_strange_index_changes_nothing(session: Session, text: str) -> None:
+def test_check_strange_index_changes_nothing(session: Freshness, text: str) -> None:
     """An answer without a usable index is neither newer nor older."""
     take(session, at(9), 0, quorum=False)
     take(session, at(text), 9, quorum=False)
@@ -127,7 +130,7 @@ def test_check_strange_index_changes_nothing(session: Session, text: str) -> Non
 
 
 def test_check_quorum_answer_below_floor_starts_anew(
-    session: Session, dropped: Dropped
+    session: Freshness, dropped: Dropped
 ) -> None:
     """What the cluster agrees on is the truth: the memory was of another time."""
     take(session, at(900), 0, quorum=False)
@@ -138,7 +141,7 @@ def test_check_quorum_answer_below_floor_starts_anew(
 
 
 def test_check_rebuilt_cluster_is_warned_of_once(
-    session: Session, dropped: Dropped
+    session: Freshness, dropped: Dropped
 ) -> None:
     """Calls that began before it was found out do not say it again."""
     take(session, at(900), 0, quorum=False)
@@ -152,7 +155,7 @@ def test_check_rebuilt_cluster_is_warned_of_once(
     assert session.index == 4
 
 
-def test_check_rebuilt_twice_is_warned_of_twice(session: Session) -> None:
+def test_check_rebuilt_twice_is_warned_of_twice(session: Freshness) -> None:
     """A second rebuild is news."""
     take(session, at(900), 0, quorum=False)
     with pytest.warns(ClusterRebuilt):
@@ -162,7 +165,7 @@ def test_check_rebuilt_twice_is_warned_of_twice(session: Session) -> None:
 
 
 def test_check_quorum_answer_at_or_above_floor_is_no_rebuild(
-    session: Session, dropped: Dropped
+    session: Freshness, dropped: Dropped
 ) -> None:
     """The usual case says nothing."""
     take(session, at(9), 0, quorum=False)
@@ -174,10 +177,9 @@ def test_check_quorum_answer_at_or_above_floor_is_no_rebuild(
 def test_check_memories_are_dropped_without_the_lock(time: FakeTime) -> None:
     """What is called back may use the session."""
     seen: list[int] = []
-    session = Session(
-        MAX_STALE,
-        time.clock,
-        lambda: (take(session, at(5), 0, quorum=False), seen.append(session.index)),
+    session = Freshness(V2_API, MAX_STALE, time.clock)
+    session.on_rebuilt.append(
+        lambda: (take(session, at(5), 0, quorum=False), seen.append(session.index))
     )
     take(session, at(9), 0, quorum=False)
     with pytest.warns(ClusterRebuilt):
@@ -188,7 +190,7 @@ def test_check_memories_are_dropped_without_the_lock(time: FakeTime) -> None:
 # --- another cluster ----------------------------------------------------------
 
 
-def test_check_other_cluster_id_is_refused(session: Session) -> None:
+def test_check_other_cluster_id_is_refused(session: Freshness) -> None:
     """Another cluster's data is an error, not data; both ids are named."""
     take(session, at(7, "c1"), 0, quorum=False)
     with pytest.raises(WrongCluster, match="forget_cluster") as caught:
@@ -199,14 +201,14 @@ def test_check_other_cluster_id_is_refused(session: Session) -> None:
     assert isinstance(caught.value, InvalidResponse)
 
 
-def test_check_other_cluster_is_refused_with_a_quorum_too(session: Session) -> None:
+def test_check_other_cluster_is_refused_with_a_quorum_too(session: Freshness) -> None:
     """The other cluster agrees on its own data only."""
     take(session, at(7, "c1"), 0, quorum=False)
     with pytest.raises(WrongCluster):
         take(session, at(3, "c2"), 7, quorum=True)
 
 
-def test_check_other_clusters_index_is_not_taken(session: Session) -> None:
+def test_check_other_clusters_index_is_not_taken(session: Freshness) -> None:
     """Else the right cluster's answers would be stale from then on."""
     take(session, at(7, "c1"), 0, quorum=False)
     with pytest.raises(WrongCluster):
@@ -214,7 +216,7 @@ def test_check_other_clusters_index_is_not_taken(session: Session) -> None:
     assert session.index == 7
 
 
-def test_check_other_cluster_stays_refused(session: Session) -> None:
+def test_check_other_cluster_stays_refused(session: Freshness) -> None:
     """Once is not enough to get used to it."""
     take(session, at(7, "c1"), 0, quorum=False)
     for _ in range(3):
@@ -225,7 +227,7 @@ def test_check_other_cluster_stays_refused(session: Session) -> None:
 
 @pytest.mark.parametrize("shown", [None, ""])
 def test_check_answer_without_cluster_id_where_one_is_known_is_refused(
-    session: Session, shown: str | None
+    session: Freshness, shown: str | None
 ) -> None:
     """A member always tells it; what does not may be anybody's."""
     take(session, at(7, "c1"), 0, quorum=False)
@@ -237,7 +239,7 @@ def test_check_answer_without_cluster_id_where_one_is_known_is_refused(
 
 @pytest.mark.parametrize("shown", [None, ""])
 def test_check_empty_id_is_not_the_first_one(
-    session: Session, shown: str | None
+    session: Freshness, shown: str | None
 ) -> None:
     """Old servers and proxies tell none: then there is nothing to remember."""
     take(session, at(7, shown), 0, quorum=False)
@@ -246,7 +248,7 @@ def test_check_empty_id_is_not_the_first_one(
     assert session.cluster_id == "c1"
 
 
-def test_check_401_fixes_no_id(session: Session) -> None:
+def test_check_401_fixes_no_id(session: Freshness) -> None:
     """Anybody can refuse a user."""
     refused = Answer(401, {"x-etcd-cluster-id": "c9"}, b"", "http://a:1")
     session.check_cluster(refused)
@@ -256,7 +258,7 @@ def test_check_401_fixes_no_id(session: Session) -> None:
         session.check_cluster(refused)
 
 
-def test_forget_takes_the_next_cluster(session: Session, dropped: Dropped) -> None:
+def test_forget_takes_the_next_cluster(session: Freshness, dropped: Dropped) -> None:
     """After it was replaced on purpose the next one to answer is the right one."""
     take(session, at(900, "c1"), 0, quorum=False)
     session.forget()
@@ -267,7 +269,7 @@ def test_forget_takes_the_next_cluster(session: Session, dropped: Dropped) -> No
         take(session, at(901, "c1"), 3, quorum=False)
 
 
-def test_forget_proves_nothing_any_more(session: Session, time: FakeTime) -> None:
+def test_forget_proves_nothing_any_more(session: Freshness, time: FakeTime) -> None:
     """The old cluster's proof says nothing of the new one."""
     session.proved(time.now)
     session.forget()
@@ -277,7 +279,7 @@ def test_forget_proves_nothing_any_more(session: Session, time: FakeTime) -> Non
 # --- the proof ----------------------------------------------------------------
 
 
-def test_needs_proof_at_first_is_yes(session: Session) -> None:
+def test_needs_proof_at_first_is_yes(session: Freshness) -> None:
     """Nothing was ever proved."""
     assert session.needs_proof() is Need.YES
 
@@ -294,7 +296,7 @@ def test_needs_proof_at_first_is_yes(session: Session) -> None:
     ],
 )
 def test_needs_proof_goes_by_its_age(
-    session: Session, time: FakeTime, age: float, need: Need
+    session: Freshness, time: FakeTime, age: float, need: Need
 ) -> None:
     """It counts for `max_stale`, and is renewed in its last quarter."""
     session.proved(time.now)
@@ -303,7 +305,7 @@ def test_needs_proof_goes_by_its_age(
 
 
 def test_needs_proof_counts_from_the_moment_asked(
-    session: Session, time: FakeTime
+    session: Freshness, time: FakeTime
 ) -> None:
     """A proof is of the state when the call began, not when it was answered."""
     began = time.now
@@ -314,7 +316,7 @@ def test_needs_proof_counts_from_the_moment_asked(
 
 
 def test_proved_earlier_does_not_shorten_a_proof(
-    session: Session, time: FakeTime
+    session: Freshness, time: FakeTime
 ) -> None:
     """Answers arrive out of order."""
     session.proved(time.now)
@@ -323,7 +325,7 @@ def test_proved_earlier_does_not_shorten_a_proof(
 
 
 def test_needs_proof_renewal_is_taken_by_one_caller(
-    session: Session, time: FakeTime
+    session: Freshness, time: FakeTime
 ) -> None:
     """One quorum read renews the proof; the others go on with plain reads."""
     session.proved(time.now)
@@ -337,7 +339,7 @@ def test_needs_proof_renewal_is_taken_by_one_caller(
 
 
 def test_needs_proof_renewal_of_threads_is_taken_by_one(
-    session: Session, time: FakeTime
+    session: Freshness, time: FakeTime
 ) -> None:
     """The same for threads that come at the same moment."""
     session.proved(time.now)
@@ -358,7 +360,7 @@ def test_needs_proof_renewal_of_threads_is_taken_by_one(
 
 
 def test_needs_proof_renewal_that_fails_is_no_proof(
-    session: Session, time: FakeTime
+    session: Freshness, time: FakeTime
 ) -> None:
     """If whoever took it does not succeed, all must prove it when it is over."""
     session.proved(time.now)
@@ -369,7 +371,7 @@ def test_needs_proof_renewal_that_fails_is_no_proof(
 
 
 def test_needs_proof_next_period_has_its_own_renewal(
-    session: Session, time: FakeTime
+    session: Freshness, time: FakeTime
 ) -> None:
     """Each proof is renewed in turn."""
     for _ in range(3):
@@ -379,7 +381,7 @@ def test_needs_proof_next_period_has_its_own_renewal(
         assert session.needs_proof() is Need.NO
 
 
-def test_after_fork_a_held_lock_does_not_matter(session: Session) -> None:
+def test_after_fork_a_held_lock_does_not_matter(session: Freshness) -> None:
     """Another thread of the parent may have held it at the fork."""
     session._lock.acquire()
     session.after_fork()

@@ -25,9 +25,9 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
+from etcdmap.client import Resend
 from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidResponse
-from etcdmap.models import Answer, Request, Resend
-from etcdmap.transport import Transport, WireTransport, make_transport
+from etcdmap.transport import Answer, Transport, WireTransport, make_transport
 from etcdmap.transport.stock import RequestsTransport, _retries, of_requests
 from etcdmap.transport.threaded import ThreadedTransport
 
@@ -51,6 +51,7 @@ from support.fault_server import (
     refusing,
     response,
 )
+from support.requests import Request
 from support.sessions import collect_what_urllib3_left
 from support.transports import exchange
 

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
-from etcdmap.models import Answer, Request
 from etcdmap.transport import (
+    Answer,
     Transport,
     WireTransport,
     make_transport,
@@ -46,6 +46,7 @@ from support.fault_server import (
     refusing,
     response,
 )
+from support.requests import Request
 from support.sessions import OnSession
 from support.transports import exchange
 
