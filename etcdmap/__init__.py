@@ -50,7 +50,7 @@ from etcdmap.errors import Unauthorized as Unauthorized
 from etcdmap.errors import V2NotEnabled as V2NotEnabled
 from etcdmap.errors import WatchExpired as WatchExpired
 from etcdmap.errors import WrongCluster as WrongCluster
-from etcdmap.mapping import Change as Change
+from etcdmap.mapping import Difference as Difference
 from etcdmap.mapping import EtcdMapping as EtcdMapping
 from etcdmap.mapping import FlatView as FlatView
 from etcdmap.mapping import View as View
@@ -63,7 +63,6 @@ from etcdmap.v2 import Result as Result
 __all__ = [
     "Attempt",
     "CacheInfo",
-    "Change",
     "Client",
     "ClientClosed",
     "ClusterRebuilt",
@@ -73,6 +72,7 @@ __all__ = [
     "CredentialsMissing",
     "DeadlineExceeded",
     "DecodeError",
+    "Difference",
     "DirectoryGone",
     "DirectoryNotEmpty",
     "EtcdMapError",

@@ -10,6 +10,6 @@ from __future__ import annotations
 
 from etcdmap.mapping.flat import FlatView
 from etcdmap.mapping.handle import View
-from etcdmap.mapping.mapping import Change, EtcdMapping
+from etcdmap.mapping.mapping import Difference, EtcdMapping
 
-__all__ = ["Change", "EtcdMapping", "FlatView", "View"]
+__all__ = ["Difference", "EtcdMapping", "FlatView", "View"]

@@ -246,10 +246,10 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         wanted: plan.Encoded,
         ttl: float | None = None,
         since: int = 0,
-    ) -> None:
+    ) -> int | None:
         if isinstance(wanted, str):
-            store.put(path, wanted, ttl=ttl, expect=Fence(since, absent=True))
-            return
+            expect = Fence(since, absent=True)
+            return store.put(path, wanted, ttl=ttl, expect=expect)
         store.make_directory(path, ttl=ttl)
         # A directory that was not there before has nothing in it.
         todo = plan.Plan(self._view.naming, since)
@@ -262,6 +262,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             # A single value's own error would not tell that the directory is made.
             failed = {step.path: error for step in todo.steps}
             raise PartialWrite(written=[path], failed=failed, pending=()) from error
+        return None
 
     def __ior__(self: B, other: Any) -> B:  # type: ignore[override,misc]
         """Update from a mapping or pairs.  Cost: as `update`."""

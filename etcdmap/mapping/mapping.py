@@ -32,7 +32,7 @@ M = TypeVar("M", bound="EtcdMapping")
 _ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
 
 
-class Change(NamedTuple):
+class Difference(NamedTuple):
     """One difference that `assign` found: what is done to which key.
 
     Attributes:
@@ -241,7 +241,7 @@ class EtcdMapping(Writing):
         *,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> list[Change]:
+    ) -> list[Difference]:
         """Make the subtree equal to a nested mapping; return what changed.
 
         Only what differs is written or deleted, compared as text; that a value
@@ -282,7 +282,7 @@ class EtcdMapping(Writing):
 
     def _assign(
         self, other: Any, *, dry_run: bool = False, progress: Progress | None = None
-    ) -> list[Change]:
+    ) -> list[Difference]:
         root, store = self._view.root, self._view.store.call()
         other = plain_mapping(other, store.until, stored=True)
         wanted = self._encode(root, dict(other), store.until)
@@ -292,7 +292,7 @@ class EtcdMapping(Writing):
         if not dry_run:
             execution.carry_out(store, todo, progress)
         start = len(root) + 1
-        return [Change(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
+        return [Difference(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
 
     def _plan(self, store: Store, *, recursive: bool = True) -> tuple[Plan, Directory]:
         """Return an empty plan, and the listing that it is made from."""

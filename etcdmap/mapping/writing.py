@@ -103,8 +103,11 @@ class Writing(Reading):
             plan.become_with_ttl(todo, path, wanted, current, ttl)
         execution.carry_out(store, todo)
 
-    def create(self, key: str, value: Any, *, ttl: float | None = None) -> None:
+    def create(self, key: str, value: Any, *, ttl: float | None = None) -> int | None:
         """Store a value or a mapping where nothing is yet.
+
+        Returns:
+            The index of the write; None for a mapping.
 
         Raises:
             KeyExists: something is there.
@@ -113,10 +116,13 @@ class Writing(Reading):
         who race for a mapping, whoever makes the directory fills it.
         """
         path, wanted, until = self._checked(key, value, ttl)
-        self._create(self._view.store.call(until), path, wanted, ttl)
+        return self._create(self._view.store.call(until), path, wanted, ttl)
 
-    def replace(self, key: str, value: Any, *, ttl: float | None = None) -> None:
+    def replace(self, key: str, value: Any, *, ttl: float | None = None) -> int | None:
         """Store a value or a mapping where something is already.
+
+        Returns:
+            The index of the write; None for a mapping.
 
         Raises:
             KeyNotFound: a KeyError; the key is absent.
@@ -127,10 +133,10 @@ class Writing(Reading):
         store = self._view.store.call(until)
         with named(key):
             if isinstance(wanted, str):
-                _replace_by_text(store, path, wanted, ttl)
-            else:
-                _present(store, path)
-                self._set_directory(store, path, wanted, ttl)
+                return _replace_by_text(store, path, wanted, ttl)
+            _present(store, path)
+            self._set_directory(store, path, wanted, ttl)
+            return None
 
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None

@@ -22,7 +22,7 @@ from etcdmap import (
     PartialWrite,
     PrefixRequired,
 )
-from etcdmap.mapping import Change
+from etcdmap.mapping import Difference
 from etcdmap.transport import Answer, Transport
 
 from support.mapping_kit import deep_sorted, read_tree, write_tree
@@ -235,7 +235,7 @@ def test_assign_with_the_root_as_prefix_is_allowed(client: Client, prefix: str) 
     other = EtcdMapping(client=client, prefix=prefix)
     other["a"] = 1
     changes = EtcdMapping(client=client, prefix="/").assign({}, dry_run=True)
-    assert Change("delete", prefix[1:]) in changes
+    assert Difference("delete", prefix[1:]) in changes
 
 
 # --- assign ------------------------------------------------------------------------
@@ -265,14 +265,14 @@ def test_assign_tells_what_it_changed(filled: EtcdMapping) -> None:
         ("set", "d/q"),
         ("set", "n/m/o"),
     ]
-    assert all(type(change) is Change for change in changes)
+    assert all(type(change) is Difference for change in changes)
 
 
 def test_assign_costs_a_request_for_each_change(
     filled: EtcdMapping, cost: Cost
 ) -> None:
     """One listing, and what was told."""
-    changes: list[Change] = []
+    changes: list[Difference] = []
     made = cost(lambda: changes.extend(filled.assign(WANTED)))
     assert made[0] == "GET"
     assert len(made) == 1 + len(changes)
@@ -283,7 +283,7 @@ def test_assign_dry_run_tells_the_same_and_writes_nothing(
     filled: EtcdMapping, cost: Cost, stored: Callable[[], Any]
 ) -> None:
     """One request, which is a read; the same changes as are then made."""
-    planned: list[Change] = []
+    planned: list[Difference] = []
     made = cost(lambda: planned.extend(filled.assign(WANTED, dry_run=True)))
     assert made == ["GET"]
     assert stored() == BEFORE
@@ -310,7 +310,7 @@ def test_assign_compares_values_with_their_types(
     """`1`, `1.0` and `True` are equal to a dict, and three values to etcd."""
     mapping.assign({"k": old})
     changes = mapping.assign({"k": new})
-    assert changes == ([] if same_value(old, new) else [Change("set", "k")])
+    assert changes == ([] if same_value(old, new) else [Difference("set", "k")])
     assert same_value(stored(), {"k": new})
 
 

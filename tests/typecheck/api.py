@@ -20,7 +20,7 @@ import etcdmap
 from etcdmap import (
     Attempt,
     CacheInfo,
-    Change,
+    Difference,
     Client,
     ClusterUnavailable,
     Codec,
@@ -167,7 +167,7 @@ assert_type(m.readonly, bool)
 assert_type(m.client, Client)
 assert_type(m.keys_api, KeysAPI)
 assert_type(m.cache_info(), CacheInfo | None)
-assert_type(m.assign({"a": 1}, dry_run=True), list[Change])
+assert_type(m.assign({"a": 1}, dry_run=True), list[Difference])
 assert_type([(c.action, c.key) for c in m.assign({})], list[tuple[str, str]])
 
 m.create("k", 1)
