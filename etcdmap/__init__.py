@@ -12,6 +12,8 @@ mappings can share; `errors` tells what can go wrong.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from etcdmap.cache import CacheInfo as CacheInfo
 from etcdmap.client import Client as Client
 from etcdmap.client import ClusterRebuilt as ClusterRebuilt
@@ -109,3 +111,26 @@ __all__ = [
     "WrongCluster",
     "connect",
 ]
+
+#: The version, as a text.  It comes from the metadata of what is installed.
+__version__: str
+
+# Type checkers must not see the function: for them any name would then be a text, and
+# a misspelt one no error.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> str:
+        """Look the version up when it is asked for."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # Not above: few need it, and everybody would wait for it to be imported.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("etcdmap")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            return "0+unknown"  # a valid version, and older than every release
+
+    def __dir__() -> list[str]:
+        """List the version too."""
+        return sorted({*globals(), "__version__"})

