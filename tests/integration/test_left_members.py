@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from etcdmap.v2 import Memory
 from etcdmap import (
     EtcdMapError,
     EtcdMapping,
@@ -22,6 +21,7 @@ from etcdmap import (
 from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster, Member
 from etcdmap.transport import make_transport
+from etcdmap.v2 import Memory
 
 from support.punctual import Punctual
 from support.servers import newest

@@ -26,7 +26,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from etcdmap.v2 import Memory
 from etcdmap import (
     Client,
     EtcdMapping,
@@ -42,6 +41,7 @@ from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import WireTransport
 from etcdmap.tree import File
+from etcdmap.v2 import Memory
 
 from support.tree_model import DirNode, FileNode, ModelTree, ModelView, Path
 from support.tree_model import ModelMapping as Model

@@ -20,11 +20,11 @@ import etcdmap
 from etcdmap import (
     Attempt,
     CacheInfo,
-    Difference,
     Client,
     ClusterUnavailable,
     Codec,
     DecodeError,
+    Difference,
     EtcdMapError,
     EtcdMapping,
     FlatView,

@@ -9,7 +9,6 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from etcdmap.tree import Present
 from etcdmap.client import Resend
 from etcdmap.connect import make_client
 from etcdmap.errors import (
@@ -21,7 +20,7 @@ from etcdmap.errors import (
     WatchExpired,
 )
 from etcdmap.transport import Answer
-from etcdmap.tree import Fence
+from etcdmap.tree import Fence, Present
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.spelling import (
     MAX_BODY,
