@@ -23,7 +23,6 @@ from etcdmap.local import LocalCluster
 from etcdmap.v2.responses import payload_of
 
 from support.raw_http import Raw, ask
-from support.requests import Asked
 
 Cost = Callable[[Callable[[], object]], list[str]]
 
@@ -338,9 +337,9 @@ def test_code_has_its_status_and_its_exception(
     raw("PUT", "/d/k", "value=v")
     assert raw(method, path, form).error == (status, code)
     key, mark, query = path.partition("?")
-    asked = Asked(raw.prefix + key)
+    path, deadline = raw.prefix + key, keys_api.client.deadline()
     with pytest.raises(error) as caught:
-        keys_api.store(method, asked, mark + query, form, payload_of)
+        keys_api.store(method, path, "get", mark + query, form, payload_of, deadline)
     assert vars(caught.value)["code"] == code
 
 

@@ -14,6 +14,7 @@ from etcdmap import Client
 from etcdmap.client.freshness import Need
 from etcdmap.connect import make_client
 from etcdmap.transport import Answer, make_transport
+from etcdmap.v2 import V2_API
 
 from support.proper import Parts
 from support.requests import Request
@@ -181,8 +182,10 @@ class Notes:
 
     def now(self) -> Seen:
         """Give it."""
-        session, pinned = self._client.session, self._client.pinned
-        return Seen(session.index, session.cluster_id, session.needs_proof(), pinned)
+        freshness = self._client.freshness(V2_API)
+        pinned = self._client.pinned
+        known = freshness.index, freshness.cluster_id
+        return Seen(*known, freshness.needs_proof(), pinned)
 
 
 def twisted_client(
