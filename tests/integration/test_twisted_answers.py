@@ -81,7 +81,7 @@ READS = [
     reads(lambda w: w.mapping == {}, "l", id="eq"),
     reads(lambda w: w.mapping | {}, "l", id="or"),
     reads(lambda w: w.mapping.snapshot(), "l", id="snapshot"),
-    reads(lambda w: w.mapping.index, id="index"),
+    reads(lambda w: w.mapping.index(), id="index"),
     reads(lambda w: w.mapping.ttl("k"), id="ttl"),
     reads(lambda w: w.mapping.flat["d/x"], id="flat"),
     reads(lambda w: list(w.mapping.flat), "l", id="flat-iter"),
