@@ -92,7 +92,6 @@ NO_ANSWERS = [
     pytest.param("<html>", 200, id="html"),
     pytest.param("", 200, id="empty"),
     pytest.param("null", 200, id="null"),
-    pytest.param("{}", 200, id="object"),
     pytest.param(GOOD[:-5], 200, id="cut-off"),
     pytest.param(OTHER, 200, id="another-key"),
     pytest.param(GOOD.replace("get", "delete"), 200, id="another-action"),
@@ -102,17 +101,10 @@ NO_ANSWERS = [
     pytest.param("", 307, id="redirect-nowhere"),
     pytest.param("404 page not found", 404, id="v2-off"),
     pytest.param("<html>", 400, id="400"),
-    pytest.param("<html>", 403, id="403"),
     pytest.param("late", 408, id="408"),
-    pytest.param("early", 425, id="425"),
-    pytest.param("often", 429, id="429"),
-    pytest.param("gone", 499, id="499"),
     pytest.param("oops", 500, id="500"),
-    pytest.param("<html>", 502, id="502"),
     pytest.param("busy", 503, id="503"),
-    pytest.param("late", 504, id="504"),
     pytest.param('{"errorCode":300,"message":"no","cause":""}', 500, id="300"),
-    pytest.param('{"errorCode":301,"message":"no","cause":""}', 500, id="301"),
     pytest.param('{"errorCode":110,"message":"no","cause":""}', 401, id="401"),
     pytest.param('{"message":"no"}', 401, id="401-plain"),
 ]
@@ -121,26 +113,16 @@ REQUESTS = [
     pytest.param(put, id="fenced"),
     pytest.param(append, id="lone"),
 ]
-HEADERS = [
-    pytest.param({ID: "c9"}, id="another-id"),
-    pytest.param({ID: ""}, id="empty-id"),
-    pytest.param({}, id="no-id"),
-]
 
 
-@pytest.mark.parametrize("headers", HEADERS)
 @pytest.mark.parametrize("request_", REQUESTS)
 @pytest.mark.parametrize(("body", "status"), NO_ANSWERS)
 def test_answer_that_is_none_fixes_nothing_at_first(
-    stage: Stage,
-    body: str,
-    status: int,
-    request_: Callable[[], Request[Any]],
-    headers: dict[str, str],
+    stage: Stage, body: str, status: int, request_: Callable[[], Request[Any]]
 ) -> None:
     """Whatever it says of cluster and index: the first one understood counts."""
     before = remembered(stage)
-    all_do(stage, said(body, status, index=10**9, **headers))
+    all_do(stage, said(body, status, index=10**9, **{ID: "c9"}))
     with pytest.raises(EtcdMapError):
         stage.client.send(request_(), timeout=1)
     assert remembered(stage) == before
@@ -149,15 +131,21 @@ def test_answer_that_is_none_fixes_nothing_at_first(
     assert remembered(stage)[:2] == (7, "c1")
 
 
-@pytest.mark.parametrize("headers", HEADERS)
+@pytest.mark.parametrize(
+    ("body", "status", "headers"),
+    [
+        *((*answer.values, {ID: "c9"}) for answer in NO_ANSWERS),
+        ("<html>", 200, {}),
+        ("<html>", 200, {ID: ""}),
+    ],
+)
 @pytest.mark.parametrize("request_", REQUESTS)
-@pytest.mark.parametrize(("body", "status"), NO_ANSWERS)
 def test_answer_that_is_none_changes_nothing_later(
     stage: Stage,
     body: str,
     status: int,
-    request_: Callable[[], Request[Any]],
     headers: dict[str, str],
+    request_: Callable[[], Request[Any]],
 ) -> None:
     """Neither the index, nor the cluster, nor how quick an endpoint is."""
     stage.client.send(put())
@@ -377,21 +365,15 @@ def test_lone_write_that_is_never_connected_is_no_doubt(stage: Stage) -> None:
 def test_client_error_about_time_leaves_a_write_in_doubt(
     stage: Stage, status: int
 ) -> None:
-    """A gateway may have passed it on; it is not sent a second time."""
-    all_do(stage, said("upstream request timeout", status))
-    with pytest.raises(OutcomeUnknown):
-        stage.client.send(append())
-    assert stage.asked == [A]
-
-
-@pytest.mark.parametrize("status", [408, 425, 429, 499])
-def test_client_error_about_time_is_tried_again_by_a_read(
-    stage: Stage, status: int
-) -> None:
-    """As after any bad moment of a gateway."""
+    """A gateway may have passed it on; only a read is sent a second time."""
     stage.plans[A] = [said("upstream request timeout", status)]
     stage.client.send(get())
     assert stage.asked == [A, B]
+    all_do(stage, said("upstream request timeout", status))
+    stage.restart()
+    with pytest.raises(OutcomeUnknown):
+        stage.client.send(append())
+    assert len(stage.asked) == 1
 
 
 # --- another cluster -----------------------------------------------------------------
@@ -465,17 +447,16 @@ def test_identity_refuses_another_clusters_answer(stage: Stage) -> None:
         look.read(good)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("body", "status"), NO_ANSWERS)
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [no for no in NO_ANSWERS if no.id in ("html", "empty", "cut-off", "v2-off", "503")],
+)
 def test_identity_is_shown_by_etcds_answers_only(
     stage: Stage, body: str, status: int
 ) -> None:
     """A gateway's page with the right id on it is no proof."""
-    if status in (401, 403) or body.startswith('{"errorCode":30') or body == GOOD:
-        return  # etcd's own
     look = stage.client.session.identity
     answer = said(body, status, **{ID: "c1"}).outcome
-    if status == 200 and '"action":"' in body:
-        return
     with pytest.raises(InvalidResponse):
         look.read(answer)  # type: ignore[arg-type]
     assert stage.client.session.cluster_id is None
