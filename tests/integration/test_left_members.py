@@ -193,6 +193,7 @@ def test_refresh_of_a_known_key_is_one_request_that_names_its_index(
     """A heartbeat costs what it always did; each one remembers the next one's fence."""
     mapping, transport = counted
     index = mapping.set("k", "v", ttl=100)
+    assert index is not None
     for _ in range(3):
         ((method, query),) = sent_by(transport, lambda: mapping.refresh("k", 500))
         assert method == "PUT"

@@ -217,7 +217,7 @@ def guarded_etcd() -> Iterator[LocalCluster]:
 @pytest.mark.etcd
 def test_auth_right_password_works(guarded_etcd: LocalCluster) -> None:
     """The credentials given are those that etcd knows."""
-    options = {"username": "root", "timeout": 5}
+    options: dict[str, Any] = {"username": "root", "timeout": 5}
     with connect(guarded_etcd.endpoints, **options) as mapping:
         mapping["k"] = VALUE
         assert mapping["k"] == VALUE

@@ -88,7 +88,7 @@ class History:
     def events(self) -> list[tuple[str, str, str | None]]:
         """Give all events: action, key below the directory, value."""
         end = self._somebody.set(f"{self._prefix}/end", "").etcd_index
-        found = []
+        found: list[tuple[str, str, str | None]] = []
         raw = Raw(self._somebody.client.pinned, self._prefix)
         after = self._start
         while True:

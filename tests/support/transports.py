@@ -75,7 +75,7 @@ class Between(Instantly):
     """
 
     def __init__(self, inner: Transport) -> None:
-        self.inner = inner
+        self.inner: Any = inner
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """Pass it on."""
@@ -101,7 +101,7 @@ class CountingTransport:
     """Passes exchanges on and remembers them."""
 
     def __init__(self, inner: Transport) -> None:
-        self.inner = inner
+        self.inner: Any = inner
         self.requests: list[Request[Any]] = []
 
     def begin(
@@ -113,7 +113,8 @@ class CountingTransport:
     ) -> Exchange:
         """Remember the request and pass it on."""
         self.requests.append(request)
-        return self.inner.begin(endpoint, request, timeout, identity)
+        begun: Exchange = self.inner.begin(endpoint, request, timeout, identity)
+        return begun
 
     def distrust(self, endpoint: str) -> None:
         """Pass it on."""

@@ -43,6 +43,11 @@ from support.staged import (
 ID = "x-etcd-cluster-id"
 
 
+def cluster(name: str) -> dict[str, Any]:
+    """Make the header by which an answer tells its cluster."""
+    return {ID: name}
+
+
 def get() -> Request[Any]:
     """Make a read."""
     read = partial(guarded, result_of, Asked("/k"))
@@ -66,7 +71,7 @@ def put() -> Request[Any]:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Give three endpoints of one cluster that answer at once."""
     stage = Stage(monkeypatch)
-    all_do(stage, value("v", **{ID: "c1"}))
+    all_do(stage, value("v", **cluster("c1")))
     return stage
 
 
@@ -122,11 +127,11 @@ def test_answer_that_is_none_fixes_nothing_at_first(
 ) -> None:
     """Whatever it says of cluster and index: the first one understood counts."""
     before = remembered(stage)
-    all_do(stage, said(body, status, index=10**9, **{ID: "c9"}))
+    all_do(stage, said(body, status, index=10**9, **cluster("c9")))
     with pytest.raises(EtcdMapError):
         stage.client.send(request_(), timeout=1)
     assert remembered(stage) == before
-    all_do(stage, value("v", index=7, **{ID: "c1"}))
+    all_do(stage, value("v", index=7, **cluster("c1")))
     stage.client.send(get())
     assert remembered(stage)[:2] == (7, "c1")
 
@@ -144,7 +149,7 @@ def test_answer_that_is_none_changes_nothing_later(
     stage: Stage,
     body: str,
     status: int,
-    headers: dict[str, str],
+    headers: dict[str, Any],
     request_: Callable[[], Request[Any]],
 ) -> None:
     """Neither the index, nor the cluster, nor how quick an endpoint is."""
@@ -156,14 +161,14 @@ def test_answer_that_is_none_changes_nothing_later(
         stage.client.send(request_(), timeout=0.9)
     assert remembered(stage) == before
     assert [stage.client.health.delay(kind) for kind in ("get", "write")] == delays
-    all_do(stage, value("v", index=8, **{ID: "c1"}))
+    all_do(stage, value("v", index=8, **cluster("c1")))
     stage.client.send(get())
     assert remembered(stage)[:2] == (8, "c1")
 
 
 def test_answer_that_is_none_is_not_pinned(stage: Stage) -> None:
     """The endpoint that answered as etcd does is."""
-    stage.plans |= {A: [failed()], B: [said("<html>", **{ID: "c1"})]}
+    stage.plans |= {A: [failed()], B: [said("<html>", **cluster("c1"))]}
     stage.client.send(get())
     assert stage.client.pinned == C
 
@@ -176,10 +181,10 @@ def test_endpoint_without_an_id_is_the_first_cluster(
     all_do(stage, value("v", index=7))
     stage.client.send(request_())
     assert stage.client.session.cluster_id is None
-    all_do(stage, value("v", index=8, **{ID: ""}))
+    all_do(stage, value("v", index=8, **cluster("")))
     stage.client.send(request_())
     assert stage.client.session.cluster_id is None
-    all_do(stage, value("v", index=9, **{ID: "c1"}))
+    all_do(stage, value("v", index=9, **cluster("c1")))
     stage.client.send(request_())
     assert stage.client.session.cluster_id == "c1"
 
@@ -314,7 +319,7 @@ def test_lone_write_contact_and_write_share_the_deadline(stage: Stage) -> None:
     all_do(stage, failed())
     with pytest.raises(OutcomeUnknown):
         stage.client.send(append(), timeout=1)
-    good = value("v", **{ID: "c1"})
+    good = value("v", **cluster("c1"))
     all_do(stage, after(0.8, good), never)
     stage.restart()
     with pytest.raises(OutcomeUnknown):
@@ -324,12 +329,12 @@ def test_lone_write_contact_and_write_share_the_deadline(stage: Stage) -> None:
 
 def test_lone_write_whose_contact_is_refused_is_sent(stage: Stage) -> None:
     """Who may write but not read can't find out."""
-    stage.plans[A] = [failed(), value("v", **{ID: "c1"})]
+    stage.plans[A] = [failed(), value("v", **cluster("c1"))]
     with pytest.raises(OutcomeUnknown):
         stage.client.send(append())
     for endpoint in (B, C):
-        stage.plans[endpoint] = [unauthorized, value("v", **{ID: "c1"})]
-    stage.plans[A] = [unauthorized, value("v", **{ID: "c1"})]
+        stage.plans[endpoint] = [unauthorized, value("v", **cluster("c1"))]
+    stage.plans[A] = [unauthorized, value("v", **cluster("c1"))]
     stage.restart()
     stage.client.send(append())
     assert [kind for _, kind in kinds(stage)] == ["contact", "POST"]
@@ -346,7 +351,7 @@ def test_lone_write_not_sent_in_time_goes_elsewhere(stage: Stage) -> None:
 
 def test_lone_write_that_was_sent_waits(stage: Stage) -> None:
     """Only its answer can tell."""
-    stage.plans[A] = [after(4.9, value("v", **{ID: "c1"}))]
+    stage.plans[A] = [after(4.9, value("v", **cluster("c1")))]
     stage.client.send(append())
     assert stage.asked == [A]
     assert stage.elapsed == 4.9
@@ -385,7 +390,7 @@ def test_wrong_cluster_is_passed_over_and_not_asked_first_again(
 ) -> None:
     """One endpoint is another cluster's; the others go on."""
     stage.client.send(get())
-    stage.plans[A] = [value("theirs", index=10**6, **{ID: "c2"})]
+    stage.plans[A] = [value("theirs", index=10**6, **cluster("c2"))]
     stage.restart()
     for _ in range(3):
         assert stage.client.send(request_()).node.value == "v"
@@ -396,7 +401,7 @@ def test_wrong_cluster_is_passed_over_and_not_asked_first_again(
 def test_wrong_cluster_everywhere_is_named_at_once(stage: Stage) -> None:
     """Both ids are in the message, and nothing is waited for."""
     stage.client.send(get())
-    all_do(stage, value("theirs", **{ID: "c2"}))
+    all_do(stage, value("theirs", **cluster("c2")))
     with pytest.raises(WrongCluster, match=r"c2.*c1"):
         stage.client.send(get())
     assert stage.elapsed == 0
@@ -406,7 +411,7 @@ def test_wrong_cluster_is_named_where_the_right_one_is_gone(stage: Stage) -> Non
     """At the deadline, since the right one may have come back."""
     stage.client.send(get())
     all_do(stage, failed(sent=False))
-    stage.plans[C] = [value("theirs", **{ID: "c2"})]
+    stage.plans[C] = [value("theirs", **cluster("c2"))]
     with pytest.raises(WrongCluster):
         stage.client.send(get())
     assert stage.elapsed == 5.0
@@ -437,12 +442,12 @@ def test_identity_refuses_another_clusters_answer(stage: Stage) -> None:
     plan = refusal(209, 400, index=0)
     good = plan.outcome
     assert not isinstance(good, EtcdMapError)
-    good.headers[ID] = "c1"  # type: ignore[index, union-attr]
+    good.headers[ID] = "c1"  # type: ignore[index]
     look.read(good)  # type: ignore[arg-type]
-    good.headers[ID] = "c2"  # type: ignore[index, union-attr]
+    good.headers[ID] = "c2"  # type: ignore[index]
     with pytest.raises(WrongCluster):
         look.read(good)  # type: ignore[arg-type]
-    del good.headers[ID]  # type: ignore[attr-defined, union-attr]
+    good.headers.pop(ID)  # type: ignore[union-attr]
     with pytest.raises(WrongCluster):
         look.read(good)  # type: ignore[arg-type]
 
@@ -456,7 +461,7 @@ def test_identity_is_shown_by_etcds_answers_only(
 ) -> None:
     """A gateway's page with the right id on it is no proof."""
     look = stage.client.session.identity
-    answer = said(body, status, **{ID: "c1"}).outcome
+    answer = said(body, status, **cluster("c1")).outcome
     with pytest.raises(InvalidResponse):
         look.read(answer)  # type: ignore[arg-type]
     assert stage.client.session.cluster_id is None
@@ -473,6 +478,6 @@ def test_mapping_and_keys_share_what_was_learnt(stage: Stage) -> None:
     """There is one cluster for all layers."""
     mapping = EtcdMapping(client=stage.client, prefix="/app")
     mapping.get("k")
-    all_do(stage, value("theirs", **{ID: "c2"}))
+    all_do(stage, value("theirs", **cluster("c2")))
     with pytest.raises(WrongCluster):
         KeysAPI(stage.client).get("/app/k")

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,11 @@ def forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
+def has_ended(connection: int, server: FaultServer) -> bool:
+    """Tell whether the server has seen the end of a connection."""
+    return connection in server.ended
+
+
 def may_be_applied(error: ExchangeFailed | InvalidResponse) -> bool:
     """Tell what the client above makes of a failure."""
     return error.sent if isinstance(error, ExchangeFailed) else not error.refused
@@ -236,7 +242,7 @@ def test_exchange_reads_whatever_http_allows(
 def test_exchange_does_not_unpack(transport: Transport) -> None:
     """A small answer can't become a huge one."""
     packed = gzip.compress(b"0" * 1_000_000)
-    script = [READ, response(packed, 200, {"Content-Encoding": "gzip"})]
+    script: Script = [READ, response(packed, 200, {"Content-Encoding": "gzip"})]
     with FaultServer(script) as server:
         assert exchange(transport, server.url, get(), 5).body == packed
 
@@ -571,7 +577,7 @@ def test_max_response_beyond_is_refused_by_name(make: Make, script: Script) -> N
 def test_max_response_beyond_does_not_spoil_the_next_answer(make: Make) -> None:
     """What is left of an answer that was refused is nobody's answer."""
     transport = make(max_response=1000)
-    script = [READ, response(b"a" * 5_000_000), READ, response("evil")]
+    script: Script = [READ, response(b"a" * 5_000_000), READ, response("evil")]
     with FaultServer(script, [READ, response("next")]) as server:
         failure(transport, server.url)
         assert exchange(transport, server.url, get(), 5).body == b"next"
@@ -637,7 +643,7 @@ def test_connection_closed_while_idle_is_replaced(transport: Transport) -> None:
     with FaultServer([READ, response("{}"), CLOSE]) as server:
         for number in range(3):
             assert exchange(transport, server.url, put(), 5).status == 200
-            server.wait_for(lambda s, n=number: n in s.ended)
+            server.wait_for(partial(has_ended, number))
         assert len(server.requests) == 3
         assert server.connections == 3
 
@@ -647,7 +653,7 @@ def test_connection_reset_while_idle_is_replaced(transport: Transport) -> None:
     with FaultServer([READ, response("{}"), RESET]) as server:
         for number in range(3):
             assert exchange(transport, server.url, put(), 5).status == 200
-            server.wait_for(lambda s, n=number: n in s.ended)
+            server.wait_for(partial(has_ended, number))
         assert len(server.requests) == 3
 
 
@@ -686,7 +692,7 @@ def test_connection_with_more_than_its_answer_does_not_answer_the_next(
     transport: Transport, first: bytes
 ) -> None:
     """What nobody asked for is never taken for the next answer."""
-    later = [READ, response("2")]
+    later: Script = [READ, response("2")]
     with FaultServer([READ, first, *later], later) as server:
         assert exchange(transport, server.url, get(), 5).body == b"1"
         assert exchange(transport, server.url, get(), 5).body == b"2"
@@ -706,7 +712,13 @@ def test_connection_with_a_late_second_answer_does_not_answer_the_next(
             told.set()
             return idle.wait(timeout)
 
-    script = [READ, response("1"), Until(idle), response("evil"), Until(Tell())]
+    script: list[Any] = [
+        READ,
+        response("1"),
+        Until(idle),
+        response("evil"),
+        Until(Tell()),
+    ]
     with FaultServer(script, [READ, response("2")]) as server:
         assert exchange(transport, server.url, get(), 5).body == b"1"
         idle.set()
@@ -720,7 +732,7 @@ def test_connection_head_with_a_body_does_not_answer_the_next(
     transport: Transport,
 ) -> None:
     """A server that sends a body to HEAD is misread by nobody."""
-    later = [READ, response("2")]
+    later: Script = [READ, response("2")]
     with FaultServer([READ, response("evil"), *later], later) as server:
         assert exchange(transport, server.url, get(method="HEAD"), 5).body == b""
         assert exchange(transport, server.url, get(), 5).body == b"2"
@@ -754,7 +766,12 @@ def test_threads_use_as_many_sockets_as_there_are_requests_at_once(
 ) -> None:
     """Four at once take four sockets; one after the other they take the warmest."""
     all_there = threading.Event()
-    first = [READ, Until(all_there), response("{}"), Repeat(READ, response("{}"))]
+    first: list[Any] = [
+        READ,
+        Until(all_there),
+        response("{}"),
+        Repeat(READ, response("{}")),
+    ]
     with FaultServer(first) as server:
         workers = threading.Thread(
             target=in_threads,
@@ -988,7 +1005,7 @@ def test_tls_exchange_broken_off_may_have_been_received(
 def test_tls_end_that_was_not_announced_is_no_end_of_a_body(certificate: Path) -> None:
     """Without a length, only TLS can tell a whole body from one that was cut."""
     transport = make_transport(verify=str(certificate))
-    script = [READ, head() + b"abc", CLOSE]  # without a word of TLS
+    script: Script = [READ, head() + b"abc", CLOSE]  # without a word of TLS
     with FaultServer(script, certificate=certificate) as server:
         error = failure(transport, server.url, put())
         transport.close()

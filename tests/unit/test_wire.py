@@ -15,8 +15,10 @@ import pytest
 from etcdmap.errors import ExchangeFailed, InvalidResponse
 from etcdmap.models import Request
 from etcdmap.transport import (
+    Exchange,
     Transport,
     WireTransport,
+    tls,
     wait_any,
 )
 from etcdmap.transport import wire as wire_module
@@ -33,6 +35,7 @@ from support.fault_server import (
     WORKING,
     FaultServer,
     Repeat,
+    Script,
     Stopwatch,
     Until,
     chunked,
@@ -160,7 +163,14 @@ def test_distrust_never_raises(transport: WireTransport) -> None:
 def test_fork_leaves_the_parents_connection_alone(transport: WireTransport) -> None:
     """The child has one of its own; the parent's end stays the parent's."""
     go = threading.Event()
-    first = [READ, file_answer("1"), READ, Until(go), file_answer("2"), STALL]
+    first: list[Any] = [
+        READ,
+        file_answer("1"),
+        READ,
+        Until(go),
+        file_answer("2"),
+        STALL,
+    ]
     with FaultServer(first, WORKING) as server:
         exchange(transport, server.url, get(), 5)
         begun = transport.begin(server.url, get(), 5)
@@ -187,7 +197,7 @@ def test_exchange_on_a_used_connection_that_gets_no_answer_ends_in_time(
     transport: WireTransport, start: bytes
 ) -> None:
     """Wherever the member stops; the connection is closed."""
-    script = [READ, response("{}"), READ, start, STALL]
+    script: Script = [READ, response("{}"), READ, start, STALL]
     with FaultServer(script) as server, Stopwatch() as watch:
         exchange(transport, server.url, get(), 5)
         error = failure(exchange, transport, server.url, get(), 0.2)
@@ -340,7 +350,7 @@ def either(request: pytest.FixtureRequest) -> Iterator[Transport]:
 def test_begin_of_a_slow_answer_gives_the_exchange(transport: WireTransport) -> None:
     """Whoever asked can go on waiting, or ask another one as well."""
     hold = threading.Event()
-    script = [READ, response("{}"), READ, Until(hold), response("1")]
+    script: Script = [READ, response("{}"), READ, Until(hold), response("1")]
     with FaultServer(script) as server:
         exchange(transport, server.url, get(), 5)
         with Stopwatch() as watch:
@@ -364,7 +374,7 @@ def test_begin_without_time_fails(transport: WireTransport) -> None:
 def test_wait_any_gives_the_first_that_ends(either: Transport) -> None:
     """One thread waits for two members."""
     hold = threading.Event()
-    slow = [READ, Until(hold), file_answer("slow")]
+    slow: Script = [READ, Until(hold), file_answer("slow")]
     with FaultServer(slow) as first, FaultServer() as second:
         exchanges = [
             either.begin(first.url, get(), 5),
@@ -396,7 +406,7 @@ def test_wait_any_of_both_kinds_at_once(transport: WireTransport) -> None:
     """What is waited for is a socket, whoever works behind it."""
     stock = OnSession()
     with FaultServer([READ, STALL]) as first, FaultServer() as second:
-        exchanges = [
+        exchanges: list[Exchange] = [
             transport.begin(first.url, get(), 5),
             stock.begin(second.url, get(), 5),
         ]
@@ -439,14 +449,14 @@ def test_tls_exchanges_share_one_connection_and_one_context(
 ) -> None:
     """An address in the certificate is enough; the CAs are read once."""
     made: list[object] = []
-    make = wire_module.make_context
+    make = tls.make_context
 
     def counting(*arguments: Any) -> ssl.SSLContext:
         made.append(arguments)
         return make(*arguments)
 
     monkeypatch.setattr(wire_module, "make_context", counting)
-    close = [READ, response("{}", headers={"Connection": "close"})]
+    close: Script = [READ, response("{}", headers={"Connection": "close"})]
     with FaultServer(close, WORKING, certificate=certificate) as server:
         for _ in range(4):
             exchange(trusting, server.url, get(), 5)
@@ -500,7 +510,7 @@ def test_tls_with_a_directory_of_authorities(certificate: Path, tmp_path: Path) 
 def test_tls_large_both_ways(trusting: WireTransport, certificate: Path) -> None:
     """Records of TLS are read to the last, and a request is sent in parts."""
     body = bytes(range(256)) * 8_000
-    script = [READ, response(""), READ, chunked(body), READ, response(body)]
+    script: Script = [READ, response(""), READ, chunked(body), READ, response(body)]
     with FaultServer(script, certificate=certificate) as server:
         exchange(trusting, server.url, put(BIG), 20)
         assert exchange(trusting, server.url, get(), 20).body == body
@@ -515,7 +525,7 @@ def test_tls_exchange_that_gets_no_answer_ends_in_time(
     trusting: WireTransport, certificate: Path
 ) -> None:
     """The same as without TLS."""
-    script = [READ, response("{}"), READ, response("{}", length=9), STALL]
+    script: Script = [READ, response("{}"), READ, response("{}", length=9), STALL]
     with FaultServer(script, certificate=certificate) as server, Stopwatch() as watch:
         exchange(trusting, server.url, get(), 5)
         error = failure(exchange, trusting, server.url, get(), 0.3)
