@@ -37,7 +37,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types."""
-    session.install("-e", ".", *group("types"))
+    session.install("-e", ".[test]", *group("types"))  # whose types the tests use
     session.run("mypy")
 
 

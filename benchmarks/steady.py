@@ -21,7 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etcdmap import EtcdMapping
 from etcdmap.local import LocalCluster
@@ -132,7 +132,7 @@ def _rows(cluster: LocalCluster, stack: contextlib.ExitStack) -> Iterator[Row]:
     # Keys of their own: nobody's memory of them is out of date.
     keys = [f"k{n}" for n in range(KEYS)]
 
-    def connect(**options: bool) -> list[EtcdMapping]:
+    def connect(**options: Any) -> list[EtcdMapping]:
         return [
             stack.enter_context(
                 EtcdMapping(

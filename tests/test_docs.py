@@ -42,7 +42,8 @@ def name_of(page: Path) -> str:
 
 def load_toml(name: str) -> dict[str, Any]:
     """Read a settings file."""
-    return tomllib.loads((ROOT / name).read_text())
+    loaded: dict[str, Any] = tomllib.loads((ROOT / name).read_text())
+    return loaded
 
 
 def fences_of(page: Path) -> list[tuple[int, str]]:
@@ -95,7 +96,9 @@ def note_clients(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
     return clients
 
 
-@pytest.mark.parametrize("page", list(filter(fences_of, PAGES)), ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if fences_of(page)], ids=name_of
+)
 def test_page_examples_run(page: Path, environment: None) -> None:
     """What a page shows does what the page says."""
     namespace: dict[str, Any] = {"__name__": "docs"}

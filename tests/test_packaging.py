@@ -30,7 +30,9 @@ PACKAGE = Path(etcdmap.__file__).parent
 @pytest.fixture(scope="module")
 def pyproject() -> dict[str, Any]:
     """Return pyproject.toml, parsed."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = tomllib.loads(text)
+    return loaded
 
 
 def test_version_is_written_once(pyproject: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.faults --help
 
-from a checkout with `pip install -e ".[server,test]"`.  The judge is shared with the
-tests, hence the path.
+from a checkout with `pip install -e ".[server,test]"`.  The cluster whose members can
+be cut off is shared with the tests, hence the path.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from etcdmap.local import LocalCluster, Member
 
-from support.faults.isolation import SplitCluster
+from support.isolation import SplitCluster
 
 #: How long faults last, seconds.
 LASTS, ISOLATION_LASTS, OUTAGE_LASTS = 5.0, 12.0, 3.0

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
+from benchmarks.faults.judge.history import NOT_TRIED, Level, Op, Outcome
 from etcdmap import EtcdMapping
 from etcdmap.errors import (
     ClusterUnavailable,
@@ -23,8 +24,6 @@ from etcdmap.errors import (
     PartialWrite,
     RequestFailed,
 )
-
-from support.faults.history import NOT_TRIED, Level, Op, Outcome
 
 T = TypeVar("T")
 

@@ -14,13 +14,12 @@ from urllib.parse import urlsplit
 
 from benchmarks.faults.actions import Stage
 from benchmarks.faults.clients import HONEST
+from benchmarks.faults.judge.calls import Bulk, count_expired, most_failed, sum_up_bulk
+from benchmarks.faults.judge.checker import Report, check, longest_gap
+from benchmarks.faults.judge.history import Op
 from benchmarks.faults.rows import Row
 from benchmarks.faults.workloads import next_tick
 from benchmarks.faults.world import PEER, Options, World
-
-from support.faults.calls import Bulk, count_expired, most_failed, sum_up_bulk
-from support.faults.checker import Report, check, longest_gap
-from support.faults.history import Op
 
 _WARM_UP = 1.5
 #: From the start of a bulk write to the fault.

@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from benchmarks.faults.clients import Setup, update_one_by_one
-
-from support.faults.events import Answer, Line
-from support.faults.history import Level, Op, Outcome
+from benchmarks.faults.judge.events import Answer, Line
+from benchmarks.faults.judge.history import Level, Op, Outcome
 
 _PATIENCE = 1.0
 

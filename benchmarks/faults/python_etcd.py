@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 import etcd
 
 from benchmarks.faults.clients import Setup, update_one_by_one
-
-from support.faults.history import Level, Op, Outcome
+from benchmarks.faults.judge.history import Level, Op, Outcome
 
 _REFUSED = (
     etcd.EtcdKeyNotFound,

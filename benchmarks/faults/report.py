@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks.faults.judge.counters import Counters
 from benchmarks.faults.measure import Run
 from benchmarks.faults.rows import Row
-
-from support.faults.counters import Counters
 
 #: Of the first column.
 NAME_WIDTH = 32

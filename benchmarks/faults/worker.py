@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from benchmarks.faults import writes
 from benchmarks.faults.clients import Setup, find_factory
+from benchmarks.faults.judge.events import Line
+from benchmarks.faults.judge.history import Level, Op, Recorder
 from benchmarks.faults.workloads import (
     FOREIGN,
     Seat,
@@ -26,9 +28,6 @@ from benchmarks.faults.workloads import (
     pace,
     read,
 )
-
-from support.faults.events import Line
-from support.faults.history import Level, Op, Recorder
 
 _FORKS = 4
 #: After the call that runs when the workload is stopped.

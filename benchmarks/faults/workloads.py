@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from benchmarks.faults.clients import Subject
-
-from support.faults.history import Kind, Level, Op, Recorder
+from benchmarks.faults.judge.history import Kind, Level, Op, Recorder
 
 #: The key that another process writes.
 FOREIGN = "foreign"

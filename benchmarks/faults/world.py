@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from benchmarks.faults.clients import Setup
+from benchmarks.faults.judge.events import EventLog, Line, Watcher, read_all
+from benchmarks.faults.judge.history import Level, Op, load
 from benchmarks.faults.rows import Row
 from benchmarks.faults.worker import Foreign, Job, work, write_foreign
 from etcdmap.local import LocalCluster, Member
 
-from support.faults.events import EventLog, Line, Watcher, read_all
-from support.faults.history import Level, Op, load
-from support.faults.isolation import SplitCluster
+from support.isolation import SplitCluster
 
 PREFIX = "/faults"
 USER, PASSWORD = "root", "correct horse"

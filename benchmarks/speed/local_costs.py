@@ -35,10 +35,10 @@ def memory(world: World, report: Report) -> None:
         gc.collect()
         tracemalloc.start()
         kept = clients[name].tree()
-        live, peak = tracemalloc.get_traced_memory()
+        measured = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         del kept
-        figures[name] = live / 2**20, peak / 2**20
+        figures[name] = measured[0] / 2**20, measured[1] / 2**20
         report.about[f"memory, {name}"] = (
             f"{figures[name][0]:.2f} MiB live, {figures[name][1]:.2f} MiB at most"
         )

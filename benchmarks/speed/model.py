@@ -122,5 +122,5 @@ class Report:
 
     def all_checks(self) -> list[Check]:
         """Give the checks of everything, in order."""
-        own = [check for part in (*self.works, *self.curves) for check in part.checks]
-        return own + self.checks
+        parts: list[Work | Curve] = [*self.works, *self.curves]
+        return [check for part in parts for check in part.checks] + self.checks

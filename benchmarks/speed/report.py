@@ -49,8 +49,8 @@ def _aligned(rows: list[Row]) -> Iterator[str]:
 def _tables(report: Report) -> Iterator[tuple[str, Row, list[Row]]]:
     checks = report.all_checks()
     if checks:
-        head = ("what", "measured", "must", "goal", "reached")
-        yield "Limits", head, [_check_row(check) for check in checks]
+        columns = ("what", "measured", "must", "goal", "reached")
+        yield "Limits", columns, [_check_row(check) for check in checks]
     for work in report.works:
         title = f"{work.name}, us for each operation; ratio of {work.metric} to "
         yield title + work.reference, _COLUMNS, _work_rows(work)

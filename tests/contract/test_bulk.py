@@ -594,7 +594,7 @@ WRITES = [
 @pytest.fixture
 def failing(
     client: Client, transport: CountingTransport, prefix: str
-) -> Callable[[Call, int, Fault, bool], tuple[PartialWrite | None, Any, Any]]:
+) -> Callable[..., Any]:
     """Give a function that does a write whose n-th request fails, in a new directory.
 
     It gives the error, what the server then holds, and what it would hold without.

@@ -494,10 +494,11 @@ def test_pickle_with_a_session_is_refused_with_the_reason() -> None:
 def test_copy_is_never_a_second_handle(mapping: EtcdMapping) -> None:
     """`copy` uses what pickling uses, so it must be told otherwise: a plain dict."""
     mapping["d"] = {"l": [1]}
-    for made in (copy.copy(mapping), copy.deepcopy(mapping), copy.copy(mapping.flat)):
+    copies: list[Any] = [copy.copy(mapping), copy.deepcopy(mapping)]
+    for made in (*copies, copy.copy(mapping.flat)):
         assert type(made) is dict
-    made = copy.deepcopy({"cfg": mapping})
-    assert made == {"cfg": {"d": {"l": [1]}}}
+    holder = copy.deepcopy({"cfg": mapping})
+    assert holder == {"cfg": {"d": {"l": [1]}}}
 
 
 def test_construction_from_a_prefix_that_is_impossible_is_refused() -> None:

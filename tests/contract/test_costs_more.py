@@ -209,7 +209,11 @@ def raw_write(
     """Give a way to write a key as another program would."""
     with connect(etcd.endpoints) as other:
         keys = KeysAPI(other)
-        yield lambda name, text: keys.set(f"{filled.prefix}/{name}", text) and None
+
+        def write(name: str, text: str) -> None:
+            keys.set(f"{filled.prefix}/{name}", text)
+
+        yield write
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ ODD_TEXTS = {
     "emoji": "\U0001f600",
     "last-code-point": "\U0010ffff",
 }
-OTHER_VALUES = {
+OTHER_VALUES: dict[str, Any] = {
     "zero": 0,
     "one": 1,
     "negative": -1,

@@ -273,9 +273,9 @@ def test_unreadable_name_never_comes_out_of_the_cache(
     below.get("y")
     assert caching.get(name) is None
     assert name not in caching
-    assert not [
-        path for path in Memory.of(caching.client).cache.hot if "\ufffd" in path
-    ]
+    cache = caching.client.cache
+    assert cache is not None
+    assert not [path for path in cache.hot if "\ufffd" in path]
 
 
 # --- mappings without a directory --------------------------------------------------
@@ -285,7 +285,7 @@ def test_unreadable_name_never_comes_out_of_the_cache(
 def gone(mapping: EtcdMapping) -> EtcdMapping:
     """Give a mapping whose directory was deleted, beside others."""
     mapping.assign({"k": {"x": 1}, "old": {"y": 2}})
-    held = mapping["old"]
+    held: EtcdMapping = mapping["old"]
     del mapping["old"]
     return held
 
@@ -341,7 +341,7 @@ def test_gone_mapping_is_no_argument_of_a_flat_view(
         with pytest.raises(DirectoryGone):
             mapping.flat.update(value)
         with pytest.raises(DirectoryGone):
-            mapping.flat |= value
+            ior(mapping.flat, value)
     assert tree_of(mapping) == {"k": {"x": 1}}
 
 

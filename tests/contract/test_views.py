@@ -45,6 +45,7 @@ class Named(Config):
     """One whose name goes along."""
 
     __slots__ = ("tag",)
+    tag: list[int]
 
     def with_view(self, view: View) -> Named:
         """Copy the name, too."""

@@ -380,7 +380,11 @@ def test_two_answers_at_once_the_second_answers_nothing(
     connect: Connect, second: bytes
 ) -> None:
     """The first one is that to the request; what follows it is nobody's."""
-    twice = [READ, file_answer("x", KEY) + second, *[READ, file_answer("x", KEY)] * 5]
+    twice: list[Any] = [
+        READ,
+        file_answer("x", KEY) + second,
+        *[READ, file_answer("x", KEY)] * 5,
+    ]
     with FaultServer(twice) as server:
         mapping = connect(server.url, consistency="any")
         assert [mapping["k"] for _ in range(4)] == ["x"] * 4

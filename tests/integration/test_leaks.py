@@ -285,7 +285,7 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._hold)
-        _, status = os.waitpid(self._pid, 0)
+        status = os.waitpid(self._pid, 0)[1]
         assert os.waitstatus_to_exitcode(status) == 0, "the child failed"
 
 

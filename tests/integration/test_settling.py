@@ -29,7 +29,7 @@ from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 
 from support.answer_proxy import AnswerProxies
-from support.faults.events import Line
+from support.raw_http import Raw
 from support.servers import newest
 
 pytestmark = pytest.mark.etcd
@@ -88,20 +88,18 @@ class History:
     def events(self) -> list[tuple[str, str, str | None]]:
         """Give all events: action, key below the directory, value."""
         end = self._somebody.set(f"{self._prefix}/end", "").etcd_index
-        found = []
-        line = Line(self._somebody.client.pinned, 10.0)
+        found: list[tuple[str, str, str | None]] = []
+        raw = Raw(self._somebody.client.pinned, self._prefix)
         after = self._start
-        with contextlib.closing(line):
-            while True:
-                query = f"wait=true&recursive=true&waitIndex={after + 1}"
-                answer = line.ask("GET", f"/v2/keys{self._prefix}?{query}")
-                assert answer.status == 200, answer.body
-                node = answer.body["node"]
-                after = node["modifiedIndex"]
-                if after >= end:
-                    return found
-                key = node["key"][len(self._prefix) :].lstrip("/")
-                found.append((answer.body["action"], key, node.get("value")))
+        while True:
+            answer = raw("GET", f"?wait=true&recursive=true&waitIndex={after + 1}")
+            assert answer.status == 200, answer.body
+            node = answer.json["node"]
+            after = node["modifiedIndex"]
+            if after >= end:
+                return found
+            key = node["key"][len(self._prefix) :].lstrip("/")
+            found.append((answer.json["action"], key, node.get("value")))
 
     def writes_of(self, value: str) -> int:
         """Count the events that wrote a value."""

@@ -16,7 +16,7 @@ from etcdmap.local import Member
 from etcdmap.transport import make_transport
 
 from support.fault_server import Stopwatch
-from support.faults.isolation import SplitCluster
+from support.isolation import SplitCluster
 from support.raw_http import ask
 from support.servers import newest
 from support.transports import CountingTransport

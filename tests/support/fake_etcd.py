@@ -11,7 +11,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from etcdmap.transport import Answer
@@ -23,7 +24,8 @@ from support.transports import Instantly
 _JSON = {"content-type": "application/json"}
 
 
-class Version(NamedTuple):
+@dataclass(frozen=True)
+class Version:
     """What a file holds; None for a file that is absent."""
 
     text: str | None

@@ -6,6 +6,7 @@ Child processes import this module, so it must not need pytest.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from etcdmap import CompareFailed, EtcdMapping
@@ -28,11 +29,16 @@ def count_up_below(mapping: EtcdMapping, who: int) -> list[int]:
     ]
 
 
+def add(item: list[int], items: list[list[int]]) -> list[list[int]]:
+    """Make a list with one item more."""
+    return [*items, item]
+
+
 def extend_list(mapping: EtcdMapping, who: int) -> list[list[int]]:
     """Put items at the end of one list; give them."""
     mine = [[who, n] for n in range(TURNS)]
     for item in mine:
-        mapping.transform("l", lambda items, item=item: [*items, item], default=[])
+        mapping.transform("l", partial(add, item), default=[])
     return mine
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-class RawAnswer(NamedTuple):
+@dataclass(frozen=True)
+class RawAnswer:
     """One answer; header names in lower case."""
 
     status: int

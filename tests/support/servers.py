@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,26 +10,25 @@ import pytest
 
 from etcdmap.errors import LocalClusterError
 from etcdmap.local import find_binary, read_version
+from etcdmap.local.binary import ENV_VAR
 
 
 @lru_cache(maxsize=1)
 def binaries() -> dict[str, Path]:
-    """Give the etcd binaries at hand by version: the usual one, and that on PATH.
+    """Give the etcd binaries to test against, by version; one of each is enough.
 
-    Of two with the same version one is enough.
+    Those that `ETCDMAP_ETCD` names, with `os.pathsep` between several: each of them
+    has to be there.  If it names none: the usual one, and that on PATH.
     """
+    named = [name for name in os.environ.get(ENV_VAR, "").split(os.pathsep) if name]
     found: dict[str, Path] = {}
-    on_path = shutil.which("etcd")
-    for choice in (None, on_path):
-        if choice is None and found:
-            continue
+    for choice in named or (None, "etcd"):
         try:
             binary = find_binary(choice)
-            version = read_version(binary)
+            found.setdefault(read_version(binary), binary)
         except LocalClusterError:
-            continue
-        if version.startswith(("3.4.", "3.5.")):
-            found.setdefault(version, binary)
+            if named:
+                raise
     return found
 
 

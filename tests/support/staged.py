@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -30,12 +30,13 @@ from support.requests import Request
 from support.scripted_cluster import A, B, C, FakeTime, Steady
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True)
+class Value:
     """Stands for what etcd would answer to a request if a file held this text."""
 
     text: str
     index: int
-    headers: dict[str, str]
+    headers: dict[str, Any]
 
 
 Outcome = Answer | Value | EtcdMapError
@@ -50,12 +51,12 @@ class Plan(NamedTuple):
     sent: bool = True
 
 
-def value(text: str, index: int = 7, **headers: str) -> Plan:
+def value(text: str, index: int = 7, **headers: Any) -> Plan:
     """Answer at once, and properly, with a file of this text."""
     return Plan(0.0, Value(text, index, headers))
 
 
-def said(body: str, status: int = 200, *, index: int = 7, **headers: str) -> Plan:
+def said(body: str, status: int = 200, *, index: int = 7, **headers: Any) -> Plan:
     """Answer at once."""
     fields = {"x-etcd-index": str(index), **headers}
     return Plan(0.0, Answer(status, fields, body.encode(), ""))
@@ -122,9 +123,12 @@ class StagedExchange:
         assert self.ended, "asked for a result that is not there"
         outcome = self._outcome
         if isinstance(outcome, Value):
-            text, index, headers = outcome
             return proper(
-                self.request, text, index=index, endpoint=self.endpoint, **headers
+                self.request,
+                outcome.text,
+                index=outcome.index,
+                endpoint=self.endpoint,
+                **outcome.headers,
             )
         if isinstance(outcome, Answer):
             return replace(outcome, endpoint=self.endpoint)
@@ -185,7 +189,7 @@ class Stage:
         request: Request[Any],
         timeout: float,
         identity: Identity | None = None,
-    ) -> StagedExchange:
+    ) -> Any:
         """Begin an exchange, which may end at once."""
         plan = self._plan(endpoint, request, timeout)
         ends = self.time.now + plan.seconds

@@ -76,7 +76,7 @@ class Between(Instantly):
     """
 
     def __init__(self, inner: Transport) -> None:
-        self.inner = inner
+        self.inner: Any = inner
 
     def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
         """Pass it on."""
@@ -102,7 +102,7 @@ class CountingTransport:
     """Passes exchanges on and remembers them."""
 
     def __init__(self, inner: Transport) -> None:
-        self.inner = inner
+        self.inner: Any = inner
         self.requests: list[Request[Any]] = []
 
     def begin(
@@ -114,7 +114,8 @@ class CountingTransport:
     ) -> Exchange:
         """Remember the request and pass it on."""
         self.requests.append(request)
-        return self.inner.begin(endpoint, request, timeout, identity)
+        begun: Exchange = self.inner.begin(endpoint, request, timeout, identity)
+        return begun
 
     def distrust(self, endpoint: str) -> None:
         """Pass it on."""

@@ -6,9 +6,9 @@ In a time that does not pass: what is waited for in vain costs a test nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from etcdmap import Client
 from etcdmap.client.freshness import Need
@@ -156,7 +156,8 @@ class TwistedTransport(Instantly):
         self._inner.close()
 
 
-class Seen(NamedTuple):
+@dataclass(frozen=True)
+class Seen:
     """What a client remembers of its cluster, and whom it asks first."""
 
     index: int
@@ -173,9 +174,9 @@ class Notes:
         self.answers = 0
         answered = client.health.answered
 
-        def noting(*arguments: Any) -> None:
+        def noting(endpoint: str, kind: str, began: float) -> None:
             self.answers += 1
-            answered(*arguments)
+            answered(endpoint, kind, began)
 
         client.health.answered = noting  # type: ignore[method-assign]
         self.before = self.now()
@@ -189,7 +190,7 @@ class Notes:
 
 
 def twisted_client(
-    endpoints: list[str], transport: TwistedTransport, **options: Any
+    endpoints: Sequence[str], transport: TwistedTransport, **options: Any
 ) -> Client:
     """Make a client in a time that does not pass."""
     time = FakeTime()

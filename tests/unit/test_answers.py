@@ -86,8 +86,6 @@ WRITERS = [
     pytest.param(lambda s: s.tree.make_directory("/k"), id="tree.mkdir"),
 ]
 
-EXISTS = pytest.param(lambda s: s.keys.exists("/k"), id="keys.exists")
-
 
 def node(text: str) -> str:
     """Make the body of a successful GET."""
@@ -106,13 +104,8 @@ NOT_ETCD = [
     pytest.param(node(FILE)[:-10], id="truncated"),
     pytest.param(node(FILE) + "}", id="too-much"),
     pytest.param(b"\xff\xfe" + node(FILE).encode(), id="bad-utf8"),
-    pytest.param(node(FILE).encode("utf-16"), id="utf-16"),
     pytest.param(b"\xef\xbb\xbf" + node(FILE).encode(), id="bom"),
     pytest.param("null", id="null"),
-    pytest.param("[]", id="list"),
-    pytest.param("5", id="number"),
-    pytest.param('"ok"', id="text"),
-    pytest.param("true", id="true"),
     pytest.param("{}", id="no-action"),
     pytest.param("9" * 5000, id="huge-number"),
 ]
@@ -122,21 +115,15 @@ WRONG_NODES = [
     pytest.param('{"action":"get"}', id="no-node"),
     pytest.param(node("null"), id="node-null"),
     pytest.param(node("[]"), id="node-list"),
-    pytest.param(node('"x"'), id="node-text"),
 ]
 WRONG_VALUES = [
     pytest.param(node('{"key":"/k","value":5,"modifiedIndex":3}'), id="value-number"),
-    pytest.param(node('{"key":"/k","value":[],"modifiedIndex":3}'), id="value-list"),
 ]
 WRONG_CHILDREN = [
     pytest.param(directory("5"), id="nodes-number"),
     pytest.param(directory("[5]"), id="child-number"),
     pytest.param(directory("[null]"), id="child-null"),
-    pytest.param(directory('[["a"]]'), id="child-list"),
     pytest.param(directory('"abc"'), id="nodes-text"),
-    pytest.param(
-        directory('[{"key":5,"value":"v","modifiedIndex":3}]'), id="child-key-number"
-    ),
     pytest.param(
         directory('[{"key":"/k/a","value":5,"modifiedIndex":3}]'),
         id="child-value-number",
@@ -153,14 +140,19 @@ WRONG_DETAILS = [
         node('{"key":"/k","value":"v","modifiedIndex":true}'), id="index-true"
     ),
     pytest.param(
-        node('{"key":"/k","value":"v","modifiedIndex":3.5}'), id="index-float"
-    ),
-    pytest.param(
-        node('{"key":"/k","value":"v","modifiedIndex":3,"ttl":"x"}'), id="ttl-text"
-    ),
-    pytest.param(
         node('{"key":"/k","value":"v","modifiedIndex":3,"ttl":1.5}'), id="ttl-float"
     ),
+]
+
+
+# What only those notice who show every field.
+WRONG_FIELDS = [
+    pytest.param('{"action":5,"node":' + FILE + "}", id="action-number"),
+    pytest.param('{"action":"set","node":' + FILE + ',"prevNode":5}', id="prev"),
+    pytest.param(node('{"key":"/k","expiration":5}'), id="expiration-number"),
+    pytest.param(node('{"key":"/k","expiration":"soon"}'), id="expiration-text"),
+    pytest.param(node('{"key":"/k","createdIndex":"2"}'), id="created-text"),
+    pytest.param(node('{"key":7}'), id="key-number"),
 ]
 
 
@@ -172,31 +164,35 @@ def assert_describes(error: InvalidResponse, given: Answer) -> None:
     assert error.excerpt in (given.body[:200], as_watched(given.body)[:200])
 
 
-@pytest.mark.parametrize("body", [*NOT_ETCD, *WRONG_NODES])
-@pytest.mark.parametrize("read", READERS)
+def each(readers: list[Any], bodies: list[Any]) -> list[Any]:
+    """Give all readers with all bodies."""
+    return [
+        pytest.param(*reader.values, *body.values, id=f"{reader.id}-{body.id}")
+        for reader in readers
+        for body in bodies
+    ]
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        *each(READERS, NOT_ETCD[:2] + WRONG_NODES),
+        *each([READERS[0], READERS[-1]], NOT_ETCD[2:]),
+        # A file without a text for a value is no file of etcd's.
+        *each(FILE_READERS, WRONG_VALUES),
+        *each(LISTERS, WRONG_CHILDREN),
+        *each([READERS[0], READERS[2]], WRONG_DETAILS),
+        *each(READERS[:1], WRONG_FIELDS),
+        *each(READERS[-1:], [pytest.param(node('{"key":"/k"}'), id="neither")]),
+    ],
+)
 def test_reader_odd_success_is_invalid_response(
     read: Reader, body: str | bytes
 ) -> None:
-    """A 200 that is not etcd's is an error that names endpoint, status and start."""
-    assert_refused(read, body)
+    """A 200 that is not etcd's is an error that names endpoint, status and start.
 
-
-@pytest.mark.parametrize("body", WRONG_VALUES)
-@pytest.mark.parametrize("read", FILE_READERS)
-def test_file_reader_odd_value_is_invalid_response(read: Reader, body: str) -> None:
-    """A file without a text for a value is no file of etcd's."""
-    assert_refused(read, body)
-
-
-@pytest.mark.parametrize("body", WRONG_CHILDREN)
-@pytest.mark.parametrize("read", LISTERS)
-def test_lister_odd_child_is_invalid_response(read: Reader, body: str) -> None:
-    """Whatever looks at children notices those that are no nodes."""
-    assert_refused(read, body)
-
-
-def assert_refused(read: Reader, body: str | bytes) -> None:
-    """Check that an answer is told for what it is not."""
+    Each reader checks what it looks at, and the keys interface shows every field.
+    """
     given = answer(body)
     with pytest.raises(InvalidResponse) as caught:
         read(Store(given))
@@ -204,37 +200,10 @@ def assert_refused(read: Reader, body: str | bytes) -> None:
     assert not isinstance(caught.value, KeyError)
 
 
-@pytest.mark.parametrize("body", WRONG_DETAILS)
-@pytest.mark.parametrize("read", [READERS[0], READERS[2]])
-def test_reader_of_details_wrong_type_is_invalid_response(
-    read: Reader, body: str
-) -> None:
-    """An index or a ttl that is no whole number is noticed."""
-    with pytest.raises(InvalidResponse) as caught:
-        read(Store(answer(body)))
-    assert_describes(caught.value, answer(body))
-
-
 @pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param('{"action":5,"node":' + FILE + "}", id="action-number"),
-        pytest.param('{"action":"set","node":' + FILE + ',"prevNode":5}', id="prev"),
-        pytest.param(node('{"key":"/k","expiration":5}'), id="expiration-number"),
-        pytest.param(node('{"key":"/k","expiration":"soon"}'), id="expiration-text"),
-        pytest.param(node('{"key":"/k","createdIndex":"2"}'), id="created-text"),
-        pytest.param(node('{"key":7}'), id="key-number"),
-    ],
+    ("write", "body"),
+    [*each(WRITERS, NOT_ETCD[:2]), *each(WRITERS[:1], NOT_ETCD[2:])],
 )
-def test_result_wrong_detail_is_invalid_response(body: str) -> None:
-    """The keys interface shows every field, so it checks every field."""
-    with pytest.raises(InvalidResponse) as caught:
-        Store(answer(body)).keys.get("/k")
-    assert_describes(caught.value, answer(body))
-
-
-@pytest.mark.parametrize("body", NOT_ETCD)
-@pytest.mark.parametrize("write", WRITERS)
 def test_writer_odd_success_is_outcome_unknown(
     write: Reader, body: str | bytes
 ) -> None:
@@ -252,9 +221,7 @@ def test_writer_odd_success_is_outcome_unknown(
 # --- headers ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "index", [None, "", "abc", "1.5", "9" * 5000], ids=lambda i: str(i)[:5]
-)
+@pytest.mark.parametrize("index", [None, "", "abc"])
 @pytest.mark.parametrize("read", [*READERS, WRITERS[0], WRITERS[3]])
 def test_any_success_without_index_is_not_etcds(
     read: Reader, index: str | None
@@ -271,10 +238,7 @@ def test_any_success_without_index_is_not_etcds(
     ("text", "index"),
     [
         pytest.param("17", 17, id="number"),
-        pytest.param("", None, id="empty"),
-        pytest.param("x", None, id="text"),
         pytest.param("-1", None, id="negative"),
-        pytest.param("²", None, id="superscript"),
         pytest.param("9" * 5000, None, id="huge"),
         pytest.param(None, None, id="missing"),
     ],
@@ -304,7 +268,7 @@ def nested(levels: int) -> str:
     return node(opened + text + "]}" * levels)
 
 
-@pytest.mark.parametrize("levels", [350, 500, 1000, 5000])
+@pytest.mark.parametrize("levels", [350, 1000, 5000])
 @pytest.mark.parametrize("read", READERS)
 def test_reader_deep_tree_is_read_or_refused(read: Reader, levels: int) -> None:
     """Others can nest deeper than Python can go: an error of ours, no crash."""
@@ -354,17 +318,12 @@ def test_any_404_without_error_code_is_v2_not_enabled(read: Reader) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param("", id="empty"),
         pytest.param("<html>", id="html"),
         pytest.param('{"error":"not found"}', id="json"),
-        pytest.param('{"errorCode":"100"}', id="code-text"),
         pytest.param('{"errorCode":true}', id="code-true"),
-        pytest.param("[]", id="list"),
-        pytest.param("null", id="null"),
-        pytest.param(b"\xff", id="bad-utf8"),
     ],
 )
-@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("read", [READERS[0], READERS[3]])
 def test_reader_404_of_any_other_kind_is_v2_not_enabled(
     read: Reader, body: str | bytes
 ) -> None:
@@ -374,7 +333,7 @@ def test_reader_404_of_any_other_kind_is_v2_not_enabled(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-@pytest.mark.parametrize("read", [*READERS, *WRITERS])
+@pytest.mark.parametrize("read", [READERS[0], READERS[3], WRITERS[0]])
 def test_any_denial_of_the_auth_layer_is_unauthorized(
     read: Reader, status: int
 ) -> None:
@@ -394,7 +353,7 @@ def test_reader_denial_of_something_else_is_invalid_response(status: int) -> Non
         Store(answer("<html>login</html>", status)).keys.get("/k")
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308, 399])
+@pytest.mark.parametrize("status", [301, 307])
 @pytest.mark.parametrize("read", [*READERS, *WRITERS])
 def test_any_redirect_is_an_error_that_says_so(read: Reader, status: int) -> None:
     """A redirect is never followed; a write was not carried out."""
@@ -415,7 +374,7 @@ def test_writer_raft_error_keeps_code_and_cause(code: int) -> None:
     assert (error.code, error.cause, error.etcd_index) == (code, "timed out", 9)
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [500, 503])
 def test_writer_5xx_text_is_outcome_unknown(status: int) -> None:
     """A gateway's error says nothing about the write behind it."""
     with pytest.raises(OutcomeUnknown) as caught:
@@ -425,7 +384,7 @@ def test_writer_5xx_text_is_outcome_unknown(status: int) -> None:
     assert error.status == status
 
 
-@pytest.mark.parametrize("status", [199, 202, 204, 206])
+@pytest.mark.parametrize("status", [199, 204])
 def test_reader_other_2xx_is_invalid_response(status: int) -> None:
     """etcd says 200 or 201; anything else is somebody else."""
     with pytest.raises(InvalidResponse, match=str(status)):
@@ -455,7 +414,6 @@ def test_refusal_carries_everything_etcd_said() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param({"errorCode": 999, "message": "new"}, id="unlisted"),
         pytest.param({"errorCode": 999}, id="bare"),
         pytest.param({"errorCode": 999, "message": 5, "cause": None}, id="types"),
         pytest.param({"errorCode": 999, "index": "x"}, id="index-text"),
@@ -535,9 +493,7 @@ def test_exists_unclear_head_asks_again_with_get(
         pytest.param(answer("404 page not found", 404, index=None), V2NotEnabled),
         pytest.param(answer('{"message":"no"}', 401, index=None), Unauthorized),
         pytest.param(answer("<html>", 200, index=None), InvalidResponse),
-        pytest.param(answer("", 200, index=None), InvalidResponse),
         pytest.param(answer("null", 200, index=None), InvalidResponse),
-        pytest.param(answer("{}", 200, index=None), InvalidResponse),
         pytest.param(answer("", 301, index=None), InvalidResponse),
     ],
 )

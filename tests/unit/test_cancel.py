@@ -32,6 +32,7 @@ from support.fault_server import (
     FaultServer,
     Repeat,
     Reply,
+    Script,
     Stopwatch,
     Until,
     file_answer,
@@ -305,8 +306,8 @@ def test_cancel_after_the_end_harms_nobody(
 ) -> None:
     """The connection was given back, and carries somebody else's exchange by now."""
     go = threading.Event()
-    script = [READ, file_answer("1"), READ, Until(go), file_answer("2")]
-    transport = WireTransport(opening=OPENING, verify=str(certificate))
+    script: Script = [READ, file_answer("1"), READ, Until(go), file_answer("2")]
+    transport = WireTransport(verify=str(certificate))
     with FaultServer(script, certificate=certificate if tls else None) as server:
         first = transport.begin(server.url, get(), 5)
         assert b'"1"' in first.result().body
@@ -329,7 +330,12 @@ def test_cancel_at_any_moment_harms_no_other_exchange(kind: str) -> None:
     echo = Reply(lambda request: response(request.line))
     victims: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
     with FaultServer([Repeat(echo)]) as server:
-        canceller = Waiter(lambda: [each.cancel() for each in iter(victims.get, None)])
+
+        def cancel_all() -> None:
+            for each in iter(victims.get, None):
+                each.cancel()
+
+        canceller = Waiter(cancel_all)
         askers = [
             Waiter(partial(ask_often, transport, server.url, number, victims.put))
             for number in range(4)

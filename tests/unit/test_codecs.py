@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import datetime
 import enum
 import inspect
@@ -90,11 +89,9 @@ PAIRS: list[tuple[Any, str]] = [
     ("", ""),
     (" 8080", " 8080"),
     ("größe", "größe"),
-    ("10.0.0.1:2379", "10.0.0.1:2379"),
     ("8080", '"8080"'),
     ("-1.5", '"-1.5"'),
     ("true", '"true"'),
-    ("null", '"null"'),
     ("[]", '"[]"'),
     ('["ü"]', r'"[\"ü\"]"'),
     ('"8080"', r'"\"8080\""'),
@@ -102,20 +99,16 @@ PAIRS: list[tuple[Any, str]] = [
     ('"localhost"', '"localhost"'),
     ('{"a":1}', '{"a":1}'),
     (8080, "8080"),
-    (0, "0"),
     (-17, "-17"),
     (10**30, "1" + "0" * 30),
     (3.14, "3.14"),
     (1.0, "1.0"),
-    (0.0, "0.0"),
     (-0.0, "-0.0"),
     (1e16, "1e+16"),
     (1e-7, "1e-07"),
-    (-2.2250738585072014e-308, "-2.2250738585072014e-308"),
     (5e-324, "5e-324"),
     (1.7976931348623157e308, "1.7976931348623157e+308"),
     (True, "true"),
-    (False, "false"),
     (None, "null"),
     ([], "[]"),
     ([1, 2.0, "3", None, True], '[1,2.0,"3",null,true]'),
@@ -129,14 +122,9 @@ PAIRS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("value", "text"), PAIRS)
-def test_auto_value_is_written_as_documented(value: Any, text: str) -> None:
-    """Each value has one text."""
+def test_auto_value_has_the_text_that_is_documented(value: Any, text: str) -> None:
+    """Each value is written as one text, and read from it type by type."""
     assert AUTO.encode(value) == text
-
-
-@pytest.mark.parametrize(("value", "text"), PAIRS)
-def test_auto_text_is_read_as_documented(value: Any, text: str) -> None:
-    """The text of a value is read as that value, type by type."""
     assert same_value(AUTO.decode(text), value)
 
 
@@ -248,7 +236,7 @@ def test_text_stores_a_str_exactly() -> None:
         assert TEXT.decode(text) is text
 
 
-@pytest.mark.parametrize("value", [8080, None, True, [], b"a", Words("a"), {}])
+@pytest.mark.parametrize("value", [8080, b"a", Words("a")])
 def test_text_refuses_all_but_str(value: Any) -> None:
     """The text codec takes exactly str and says what to do."""
     with pytest.raises(TypeError, match=r"use str\(value\)"):
@@ -262,10 +250,8 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     ({SECRET}, TypeError, r"set can't be stored: use sorted\(value\)"),
     (frozenset({SECRET}), TypeError, r"frozenset .* use sorted\(value\)"),
     (deque([SECRET]), TypeError, r"collections.deque .* use list\(value\)"),
-    (array.array("i", [1]), TypeError, r"array.array .* use list\(value\)"),
     (range(3), TypeError, r"range .* use list\(value\)"),
     (SECRET.encode(), TypeError, r"bytes .* use base64"),
-    (bytearray(SECRET.encode()), TypeError, r"bytearray .* use base64"),
     (datetime.date(2026, 1, 2), TypeError, r"use value.isoformat\(\)"),
     (datetime.datetime(2026, 1, 2), TypeError, r"use value.isoformat\(\)"),
     (datetime.time(1, 2), TypeError, r"use value.isoformat\(\)"),
@@ -284,7 +270,6 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (1j, TypeError, r"complex can't be stored: use a str, int"),
     (object(), TypeError, r"object can't be stored: use a str, int"),
     (float("nan"), ValueError, r"use None or a str"),
-    (float("inf"), ValueError, r"use None or a str"),
     (float("-inf"), ValueError, r"use None or a str"),
     (10**MAX_INT_DIGITS, ValueError, r"use hex\(value\)"),
     (-(10**MAX_INT_DIGITS), ValueError, r"use hex\(value\)"),
@@ -295,33 +280,27 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (nested(MAX_NESTING + 1), ValueError, r"can't nest over 100 deep"),
     (holding_itself(), ValueError, r"can't nest over 100 deep, or in themselves"),
 ]
-WRAPPERS: list[Callable[[Any], Any]] = [
-    lambda value: value,
-    lambda value: [SECRET, value],
-    lambda value: [[{"a": [SECRET], SECRET: value}]],
-]
 
 
-@pytest.mark.parametrize("codec", [AUTO, JSON], ids=repr)
-@pytest.mark.parametrize("wrap", WRAPPERS, ids=["bare", "in-list", "deep"])
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     REFUSED,
     ids=[type(value).__name__ for value, _, _ in REFUSED],
 )
 def test_refused_value_says_what_to_do_and_shows_nothing(
-    codec: Codec,
-    wrap: Callable[[Any], Any],
-    value: Any,
-    error: type[Exception],
-    message: str,
+    value: Any, error: type[Exception], message: str
 ) -> None:
     """A value that would not come back is refused, anywhere, without showing it."""
-    with pytest.raises(error, match=message) as caught:
-        codec.encode(wrap(value))
-    shown = "".join(traceback.format_exception_only(caught.value))
-    assert SECRET not in shown
-    assert caught.value.__context__ is None
+    for codec, held in (
+        (AUTO, value),
+        (JSON, value),
+        (AUTO, [[{"a": [SECRET], SECRET: value}]]),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            codec.encode(held)
+        shown = "".join(traceback.format_exception_only(caught.value))
+        assert SECRET not in shown
+        assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("codec", [AUTO, JSON], ids=repr)
@@ -367,7 +346,7 @@ def test_long_int_round_trips_whatever_the_limit_of_the_process(
         codec.encode(longest + sign)
 
 
-@pytest.mark.parametrize("digits", [599, 600, 601, 640, 641, 1200])
+@pytest.mark.parametrize("digits", [600, 601, 641])
 def test_int_around_the_plain_length_is_exact(digits: int) -> None:
     """The two ways to convert an int agree."""
     for value in (10 ** (digits - 1), 10**digits - 1, -(10**digits - 1)):
@@ -435,7 +414,7 @@ def test_get_codec_unknown_name_lists_names() -> None:
         get_codec("yaml")
 
 
-@pytest.mark.parametrize("codec", [None, 1, b"auto", object()])
+@pytest.mark.parametrize("codec", [None, object()])
 def test_get_codec_other_object_is_type_error(codec: Any) -> None:
     """An object without both methods is refused."""
     with pytest.raises(TypeError, match="'auto', 'json', 'text' or an object"):
@@ -448,7 +427,7 @@ def test_get_codec_class_asks_for_instance() -> None:
         get_codec(JsonCodec)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])
 @pytest.mark.parametrize("codec", [AUTO, JSON, TEXT], ids=repr)
 def test_builtin_codec_survives_pickling(codec: Codec, protocol: int) -> None:
     """A pickled codec is equal to the first one, and to no other."""
@@ -474,7 +453,7 @@ def test_encode_text_returns_what_the_codec_writes(
     assert encode_text(codec, value) == text
 
 
-@pytest.mark.parametrize("result", [b"a", 1, Words("a")])
+@pytest.mark.parametrize("result", [b"a", Words("a")])
 def test_encode_text_refuses_other_types(result: Any) -> None:
     """What is not exactly a str is a TypeError that names the codec."""
     with pytest.raises(TypeError, match=r"Upper\.encode must return a str, not"):

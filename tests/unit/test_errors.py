@@ -221,7 +221,9 @@ def test_tree_shows_every_builtin_base() -> None:
 
 def test_only_key_not_found_is_a_key_error() -> None:
     """An outage that was a KeyError would read as "missing"."""
-    key_errors = {kind for kind in all_errors() if issubclass(kind, LookupError)}
+    key_errors: set[type] = {
+        kind for kind in all_errors() if issubclass(kind, LookupError)
+    }
     assert key_errors == {KeyNotFound}
 
 

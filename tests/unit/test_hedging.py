@@ -170,7 +170,7 @@ def test_all_silent_further_copies_are_spaced(stage: Stage) -> None:
     """More copies don't hurry anybody; those sent before an election may be lost."""
     all_do(stage, never)
     for endpoint in ALL:
-        stage.client.health.answered(endpoint, "get", stage.client.clock() - 0.0001)
+        stage.client.health.answered(endpoint, "get", stage.time.now - 0.0001)
     with pytest.raises(DeadlineExceeded):
         read(stage, timeout=3)
     times = [start.seconds for start in stage.starts]
@@ -183,14 +183,14 @@ def test_budget_used_up_waits_longer(stage: Stage) -> None:
     """On a busy cluster that answers, few requests go to a second endpoint."""
     health = stage.client.health
     for _ in range(50):
-        health.answered(A, "get", stage.client.clock() - 0.001)
+        health.answered(A, "get", stage.time.now - 0.001)
     for _ in range(20):
         health.may_hedge("get")
     stage.plans[A] = [never]
     stage.restart()
 
     def answered_meanwhile() -> None:
-        health.answered(A, "get", stage.client.clock() - 0.001)
+        health.answered(A, "get", stage.time.now - 0.001)
 
     stage.on_start = answered_meanwhile
     assert read(stage) == "b"
@@ -852,7 +852,7 @@ class SocketTransport:
         request: Request[Any],
         timeout: float,
         identity: Identity | None = None,
-    ) -> SocketExchange:
+    ) -> Any:
         """Begin one; the last of them makes one end."""
         self.begun.append(endpoint)
         if len(self.begun) == len(self.exchanges):

@@ -21,6 +21,7 @@ from support.fault_server import (
     STALL,
     FaultServer,
     Repeat,
+    Script,
     Stopwatch,
     Until,
     file_answer,
@@ -119,7 +120,13 @@ def test_identity_is_asked_on_each_connection(wire: WireTransport) -> None:
     """What one connection has shown says nothing of another."""
     first = identity()
     go = threading.Event()
-    held = [READ, file_answer(), READ, Until(go), Repeat(file_answer(), READ)]
+    held: list[Any] = [
+        READ,
+        file_answer(),
+        READ,
+        Until(go),
+        Repeat(file_answer(), READ),
+    ]
     with FaultServer(held) as server:
         begun = [wire.begin(server.url, put(), 5, first) for _ in range(3)]
         while len(server.requests) < 6:
@@ -163,7 +170,7 @@ def test_identity_shown_by_a_connection_that_ended_does_not_count(
 ) -> None:
     """Told late, of a connection that is gone: the next one has shown nothing."""
     first = identity()
-    ending = [READ, response("{}", headers={"Connection": "close"}), CLOSE]
+    ending: Script = [READ, response("{}", headers={"Connection": "close"}), CLOSE]
     with FaultServer(ending, [Repeat(READ, file_answer())]) as server:
         begun = wire.begin(server.url, get(), 5)
         begun.result()
@@ -323,7 +330,7 @@ def test_identity_in_threads_is_asked_again_after_a_failure(
 ) -> None:
     """Any exchange that fails may mean that somebody else is there now."""
     first = identity()
-    ok = [READ, file_answer()]
+    ok: Script = [READ, file_answer()]
     with FaultServer([*ok, *ok, READ, RESET], [Repeat(*ok)]) as server:
         threaded.begin(server.url, put(), 5, first).result()
         with pytest.raises(ExchangeFailed):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from etcdmap.local import probe
 
+Answering = Callable[..., str]
+
 
 @pytest.fixture
-def answering():
+def answering() -> Iterator[Answering]:
     """Serve one given answer to each connection; gives the endpoint."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         answers: list[bytes] = []
 
-        def serve():
+        def serve() -> None:
             for answer in answers:
                 connection, _ = server.accept()
                 with connection:
@@ -25,7 +28,7 @@ def answering():
 
         thread = threading.Thread(target=serve)
 
-        def start(*bodies):
+        def start(*bodies: bytes) -> str:
             answers.extend(b"HTTP/1.1 200 OK\r\n\r\n" + body for body in bodies)
             thread.start()
             return f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -35,7 +38,7 @@ def answering():
         assert not thread.is_alive()
 
 
-def test_health_good_answer_no_trouble(answering):
+def test_health_good_answer_no_trouble(answering: Answering) -> None:
     """etcd says "true" as a text."""
     assert probe.health(answering(b'{"health":"true","reason":""}')) == ""
 
@@ -51,12 +54,14 @@ def test_health_good_answer_no_trouble(answering):
         (b"\xff\xff", "codec"),
     ],
 )
-def test_health_bad_answer_says_why(body, trouble, answering):
+def test_health_bad_answer_says_why(
+    body: bytes, trouble: str, answering: Answering
+) -> None:
     """Whatever comes back is a reason, not an exception."""
     assert trouble in probe.health(answering(body))
 
 
-def test_health_no_http_says_why():
+def test_health_no_http_says_why() -> None:
     """A connection that is closed at once is a reason, too."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -67,7 +72,7 @@ def test_health_no_http_says_why():
     assert "refused" in probe.health(endpoint)
 
 
-def test_health_no_answer_is_bounded(monkeypatch):
+def test_health_no_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A paused member accepts, and says nothing."""
     monkeypatch.setattr(probe, "_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -75,7 +80,7 @@ def test_health_no_answer_is_bounded(monkeypatch):
         assert "timed out" in probe.health(endpoint)
 
 
-def test_known_endpoints_and_raft_are_read(answering):
+def test_known_endpoints_and_raft_are_read(answering: Answering) -> None:
     """Both come from the v2 API."""
     members = b'{"members":[{"clientURLs":["http://a"]},{"clientURLs":[]}]}'
     endpoint = answering(members, b'{"id":"1","leaderInfo":{"leader":"2"}}')
@@ -83,19 +88,19 @@ def test_known_endpoints_and_raft_are_read(answering):
     assert probe.raft(endpoint) == ("1", "2")
 
 
-def test_known_endpoints_and_raft_bad_answer_is_nothing(answering):
+def test_known_endpoints_and_raft_bad_answer_is_nothing(answering: Answering) -> None:
     """A member that does not answer well does not count."""
     endpoint = answering(b"{}", b'{"id":"1"}')
     assert probe.known_endpoints(endpoint) == frozenset()
     assert probe.raft(endpoint) == ("", "")
 
 
-def test_moments_without_time_gives_one():
+def test_moments_without_time_gives_one() -> None:
     """Something is looked at once, however short the time."""
     assert len(list(probe.moments(0))) == 1
     assert len(list(probe.moments(-1))) == 1
 
 
-def test_moments_with_time_ends():
+def test_moments_with_time_ends() -> None:
     """The number of looks is bounded by the time."""
     assert 2 <= len(list(probe.moments(0.05))) <= 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from etcdmap.errors import LocalClusterError
 from etcdmap.local import store
 
 
-def start(path, members, error=None):
+def start(path: Path, members: int, error: BaseException | None = None) -> str:
     """Start a cluster in a directory, and have it fail or not; gives its token."""
     with store.hold(path, members) as (token, _):
         for name in store.own_files(members):
@@ -22,7 +23,7 @@ def start(path, members, error=None):
     return token
 
 
-def test_hold_new_then_known(tmp_path):
+def test_hold_new_then_known(tmp_path: Path) -> None:
     """The token of the first start is that of all others."""
     token = start(tmp_path, 3)
     assert token
@@ -30,7 +31,7 @@ def test_hold_new_then_known(tmp_path):
     assert set(os.listdir(tmp_path)) == set(store.own_files(3))
 
 
-def test_hold_other_size_refused(tmp_path):
+def test_hold_other_size_refused(tmp_path: Path) -> None:
     """The error has both sizes and what to pass."""
     start(tmp_path, 3)
     with pytest.raises(LocalClusterError, match=r"of 3, not of 1: pass members=3"):
@@ -41,7 +42,7 @@ def test_hold_other_size_refused(tmp_path):
     "text",
     ["", "\xff", "{", "[]", "null", "{}", '{"format": 1, "members": "x", "token": 1}'],
 )
-def test_hold_unreadable_refused(text, tmp_path):
+def test_hold_unreadable_refused(text: str, tmp_path: Path) -> None:
     """A damaged file is named."""
     (tmp_path / "cluster.json").write_text(text, "latin-1")
     with pytest.raises(LocalClusterError, match=r"cluster\.json can't be read"):
@@ -49,14 +50,14 @@ def test_hold_unreadable_refused(text, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cluster.json", "cluster.json.new"])
-def test_hold_blocked_refused(name, tmp_path):
+def test_hold_blocked_refused(name: str, tmp_path: Path) -> None:
     """What the system refuses to read or write is an error of ours."""
     (tmp_path / name).mkdir()
     with pytest.raises(LocalClusterError, match="can't be used"):
         start(tmp_path, 1)
 
 
-def test_hold_of_the_future_refused(tmp_path):
+def test_hold_of_the_future_refused(tmp_path: Path) -> None:
     """Another format is not guessed at."""
     manifest = {"format": 2, "members": 1, "token": "x"}
     (tmp_path / "cluster.json").write_text(json.dumps(manifest))
@@ -64,7 +65,7 @@ def test_hold_of_the_future_refused(tmp_path):
         start(tmp_path, 1)
 
 
-def test_hold_own_or_empty_or_absent_accepted(tmp_path):
+def test_hold_own_or_empty_or_absent_accepted(tmp_path: Path) -> None:
     """A start that was killed early left no more than a lock and a draft."""
     start(tmp_path / "absent", 1)
     (tmp_path / "empty").mkdir()
@@ -78,7 +79,7 @@ def test_hold_own_or_empty_or_absent_accepted(tmp_path):
     start(early, 1)
 
 
-def test_hold_other_files_refused(tmp_path):
+def test_hold_other_files_refused(tmp_path: Path) -> None:
     """Somebody else's files are left alone."""
     (tmp_path / "member").mkdir()
     with pytest.raises(LocalClusterError, match="not empty, and holds no cluster"):
@@ -86,7 +87,7 @@ def test_hold_other_files_refused(tmp_path):
     assert os.listdir(tmp_path) == ["member"]
 
 
-def test_hold_on_a_file_refused(tmp_path):
+def test_hold_on_a_file_refused(tmp_path: Path) -> None:
     """What is not a directory can't be a data directory."""
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
@@ -95,7 +96,9 @@ def test_hold_on_a_file_refused(tmp_path):
             start(tmp_path / name, 1)
 
 
-def test_hold_failed_start_leaves_what_it_found(tmp_path, monkeypatch):
+def test_hold_failed_start_leaves_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the cluster made is gone, and nothing else."""
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path / "new", 1, KeyboardInterrupt())
@@ -112,7 +115,7 @@ def test_hold_failed_start_leaves_what_it_found(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "kept") == ["file"]
 
 
-def test_hold_failed_start_of_a_known_cluster_leaves_all(tmp_path):
+def test_hold_failed_start_of_a_known_cluster_leaves_all(tmp_path: Path) -> None:
     """Its data was there before."""
     start(tmp_path, 1)
     with pytest.raises(KeyboardInterrupt):
@@ -120,13 +123,16 @@ def test_hold_failed_start_of_a_known_cluster_leaves_all(tmp_path):
     assert set(os.listdir(tmp_path)) == set(store.own_files(1))
 
 
-def test_hold_second_refused_until_released(tmp_path, monkeypatch):
+def test_hold_second_refused_until_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The one who is refused learns of the owner; the lock ends with its holders."""
     monkeypatch.setattr(store, "_LOCK_WAIT", 0.05)
     refused = pytest.raises(LocalClusterError, match=f"of process {os.getpid()}:")
     with store.hold(tmp_path, 1) as (_, lock):
         with refused:
             start(tmp_path, 1)
+        assert lock is not None
         passed_on = os.dup(lock.fileno())
     with refused:
         start(tmp_path, 1)
@@ -134,12 +140,14 @@ def test_hold_second_refused_until_released(tmp_path, monkeypatch):
     start(tmp_path, 1)
 
 
-def test_hold_lock_removed_meanwhile_is_made_again(tmp_path, monkeypatch):
+def test_hold_lock_removed_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lock on a file that is gone from the directory is no lock."""
     path = tmp_path / "data"
     flock = fcntl.flock
 
-    def remove_first(fd, how):
+    def remove_first(fd: int, how: int) -> None:
         flock(fd, how)
         if not seen:
             seen.append(fd)
@@ -153,10 +161,12 @@ def test_hold_lock_removed_meanwhile_is_made_again(tmp_path, monkeypatch):
         assert (path / "lock").exists()
 
 
-def test_hold_locks_unsupported_is_told(tmp_path, monkeypatch):
+def test_hold_locks_unsupported_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file system without locks is an error, not an endless loop."""
 
-    def refuse(fd, how):
+    def refuse(fd: int, how: int) -> None:
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
@@ -164,7 +174,7 @@ def test_hold_locks_unsupported_is_told(tmp_path, monkeypatch):
         start(tmp_path / "data", 1)
 
 
-def test_hold_new_token_never_the_same(tmp_path):
+def test_hold_new_token_never_the_same(tmp_path: Path) -> None:
     """Clusters made here can be told apart."""
     with store.hold(None, 1) as (one, lock), store.hold(None, 1) as (two, _):
         assert lock is None

@@ -33,6 +33,7 @@ from support.fault_server import (
     Received,
     Repeat,
     Reply,
+    Script,
     refusing,
     response,
 )
@@ -152,7 +153,7 @@ def test_tunnel_that_breaks_after_the_request_may_have_carried_it(
     certificate: Path, end: Any
 ) -> None:
     """What went through it was not to be seen by the proxy, and has left."""
-    script = [READ, ACCEPT, StartTls(certificate), READ, end]
+    script: list[Any] = [READ, ACCEPT, StartTls(certificate), READ, end]
     with FaultServer(script) as proxy, through(proxy.url, certificate) as transport:
         assert failure(transport, "https://127.0.0.1:2379").sent
         assert proxy.lines[1] == "PUT /v2/keys/k"
@@ -162,7 +163,7 @@ def test_tunnel_to_a_certificate_that_is_not_trusted_carried_nothing(
     certificate: Path,
 ) -> None:
     """The member on the other side was refused, before the request."""
-    script = [READ, ACCEPT, StartTls(certificate), READ]
+    script: list[Any] = [READ, ACCEPT, StartTls(certificate), READ]
     with FaultServer(script) as proxy, through(proxy.url) as transport:
         error = failure(transport, "https://127.0.0.1:2379")
         assert (error.sent, error.lasting) == (False, True)
@@ -271,7 +272,7 @@ def test_read_that_a_gateway_gave_up_on_is_asked_elsewhere(status: int) -> None:
 def test_close_of_the_client_leaves_a_fenced_write_unknown(many: bool) -> None:
     """It may be sent twice, and is not: who closed it gets no second try."""
     absent = response('{"errorCode":100,"message":"Key not found","index":7}', 404)
-    script = [READ, absent, READ, STALL]
+    script: Script = [READ, absent, READ, STALL]
     with contextlib.ExitStack() as stack:
         servers = [
             stack.enter_context(FaultServer(script)) for _ in range(2 if many else 1)

@@ -177,13 +177,15 @@ def test_check_quorum_answer_at_or_above_floor_is_no_rebuild(
 def test_check_memories_are_dropped_without_the_lock(time: FakeTime) -> None:
     """What is called back may use the session."""
     seen: list[int] = []
-    session = Freshness(V2_API, MAX_STALE, time.clock)
-    session.on_rebuilt.append(
-        lambda: (take(session, at(5), 0, quorum=False), seen.append(session.index))
-    )
-    take(session, at(9), 0, quorum=False)
+
+    def use() -> None:
+        take(used, at(5), 0, quorum=False)
+        seen.append(used.index)
+
+    used = Session(MAX_STALE, time.clock, use)
+    take(used, at(9), 0, quorum=False)
     with pytest.warns(ClusterRebuilt):
-        take(session, at(3), 9, quorum=True)
+        take(used, at(3), 9, quorum=True)
     assert seen == [5]
 
 

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ from support.sessions import collect_what_urllib3_left
 from support.transports import exchange
 
 #: Seconds for one exchange, where its end is what is tested.
-SHORT = 0.4
+SHORT = 0.3
 #: How late an exchange may end on a busy machine.
 GRACE = 0.2
 
@@ -146,6 +147,11 @@ def forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
+def has_ended(connection: int, server: FaultServer) -> bool:
+    """Tell whether the server has seen the end of a connection."""
+    return connection in server.ended
+
+
 def may_be_applied(error: ExchangeFailed | InvalidResponse) -> bool:
     """Tell what the client above makes of a failure."""
     return error.sent if isinstance(error, ExchangeFailed) else not error.refused
@@ -165,29 +171,28 @@ def test_exchange_gives_status_headers_and_body(transport: Transport) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "line", "body"),
+    "request_",
     [
-        pytest.param(get("/v2/keys/a%20b%2F?x=%26"), None, b"", id="get"),
-        pytest.param(get(method="HEAD"), None, b"", id="head"),
-        pytest.param(get(method="DELETE"), None, b"", id="delete"),
-        pytest.param(put(b"value=%0A"), None, b"value=%0A", id="put"),
-        pytest.param(put(b""), None, b"", id="put-empty"),
-        pytest.param(put(b"v" * 3_000_000), None, b"v" * 3_000_000, id="put-large"),
+        pytest.param(get("/v2/keys/a%20b%2F%7E?x=%26"), id="get"),
+        pytest.param(get(method="HEAD"), id="head"),
+        pytest.param(put(b"value=%7E%0A"), id="put"),
+        pytest.param(put(b""), id="put-empty"),
+        pytest.param(put(b"v" * 3_000_000), id="put-large"),
     ],
 )
 def test_exchange_sends_target_and_body_as_they_are(
-    transport: Transport, request_: Request[Any], line: None, body: bytes
+    transport: Transport, request_: Request[Any]
 ) -> None:
     """Nothing is quoted again, normalised or left out on the way."""
     with FaultServer() as server:
         exchange(transport, server.url, request_, 5)
         (received,) = server.requests
         assert received.line == f"{request_.method} {request_.target}"
-        assert received.body == body
+        assert received.body == (request_.body or b"")
         if request_.body is not None:
             kind = received.headers["content-type"]
             assert kind == "application/x-www-form-urlencoded"
-            assert received.headers["content-length"] == str(len(body))
+            assert received.headers["content-length"] == str(len(request_.body))
 
 
 def test_exchange_names_itself_and_asks_for_plain_json(
@@ -214,7 +219,6 @@ LARGE = b"x" * 1_000_000
         pytest.param([READ, response("")], b"", id="empty"),
         pytest.param([READ, response(LARGE)], LARGE, id="large"),
         pytest.param([READ, chunked(b"ab", b"c")], b"abc", id="chunked"),
-        pytest.param([READ, chunked()], b"", id="chunked-empty"),
         pytest.param([READ, chunked(LARGE, LARGE)], LARGE * 2, id="chunked-large"),
         pytest.param([READ, head() + b"abc", CLOSE], b"abc", id="until-close"),
         pytest.param([READ, head(204)], b"", id="204"),
@@ -239,7 +243,7 @@ def test_exchange_reads_whatever_http_allows(
 def test_exchange_does_not_unpack(transport: Transport) -> None:
     """A small answer can't become a huge one."""
     packed = gzip.compress(b"0" * 1_000_000)
-    script = [READ, response(packed, 200, {"Content-Encoding": "gzip"})]
+    script: Script = [READ, response(packed, 200, {"Content-Encoding": "gzip"})]
     with FaultServer(script) as server:
         assert exchange(transport, server.url, get(), 5).body == packed
 
@@ -257,38 +261,20 @@ def test_exchange_head_has_no_body(transport: Transport) -> None:
     ("status", "location"),
     [
         (301, "/v2/keys/other"),
-        (302, "/v2/keys/other"),
         (303, "/v2/keys/other"),
-        (307, "/v2/keys/other"),
-        (308, "/v2/keys/other"),
         (307, "http://127.0.0.1:1/"),
-        (301, "//other"),
         (301, "http://[::1"),
-        (301, "http://a b"),
-        (301, ""),
         (301, "\xff"),
-        (301, "ftp://x"),
     ],
 )
-@pytest.mark.parametrize("request_", [get(), put()], ids=["get", "put"])
 def test_exchange_redirect_is_given_not_followed(
-    transport: Transport,
-    status: int,
-    location: str,
-    request_: Request[Any],
+    transport: Transport, status: int, location: str
 ) -> None:
     """A redirect is an answer like any other, wherever it points to."""
     script = [Repeat(READ, response("moved", status, {"Location": location}))]
     with FaultServer(script) as server:
-        assert exchange(transport, server.url, request_, 5).status == status
+        assert exchange(transport, server.url, put(), 5).status == status
         assert len(server.requests) == 1
-
-
-def test_exchange_redirect_without_session_is_given_too(own: Transport) -> None:
-    """Also where no session of the caller's is in play."""
-    script = [READ, response("moved", 301, {"Location": "/x"})]
-    with FaultServer(script) as server:
-        assert exchange(own, server.url, put(), 5).status == 301
 
 
 def test_exchange_cookies_are_not_sent_back(own: Transport) -> None:
@@ -339,7 +325,6 @@ def test_exchange_unanswered_connection_was_not_sent(make: Make) -> None:
     "url",
     [
         pytest.param("http://nowhere.invalid:2379", id="unknown-name"),
-        pytest.param("http://a..b:2379", id="empty-label"),
         pytest.param(f"http://{'a' * 64}.invalid:2379", id="long-label"),
     ],
 )
@@ -356,11 +341,9 @@ ENDS = [
     pytest.param([READ, b"HT", CLOSE], id="close-in-status"),
     pytest.param([READ, response("abc", length=9), CLOSE], id="body-too-short"),
     pytest.param([READ, response("abc", length=9), RESET], id="reset-in-body"),
-    pytest.param([READ, response("", length=9), CLOSE], id="body-missing"),
     pytest.param([READ, chunked(b"abc", end=False), CLOSE], id="no-last-chunk"),
     pytest.param([READ, chunked(b"abc")[:-7], CLOSE], id="close-in-chunk"),
     pytest.param([READ, chunked(b"a" * 40)[:-12], CLOSE], id="close-inside-chunk"),
-    pytest.param([READ, chunked(b"abc", end=False), RESET], id="reset-in-chunks"),
 ]
 
 
@@ -393,13 +376,12 @@ def test_exchange_broken_off_in_head_or_trailer_is_noticed(script: Script) -> No
 
 
 @pytest.mark.parametrize("script", ENDS)
-@pytest.mark.parametrize("request_", [get(), put()], ids=["get", "put"])
 def test_exchange_broken_off_may_have_been_received(
-    transport: Transport, script: Script, request_: Request[Any]
+    transport: Transport, script: Script
 ) -> None:
     """A connection that ends early gives no answer, and leaves a write in doubt."""
     with FaultServer(script) as server, Stopwatch() as watch:
-        error = failure(transport, server.url, request_)
+        error = failure(transport, server.url, put())
     assert may_be_applied(error)
     assert watch.seconds < GRACE
     if isinstance(error, ExchangeFailed):
@@ -418,21 +400,16 @@ def test_exchange_reset_while_sending_may_have_been_received(
 
 NOT_HTTP = [
     pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", id="ssh"),
-    pytest.param(b"\x15\x03\x01\x00\x02\x02\x46", id="tls-alert"),
     pytest.param(b"\0" * 100, id="zeros"),
-    pytest.param(b"hello\r\n\r\n", id="text"),
     pytest.param(b"HTTP/1.1\r\n\r\n", id="no-status"),
     pytest.param(b"HTTP/1.1 abc OK\r\n\r\n", id="status-text"),
     pytest.param(b"HTTP/1.1 99 OK\r\n\r\n", id="status-low"),
     pytest.param(b"HTTP/1.1 9999 OK\r\n\r\n", id="status-high"),
-    pytest.param(b"HTTP/1.1 -20 OK\r\n\r\n", id="status-negative"),
-    pytest.param(b"+PONG\r\n", id="redis"),
     pytest.param(head() + b"" + b"", id="no-length-no-end"),
 ]
 
 BAD_FRAMES = [
     pytest.param(response("abc", 200, {"Content-Length": "4"}), id="two-lengths"),
-    pytest.param(response("abc", length="3, 4"), id="length-list"),
     pytest.param(head(headers={"Transfer-Encoding": "chunked"}) + b"zz\r\n", id="size"),
     pytest.param(
         head(headers={"Transfer-Encoding": "chunked"}) + b"\r\n\r\n", id="size-empty"
@@ -459,7 +436,7 @@ def test_exchange_with_something_else_fails_within_its_time(
     assert watch.seconds < SHORT + GRACE
 
 
-@pytest.mark.parametrize("length", ["abc", "-1", "", "1e3", "0x3", "3.0", "9" * 30])
+@pytest.mark.parametrize("length", ["abc", "-1", "", "9" * 30])
 def test_exchange_odd_length_fails_or_reads_to_the_end(
     transport: Transport, length: str
 ) -> None:
@@ -476,12 +453,10 @@ def test_exchange_odd_length_fails_or_reads_to_the_end(
 # --- the deadline -----------------------------------------------------------
 
 SLOW = [
+    pytest.param([READ, chunked(end=False), Endless(b"1;a\r\nx\r\n")], id="flood"),
     pytest.param([STALL], id="stall"),
     pytest.param([READ, b"HTTP/1.1 200 OK\r\n", STALL], id="stall-in-head"),
     pytest.param([READ, response("abc", length=9), STALL], id="stall-in-body"),
-    pytest.param([READ, chunked(b"abc", end=False), STALL], id="stall-in-chunks"),
-    pytest.param([READ, Drip(b"HTTP/1.1 200 " + b"O" * 60, 0.05)], id="drip-status"),
-    pytest.param([READ, Drip(head(headers={"X": "a" * 60}), 0.05)], id="drip-head"),
     pytest.param([READ, head(), Endless(b"X: y\r\n", 0.05, 60)], id="drip-until-close"),
     pytest.param(
         [READ, b"HTTP/1.1 200 OK\r\n", Endless(b"X-A: y\r\n", 0.05, 60)],
@@ -494,22 +469,11 @@ SLOW = [
         [READ, chunked(end=False), Endless(b"1\r\na\r\n", 0.05, 60)], id="drip-chunks"
     ),
     pytest.param(
-        [READ, chunked(end=False), Drip(b"0" * 60 + b"1\r\n", 0.05)], id="drip-size"
-    ),
-    pytest.param(
         [READ, chunked(end=False), b"0\r\n", Endless(b"X: y\r\n", 0.05, 60)],
         id="drip-trailer",
     ),
     pytest.param(
         [READ, Endless(b"HTTP/1.1 100 Continue\r\n\r\n", 0.05, 60)], id="drip-interim"
-    ),
-    pytest.param(
-        [
-            READ,
-            response("", 301, {"Location": "/x"}, length=999),
-            Endless(b"a", 0.05, 60),
-        ],
-        id="drip-redirect",
     ),
 ]
 
@@ -549,7 +513,7 @@ def test_exchange_server_that_reads_nothing_ends_at_the_deadline(
     assert watch.seconds < SHORT + GRACE
 
 
-@pytest.mark.parametrize("timeout", [0, -1, -1e-9])
+@pytest.mark.parametrize("timeout", [0, -1])
 def test_exchange_without_any_time_fails_as_timed_out(
     transport: Transport, timeout: float
 ) -> None:
@@ -560,7 +524,7 @@ def test_exchange_without_any_time_fails_as_timed_out(
     assert error.timed_out
 
 
-@pytest.mark.parametrize("timeout", [1e5, 1e10, 1e15])
+@pytest.mark.parametrize("timeout", [1e10, 1e15])
 def test_exchange_with_all_the_time_in_the_world_works(
     transport: Transport, timeout: float
 ) -> None:
@@ -568,7 +532,7 @@ def test_exchange_with_all_the_time_in_the_world_works(
     with FaultServer(
         [READ, Until(ready := threading.Event()), response("x")]
     ) as server:
-        threading.Timer(0.2, ready.set).start()
+        threading.Timer(0.05, ready.set).start()
         assert exchange(transport, server.url, get(), timeout).body == b"x"
 
 
@@ -598,10 +562,6 @@ def test_max_response_at_the_limit_is_read(make: Make, script: Script) -> None:
         pytest.param([READ, chunked(b"a" * 500, b"a" * 501)], id="chunked"),
         pytest.param([READ, head() + b"a" * 1001, CLOSE], id="until-close"),
         pytest.param([READ, head(), Endless(b"a" * 9999)], id="endless"),
-        pytest.param([READ, chunked(end=False), Endless(b"3\r\nabc\r\n")], id="chunks"),
-        pytest.param(
-            [READ, response(b"a" * 5000, 301, {"Location": "/"})], id="redirect"
-        ),
     ],
 )
 def test_max_response_beyond_is_refused_by_name(make: Make, script: Script) -> None:
@@ -618,7 +578,7 @@ def test_max_response_beyond_is_refused_by_name(make: Make, script: Script) -> N
 def test_max_response_beyond_does_not_spoil_the_next_answer(make: Make) -> None:
     """What is left of an answer that was refused is nobody's answer."""
     transport = make(max_response=1000)
-    script = [READ, response(b"a" * 5_000_000), READ, response("evil")]
+    script: Script = [READ, response(b"a" * 5_000_000), READ, response("evil")]
     with FaultServer(script, [READ, response("next")]) as server:
         failure(transport, server.url)
         assert exchange(transport, server.url, get(), 5).body == b"next"
@@ -627,18 +587,11 @@ def test_max_response_beyond_does_not_spoil_the_next_answer(make: Make) -> None:
 # --- connections ------------------------------------------------------------
 
 
-def counting(server_numbers: Iterator[int]) -> bytes:
-    """Make an answer with the next number."""
-    return response(str(next(server_numbers)))
-
-
 @pytest.mark.parametrize(
     "answer",
     [
         pytest.param(response("{}"), id="length"),
         pytest.param(response("{}", 404), id="404"),
-        pytest.param(response("{}", 500), id="500"),
-        pytest.param(response("", 301, {"Location": "/"}), id="redirect"),
         pytest.param(chunked(b"ab", b"c"), id="chunked"),
         pytest.param(response(LARGE), id="large"),
         pytest.param(head(204), id="204"),
@@ -691,7 +644,7 @@ def test_connection_closed_while_idle_is_replaced(transport: Transport) -> None:
     with FaultServer([READ, response("{}"), CLOSE]) as server:
         for number in range(3):
             assert exchange(transport, server.url, put(), 5).status == 200
-            server.wait_for(lambda s, n=number: n in s.ended)
+            server.wait_for(partial(has_ended, number))
         assert len(server.requests) == 3
         assert server.connections == 3
 
@@ -701,7 +654,7 @@ def test_connection_reset_while_idle_is_replaced(transport: Transport) -> None:
     with FaultServer([READ, response("{}"), RESET]) as server:
         for number in range(3):
             assert exchange(transport, server.url, put(), 5).status == 200
-            server.wait_for(lambda s, n=number: n in s.ended)
+            server.wait_for(partial(has_ended, number))
         assert len(server.requests) == 3
 
 
@@ -717,7 +670,7 @@ def test_connection_closed_by_the_next_request_leaves_it_in_doubt(
         assert server.connections == 1
 
 
-@pytest.mark.parametrize("script", [*ENDS, *SLOW[:4]])
+@pytest.mark.parametrize("script", [*ENDS[:4], *SLOW[:2]])
 def test_connection_that_failed_is_not_used_again(
     transport: Transport, script: Script
 ) -> None:
@@ -733,16 +686,14 @@ def test_connection_that_failed_is_not_used_again(
     [
         pytest.param(response("1") + response("evil"), id="two-answers"),
         pytest.param(chunked(b"1") + response("evil"), id="two-answers-chunked"),
-        pytest.param(response("1") + b"garbage\r\n\r\n", id="garbage"),
         pytest.param(response("1") + b"\r\n", id="crlf"),
-        pytest.param(response("1evil", length=1), id="longer-than-it-says"),
     ],
 )
 def test_connection_with_more_than_its_answer_does_not_answer_the_next(
     transport: Transport, first: bytes
 ) -> None:
     """What nobody asked for is never taken for the next answer."""
-    later = [READ, response("2")]
+    later: Script = [READ, response("2")]
     with FaultServer([READ, first, *later], later) as server:
         assert exchange(transport, server.url, get(), 5).body == b"1"
         assert exchange(transport, server.url, get(), 5).body == b"2"
@@ -762,7 +713,13 @@ def test_connection_with_a_late_second_answer_does_not_answer_the_next(
             told.set()
             return idle.wait(timeout)
 
-    script = [READ, response("1"), Until(idle), response("evil"), Until(Tell())]
+    script: list[Any] = [
+        READ,
+        response("1"),
+        Until(idle),
+        response("evil"),
+        Until(Tell()),
+    ]
     with FaultServer(script, [READ, response("2")]) as server:
         assert exchange(transport, server.url, get(), 5).body == b"1"
         idle.set()
@@ -776,7 +733,7 @@ def test_connection_head_with_a_body_does_not_answer_the_next(
     transport: Transport,
 ) -> None:
     """A server that sends a body to HEAD is misread by nobody."""
-    later = [READ, response("2")]
+    later: Script = [READ, response("2")]
     with FaultServer([READ, response("evil"), *later], later) as server:
         assert exchange(transport, server.url, get(method="HEAD"), 5).body == b""
         assert exchange(transport, server.url, get(), 5).body == b"2"
@@ -810,7 +767,12 @@ def test_threads_use_as_many_sockets_as_there_are_requests_at_once(
 ) -> None:
     """Four at once take four sockets; one after the other they take the warmest."""
     all_there = threading.Event()
-    first = [READ, Until(all_there), response("{}"), Repeat(READ, response("{}"))]
+    first: list[Any] = [
+        READ,
+        Until(all_there),
+        response("{}"),
+        Repeat(READ, response("{}")),
+    ]
     with FaultServer(first) as server:
         workers = threading.Thread(
             target=in_threads,
@@ -850,7 +812,6 @@ def test_threads_get_their_own_answers(transport: Transport) -> None:
 @pytest.mark.parametrize(
     ("username", "password", "pair"),
     [
-        pytest.param("root", "hunter2", "root:hunter2", id="ascii"),
         pytest.param("jörg", "pässword€", "jörg:pässword€", id="utf-8"),
         pytest.param("root", "a:b:c", "root:a:b:c", id="colons"),
         pytest.param("root", None, "root:", id="no-password"),
@@ -1031,7 +992,7 @@ def test_tls_handshake_that_stalls_ends_with_connect_timeout(make: Make) -> None
     assert watch.seconds < 0.3 + GRACE
 
 
-@pytest.mark.parametrize("script", ENDS)
+@pytest.mark.parametrize("script", ENDS[:5])
 def test_tls_exchange_broken_off_may_have_been_received(
     make: Make, certificate: Path, script: Script
 ) -> None:
@@ -1045,7 +1006,7 @@ def test_tls_exchange_broken_off_may_have_been_received(
 def test_tls_end_that_was_not_announced_is_no_end_of_a_body(certificate: Path) -> None:
     """Without a length, only TLS can tell a whole body from one that was cut."""
     transport = make_transport(verify=str(certificate))
-    script = [READ, head() + b"abc", CLOSE]  # without a word of TLS
+    script: Script = [READ, head() + b"abc", CLOSE]  # without a word of TLS
     with FaultServer(script, certificate=certificate) as server:
         error = failure(transport, server.url, put())
         transport.close()
@@ -1148,17 +1109,6 @@ def test_session_settings_apply_and_it_is_not_closed() -> None:
         assert server.connections == 1
 
 
-def test_session_sends_our_target_and_body() -> None:
-    """A session does not quote paths anew or change the form."""
-    with requests.Session() as session, FaultServer() as server:
-        session.trust_env = False
-        transport = make_transport(session=session)
-        request = Request("PUT", "/v2/keys/a%2Fb%7E?x=%2F", identity, b"value=%7E")
-        exchange(transport, server.url, request, 5)
-        assert server.lines == ["PUT /v2/keys/a%2Fb%7E?x=%2F"]
-        assert server.requests[0].body == b"value=%7E"
-
-
 def test_session_of_the_caller_may_use_the_environment(
     hostile_environment: FaultServer,
 ) -> None:
@@ -1167,16 +1117,6 @@ def test_session_of_the_caller_may_use_the_environment(
         exchange(make_transport(session=session), server.url, get(), 5)
         assert server.connections == 0
         assert hostile_environment.connections == 1
-
-
-def test_session_redirects_are_not_followed_either() -> None:
-    """A session follows redirects by default; etcd's would lose the body."""
-    script = [Repeat(READ, response("", 301, {"Location": "/v2/keys/other"}))]
-    with requests.Session() as session, FaultServer(script) as server:
-        session.trust_env = False
-        answer = exchange(make_transport(session=session), server.url, put(), 5)
-        assert answer.status == 301
-        assert len(server.requests) == 1
 
 
 def test_make_transport_without_session_uses_no_session() -> None:

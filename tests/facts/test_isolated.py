@@ -9,9 +9,9 @@ import pytest
 
 from etcdmap.local import Member
 
-from support.faults.events import Answer, Line, Watcher, read_all
-from support.faults.isolation import SplitCluster
-from support.faults.links import CutMode
+from support.isolation import SplitCluster
+from support.links import CutMode
+from support.raw_http import ask
 from support.servers import binaries
 
 
@@ -39,42 +39,31 @@ def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
         time.sleep(0.02)
 
 
-def ask(member: Member, method: str, path: str, form: str | None = None) -> Answer:
-    """Send one request."""
-    line = Line(member.endpoint, 10.0)
-    try:
-        return line.ask(method, path, form)
-    finally:
-        line.close()
-
-
 def put(member: Member, value: str) -> None:
     """Store a value through a member."""
-    assert ask(member, "PUT", "/v2/keys/k", f"value={value}").status < 300
+    assert ask(member.endpoint, "PUT", "/v2/keys/k", f"value={value}").status < 300
 
 
 def value_at(member: Member) -> str | None:
     """Read what a member holds, right or not."""
-    node = ask(member, "GET", "/v2/keys/k").body.get("node", {})
+    node = ask(member.endpoint, "GET", "/v2/keys/k").json.get("node", {})
     value: str | None = node.get("value")
     return value
 
 
 def answers_quorum_read(member: Member) -> bool:
     """Whether a member gives what all agree on; it would need milliseconds."""
-    line = Line(member.endpoint, 1.5)
+    target = "/v2/keys/k?quorum=true"
     try:
-        return line.ask("GET", "/v2/keys/k?quorum=true").status == 200
+        return ask(member.endpoint, "GET", target, timeout=1.5).status == 200
     except TimeoutError:
         return False  # after 7 s it would say 500
-    finally:
-        line.close()
 
 
 def leader_of(member: Member) -> str | None:
     """Tell whom a member takes for the leader; None: it knows of none."""
-    answer = ask(member, "GET", "/v2/members/leader")
-    return str(answer.body["id"]) if answer.status == 200 else None
+    answer = ask(member.endpoint, "GET", "/v2/members/leader")
+    return str(answer.json["id"]) if answer.status == 200 else None
 
 
 @pytest.mark.parametrize("mode", ["hang", "reset"])
@@ -138,20 +127,3 @@ def test_restarted_member_is_known_again(cluster: SplitCluster) -> None:
     cluster.isolate(follower)
     put(cluster.leader(), "missed")
     assert value_at(follower) != "missed"
-
-
-def test_watcher_follows_through_an_isolation(cluster: SplitCluster) -> None:
-    """No event is missed when the member that is watched is cut off."""
-    leader = cluster.leader()
-    follower = next(member for member in cluster.members if member is not leader)
-    rest = [member.endpoint for member in cluster.members if member is not follower]
-    _, index = read_all(cluster.endpoints, "/k")
-    watcher = Watcher([follower.endpoint, *rest], "/", index)
-    put(leader, "w0")
-    cluster.isolate(follower)
-    for number in range(1, 5):
-        put(leader, f"w{number}")
-    _, index = read_all([leader.endpoint], "/k")
-    log = watcher.stop(index)
-    assert [event.value for event in log.events] == ["w0", "w1", "w2", "w3", "w4"]
-    assert log.complete

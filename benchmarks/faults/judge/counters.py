@@ -11,8 +11,8 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from support.faults.events import Event, EventLog
-from support.faults.history import Op
+from benchmarks.faults.judge.events import Event, EventLog
+from benchmarks.faults.judge.history import Op
 
 
 @dataclasses.dataclass

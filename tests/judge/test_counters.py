@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from support.faults.checker import check, longest_gap, oldest_read
-from support.faults.samples import LATE, counts, events, op, read, session, write
+from benchmarks.faults.judge.checker import check, longest_gap, oldest_read
+from benchmarks.faults.judge.samples import (
+    LATE,
+    counts,
+    events,
+    op,
+    read,
+    session,
+    write,
+)
 
 
 def test_counters_applied_twice_is_found_in_events() -> None:

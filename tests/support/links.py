@@ -145,19 +145,30 @@ class Links:
     ) -> None:
         """Carry one connection to a member until either side ends it."""
         dialer = self._dialer(writer)
-        with contextlib.suppress(OSError):
-            if (dialer, name) not in self._refused:
-                self._open[writer] = (dialer, name)
-                there, to_there = await asyncio.open_unix_connection(back)
-                try:
-                    await self._join(
-                        self._flow(reader, to_there, (dialer, name)),
-                        self._flow(there, writer, (name, dialer)),
-                    )
-                finally:
-                    to_there.transport.abort()
-        self._open.pop(writer, None)
-        writer.transport.abort()
+        try:
+            with contextlib.suppress(OSError):
+                if (dialer, name) not in self._refused:
+                    self._open[writer] = (dialer, name)
+                    await self._carry(back, reader, writer, (dialer, name))
+        finally:
+            self._open.pop(writer, None)
+            writer.transport.abort()
+
+    async def _carry(
+        self,
+        back: Path,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pair: tuple[str, str],
+    ) -> None:
+        there, to_there = await asyncio.open_unix_connection(back)
+        try:
+            await self._join(
+                self._flow(reader, to_there, pair),
+                self._flow(there, writer, pair[::-1]),
+            )
+        finally:
+            to_there.transport.abort()
 
     def _dialer(self, writer: asyncio.StreamWriter) -> str:
         pid = peer_pid(writer.get_extra_info("socket"))

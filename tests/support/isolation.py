@@ -5,7 +5,7 @@ from __future__ import annotations
 from etcdmap.local import LocalCluster, Member
 from etcdmap.local.guardian import Guardian
 
-from support.faults.links import CutMode, Links
+from support.links import CutMode, Links
 
 
 class SplitCluster(LocalCluster):

@@ -205,6 +205,7 @@ def test_mapping_set_gives_the_index_of_its_own_write(
     mapping["b"] = 3
     assert second == raw.node("/a")["modifiedIndex"]
     assert first is not None
+    assert second is not None
     assert second > first
 
 

@@ -43,7 +43,7 @@ def answers_of(transport: CountingTransport) -> list[Answer]:
     def noting(*arguments: Any) -> Any:
         return Noted(begin(*arguments), answers)
 
-    transport.inner.begin = noting  # type: ignore[method-assign]
+    transport.inner.begin = noting
     return answers
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from support.faults.counters import Counters
-from support.faults.history import Op
+from benchmarks.faults.judge.counters import Counters
+from benchmarks.faults.judge.history import Op
 
 
 def count_once(

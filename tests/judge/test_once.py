@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from support.faults.checker import check
-from support.faults.history import Op
-from support.faults.samples import LATE, counts, op
+from benchmarks.faults.judge.checker import check
+from benchmarks.faults.judge.history import Op
+from benchmarks.faults.judge.samples import LATE, counts, op
 
 
 def append(value: str, **rest: object) -> Op:

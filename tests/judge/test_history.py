@@ -7,16 +7,16 @@ import sys
 import threading
 from pathlib import Path
 
-from support.faults.history import NOT_TRIED, Op, Recorder, load, save
+from benchmarks.faults.judge.history import NOT_TRIED, Op, Recorder, load, save
 
 INF = float("inf")
 
-TESTS = str(Path(__file__).parents[1])
+ROOT = str(Path(__file__).parents[2])
 RECORD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from support.faults.history import Op, Recorder
+from benchmarks.faults.judge.history import Op, Recorder
 
 recorder = Recorder(Path(sys.argv[2]), lambda op, error: "failed")
 for number in range(200):
@@ -37,7 +37,7 @@ def record_some(path: Path, client: str, count: int) -> None:
 def test_recorder_of_threads_and_processes_loses_no_line(tmp_path: Path) -> None:
     """Several processes with several threads write whole lines to one file."""
     path = tmp_path / "history.jsonl"
-    process = subprocess.Popen([sys.executable, "-c", RECORD, TESTS, path])
+    process = subprocess.Popen([sys.executable, "-c", RECORD, ROOT, path])
     threads = [
         threading.Thread(target=record_some, args=(path, f"t{n}", 200))
         for n in range(4)

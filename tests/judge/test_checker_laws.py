@@ -8,10 +8,10 @@ import random
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from support.faults.checker import check
-from support.faults.events import Event, EventLog
-from support.faults.history import Kind, Op
-from support.faults.linearize import linearize, step
+from benchmarks.faults.judge.checker import check
+from benchmarks.faults.judge.events import Event, EventLog
+from benchmarks.faults.judge.history import Kind, Op
+from benchmarks.faults.judge.linearize import linearize, step
 
 KINDS: tuple[Kind, ...] = ("get", "set", "create", "cas", "delete")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from support.faults.history import Op
+from benchmarks.faults.judge.history import Op
 
 #: The search is exponential where many outcomes are unknown; a history of some
 #: thousand operations of which all are known takes one step each.

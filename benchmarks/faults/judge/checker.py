@@ -18,12 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from support.faults.counters import Counters, KeyCounter
-from support.faults.events import Event, EventLog
-from support.faults.history import Op
-from support.faults.linearize import MAX_STEPS, linearize
-from support.faults.once import count_once
-from support.faults.session import broken
+from benchmarks.faults.judge.counters import Counters, KeyCounter
+from benchmarks.faults.judge.events import Event, EventLog
+from benchmarks.faults.judge.history import Op
+from benchmarks.faults.judge.linearize import MAX_STEPS, linearize
+from benchmarks.faults.judge.once import count_once
+from benchmarks.faults.judge.session import broken
 
 _SHOWN = 20
 _OF_REGISTERS = ("get", "set", "create", "cas", "delete")

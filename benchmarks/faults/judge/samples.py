@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from support.faults.checker import check
-from support.faults.events import Event, EventLog
-from support.faults.history import Op
+from benchmarks.faults.judge.checker import check
+from benchmarks.faults.judge.events import Event, EventLog
+from benchmarks.faults.judge.history import Op
 
 
 def op(kind: str, value: str | None, start: float, end: float, **rest: Any) -> Op:

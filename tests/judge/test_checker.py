@@ -6,10 +6,18 @@ import dataclasses
 
 import pytest
 
-from support.faults.checker import check
-from support.faults.history import Op
-from support.faults.linearize import linearize
-from support.faults.samples import LATE, counts, events, op, read, session, write
+from benchmarks.faults.judge.checker import check
+from benchmarks.faults.judge.history import Op
+from benchmarks.faults.judge.linearize import linearize
+from benchmarks.faults.judge.samples import (
+    LATE,
+    counts,
+    events,
+    op,
+    read,
+    session,
+    write,
+)
 
 GOOD = [
     pytest.param([], id="nothing"),

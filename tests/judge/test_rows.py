@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.faults.calls import Bulk
-from support.faults.checker import check
-from support.faults.history import Op
-from support.faults.samples import LATE, events, op, write
-
-ROOT = Path(__file__).resolve().parents[2]
-
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "benchmarks").exists(),
-    reason="benchmarks are in the repository only",
-)
+from benchmarks.faults.judge.calls import Bulk
+from benchmarks.faults.judge.checker import check
+from benchmarks.faults.judge.history import Op
+from benchmarks.faults.judge.samples import LATE, events, op, write
+from benchmarks.faults.measure import Run
+from benchmarks.faults.report import Result
+from benchmarks.faults.rows import ROWS
 
 
-@pytest.fixture
-def complaints(monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(scope="module")
+def complaints() -> Any:
     """Give a function: what is said of a row whose one run gave this."""
-    monkeypatch.syspath_prepend(ROOT)
-    measure = importlib.import_module("benchmarks.faults.measure")
-    report = importlib.import_module("benchmarks.faults.report")
-    rows = {
-        row.name: row for row in importlib.import_module(report.Row.__module__).ROWS
-    }
+    rows = {row.name: row for row in ROWS}
 
     def complain(name: str, *ops: Op, log: Any = None, **found: Any) -> list[str]:
-        values: dict[str, Any] = {
-            field.name: None for field in dataclasses.fields(measure.Run)
-        }
+        values: dict[str, Any] = {field.name: None for field in dataclasses.fields(Run)}
         values.update(slowest=0.0, left=0, operations=1, failed=0, warnings=[])
         values["reports"] = [check(ops, events=log)]
-        run = measure.Run(**{**values, **found})
-        said: list[str] = report.Result(rows[name], [run], []).complaints(5.0)
-        return said
+        run = Run(**{**values, **found})
+        return Result(rows[name], [run], []).complaints(5.0)
 
     return complain
 

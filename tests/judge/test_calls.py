@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from support.faults.calls import count_expired, most_failed, sum_up_bulk
-from support.faults.events import Event, EventLog
-from support.faults.history import NOT_TRIED, Op
-from support.faults.samples import LATE, op, write
+from benchmarks.faults.judge.calls import count_expired, most_failed, sum_up_bulk
+from benchmarks.faults.judge.events import Event, EventLog
+from benchmarks.faults.judge.history import NOT_TRIED, Op
+from benchmarks.faults.judge.samples import LATE, op, write
 
 
 def bulk(start: float, end: float, *outcomes: str) -> list[Op]:

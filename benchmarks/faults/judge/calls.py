@@ -7,8 +7,8 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from support.faults.events import EventLog
-from support.faults.history import NOT_TRIED, Op
+from benchmarks.faults.judge.events import EventLog
+from benchmarks.faults.judge.history import NOT_TRIED, Op
 
 
 def most_failed(ops: Iterable[Op], begin: float) -> int:

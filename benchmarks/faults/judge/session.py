@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from support.faults.history import Op
+from benchmarks.faults.judge.history import Op
 
 Node = tuple[Any, ...]
 Graph = dict[Node, list[Node]]
