@@ -33,7 +33,8 @@ def read(name: str) -> str:
 @pytest.fixture(scope="module")
 def pyproject() -> dict[str, Any]:
     """Return pyproject.toml, parsed."""
-    return tomllib.loads(read("pyproject.toml"))
+    found: dict[str, Any] = tomllib.loads(read("pyproject.toml"))
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,9 @@ from etcdmap import (
     PrefixRequired,
 )
 from etcdmap.mapping import Difference
-from etcdmap.transport import Answer, Transport
+from etcdmap.transport import Answer, Request, Transport
 
 from support.mapping_kit import deep_sorted, read_tree, write_tree
-from support.requests import Request
 from support.transports import Between, CountingTransport, answer, exchange
 from support.values import same_value
 
@@ -539,7 +538,7 @@ class Failing(Between):
         self._seen: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Pass it on, unless it is the one."""
         if request.method in ("GET", "HEAD"):
             return super().exchange(endpoint, request, timeout)
@@ -551,27 +550,21 @@ class Failing(Between):
         return super().exchange(endpoint, request, timeout)
 
 
-Fault: TypeAlias = "Callable[[Transport, str, Request[Any], float], Answer]"
+Fault: TypeAlias = "Callable[[Transport, str, Request, float], Answer]"
 
 
-def denied(
-    inner: Transport, endpoint: str, request: Request[Any], timeout: float
-) -> Answer:
+def denied(inner: Transport, endpoint: str, request: Request, timeout: float) -> Answer:
     """Refuse it, as etcd does without the right to write there."""
     body = '{"errorCode":110,"message":"The request requires user authentication"}'
     return answer(body, 401, endpoint=endpoint)
 
 
-def unsent(
-    inner: Transport, endpoint: str, request: Request[Any], timeout: float
-) -> Answer:
+def unsent(inner: Transport, endpoint: str, request: Request, timeout: float) -> Answer:
     """Find nobody there."""
     raise ExchangeFailed("refused", sent=False, lasting=True)
 
 
-def lost(
-    inner: Transport, endpoint: str, request: Request[Any], timeout: float
-) -> Answer:
+def lost(inner: Transport, endpoint: str, request: Request, timeout: float) -> Answer:
     """Carry it out, and lose the answer."""
     exchange(inner, endpoint, request, timeout)
     raise ExchangeFailed("lost", sent=True)

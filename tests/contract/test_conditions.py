@@ -18,9 +18,9 @@ from etcdmap import (
     NotAFile,
 )
 from etcdmap.transport import Answer
+from etcdmap.transport import Request as HTTPRequest
 
 from support.mapping_kit import read_tree, write_tree
-from support.requests import Request
 from support.transports import Between, CountingTransport
 from support.values import same_value
 
@@ -354,7 +354,7 @@ class Meddling(Between):
         self._meddlers = list(meddlers)
         transport.inner = self
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: HTTPRequest, timeout: float) -> Answer:
         """Let the next one meddle, and pass it on."""
         if request.method == "PUT" and self._meddlers:
             self._meddlers.pop(0)()

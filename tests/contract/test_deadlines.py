@@ -18,9 +18,8 @@ from etcdmap import (
 )
 from etcdmap.cache import ReadCache
 from etcdmap.mapping.execution import MOST_CONNECTIONS
-from etcdmap.transport import Answer
+from etcdmap.transport import Answer, Request
 
-from support.requests import Request
 from support.scripted_cluster import (
     A,
     B,
@@ -79,7 +78,7 @@ class Server:
             return fails("reset", sent=True, takes=0.3 * TIMEOUT)(time, timeout)
         return self._write(request, path)
 
-    def _write(self, request: Request[Any], path: str) -> Answer:
+    def _write(self, request: Request, path: str) -> Answer:
         if self.refuse:
             return self._refusal(self.refuse)
         if request.method == "DELETE":
@@ -121,7 +120,7 @@ def file(path: str, index: int = 3) -> str:
     )
 
 
-def action_of(request: Request[Any]) -> str:
+def action_of(request: Request) -> str:
     """Give what etcd calls a write that it has carried out."""
     asked = f"{request.target} {request.body!r}"
     if request.method == "DELETE":

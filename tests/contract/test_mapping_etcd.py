@@ -32,9 +32,9 @@ from etcdmap import (
 )
 from etcdmap.local import LocalCluster
 from etcdmap.transport import Answer
+from etcdmap.transport import Request as HTTPRequest
 
 from support.mapping_kit import read_tree, write_tree
-from support.requests import Request
 from support.transports import Between, CountingTransport, answer
 from support.values import same_value
 
@@ -526,7 +526,7 @@ def test_set_keep_ttl_never_overwrites_a_newer_write(
 
     class Interfering(Between):
         def exchange(
-            self, endpoint: str, request: Request[Any], timeout: float
+            self, endpoint: str, request: HTTPRequest, timeout: float
         ) -> Answer:
             given = super().exchange(endpoint, request, timeout)
             if request.method == "GET":
@@ -1312,7 +1312,7 @@ class Guarded(Between):
         super().__init__(inner)
         self.forbidden = forbidden
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: HTTPRequest, timeout: float) -> Answer:
         """Refuse, or pass on."""
         if request.method != "GET" and self.forbidden in request.target:
             body = json.dumps({"errorCode": 110, "message": "no", "index": 0})
@@ -1376,7 +1376,7 @@ def test_partial_write_accounts_for_every_key(
         left = 5
 
         def exchange(
-            self, endpoint: str, request: Request[Any], timeout: float
+            self, endpoint: str, request: HTTPRequest, timeout: float
         ) -> Answer:
             self.left -= 1
             if self.left < 0:

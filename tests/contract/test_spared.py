@@ -273,7 +273,7 @@ def test_unreadable_name_never_comes_out_of_the_cache(
     below.get("y")
     assert caching.get(name) is None
     assert name not in caching
-    cache = caching.client.cache
+    cache = Memory.of(caching.client).cache
     assert cache is not None
     assert not [path for path in cache.hot if "\ufffd" in path]
 

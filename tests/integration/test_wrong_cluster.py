@@ -187,7 +187,7 @@ def test_endpoint_learnt_by_sync_gets_no_write(
     """Members tell addresses that may be another cluster's by now."""
     learnt = (*pair.ours.endpoints, *pair.theirs.endpoints)
     with EtcdMapping(pair.ours.endpoints, pair.prefix, timeout=0.4) as m:
-        monkeypatch.setattr("etcdmap.client.with_learnt", lambda *_: learnt)
+        monkeypatch.setattr("etcdmap.client.client._with_learnt", lambda *_: learnt)
         assert m.client.sync() == learnt
         assert m["k"] == "v"
         pair.ours.members[0].kill()

@@ -35,6 +35,7 @@ from etcdmap import (
 from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import Answer, make_transport
+from etcdmap.transport import Request as HTTPRequest
 
 from support.proper import Parts, proper
 from support.requests import Request
@@ -260,7 +261,7 @@ class Agreeable(Instantly):
     def __init__(self) -> None:
         self.targets: list[str] = []
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: HTTPRequest, timeout: float) -> Answer:
         """Remember the target and make up an answer."""
         self.targets.append(request.target)
         index = 7 + len(self.targets)

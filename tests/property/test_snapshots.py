@@ -65,7 +65,7 @@ def read(body: str, path: str = "/k") -> dict[str, Any]:
     """Read an answer as a mapping does."""
     answer = Answer(200, {"x-etcd-index": "7"}, body.encode(), "http://a:1")
 
-    def snapshot(asked: Asked, answer: Answer) -> dict[str, Any]:
+    def snapshot(asked: Any, answer: Answer) -> dict[str, Any]:
         return snapshot_of(str, None, asked, answer).value
 
     return guarded(snapshot, Asked(path), answer)
@@ -195,7 +195,7 @@ def test_what_is_left_out_is_not_decoded(tree: Any, seed: int) -> None:
 
     body = body_of("/k", spoilt(tree, False), seed).encode()
     answer = Answer(200, {"x-etcd-index": "7"}, body, "http://a:1")
-    assert snapshot_of(decode, key_of, Asked("/k"), answer).content == seen(tree)
+    assert snapshot_of(decode, key_of, Asked("/k"), answer).value == seen(tree)
 
 
 @pytest.mark.parametrize("error", [ValueError, StopIteration, KeyError])
@@ -231,6 +231,6 @@ def test_large_answer_leaves_an_excerpt_only() -> None:
     tree = {f"k{n}": "v" * 50 for n in range(2000)}
     data = body_of("/k", tree, 1).encode()
     answer = Answer(200, {"x-etcd-index": "7"}, data, "http://a:1")
-    assert snapshot_of(str, None, Asked("/k"), answer).content == in_order(tree)
+    assert snapshot_of(str, None, Asked("/k"), answer).value == in_order(tree)
     assert data.startswith(answer.body)
     assert len(answer.body) < 1000

@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from etcdmap import EtcdMapping
 from etcdmap.cache import ReadCache
 from etcdmap.connect import make_client
 from etcdmap.transport import Answer
+from etcdmap.transport import Request as HTTPRequest
 
 from support.fake_etcd import FakeEtcd
-from support.requests import Request
 from support.transports import Instantly
 
 PREFIX = "/load"
@@ -81,7 +80,7 @@ class _Timed(Instantly):
         self._inner = inner
         self.slowest = 0.0
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: HTTPRequest, timeout: float) -> Answer:
         start = time.monotonic()
         try:
             return self._inner.exchange(endpoint, request, timeout)

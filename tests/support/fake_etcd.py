@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from etcdmap.transport import Answer
+from etcdmap.transport import Answer, Request
 
 from support.proper import Parts
-from support.requests import Request
 from support.transports import Instantly
 
 _JSON = {"content-type": "application/json"}
@@ -56,7 +55,7 @@ class FakeEtcd(Instantly):
         self._ended: dict[tuple[str, str | None], float] = {}
         self._lock = threading.Lock()
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Carry a request out."""
         if self._pause:
             time.sleep(self._pause)
@@ -76,7 +75,7 @@ class FakeEtcd(Instantly):
         """Do nothing: there are no connections."""
 
     def _carry_out(
-        self, request: Request[Any], path: str, query: dict[str, str]
+        self, request: Request, path: str, query: dict[str, str]
     ) -> tuple[int, dict[str, Any]]:
         if path.endswith("/"):
             return 200, {"action": "get", "node": self._directory(path)}

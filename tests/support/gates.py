@@ -6,14 +6,19 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from etcdmap.cache import ReadCache
-from etcdmap.transport import Answer, BlockingTransport, Transport, wrapped
-
-from support.requests import Request
+from etcdmap.transport import Answer, BlockingTransport, Request, Transport, wrapped
 
 #: Seconds after which a test that hangs is given up.
 PATIENCE = 20.0
+
+
+def key_of(request: Request) -> str:
+    """Return the key that a request is about."""
+    path = unquote(request.target.partition("?")[0])
+    return path.removeprefix("/v2/keys").rstrip("/")
 
 
 class Gate:
@@ -31,10 +36,9 @@ class Gate:
         self._opened = threading.Event()
         self._fault: BaseException | None = None
 
-    def matches(self, request: Request[Any]) -> bool:
+    def matches(self, request: Request) -> bool:
         """Tell whether it is the exchange to hold."""
-        path = (request.key or "").rstrip("/")
-        return request.method in self._methods and path == self._path
+        return request.method in self._methods and key_of(request) == self._path
 
     def wait(self) -> None:
         """Wait until the exchange is held."""
@@ -61,11 +65,11 @@ class GatedTransport:
 
     def __init__(self, inner: Transport | BlockingTransport) -> None:
         self.inner = wrapped(inner)
-        self.requests: list[Request[Any]] = []
+        self.requests: list[Request] = []
         self._gates: list[Gate] = []
         self._lock = threading.Lock()
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Pass it on, and wait at its gate before or after that."""
         gate = self._take_gate(request)
         if gate is not None and not gate.answered:
@@ -75,7 +79,7 @@ class GatedTransport:
             gate.pass_through()
         return answer
 
-    def _take_gate(self, request: Request[Any]) -> Gate | None:
+    def _take_gate(self, request: Request) -> Gate | None:
         with self._lock:
             self.requests.append(request)
             for gate in self._gates:
@@ -110,8 +114,7 @@ class GatedTransport:
     def reads_of(self, path: str) -> int:
         """Count the reads of a path."""
         return sum(
-            request.method in ("GET", "HEAD")
-            and (request.key or "").rstrip("/") == path
+            request.method in ("GET", "HEAD") and key_of(request) == path
             for request in list(self.requests)
         )
 

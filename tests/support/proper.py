@@ -12,9 +12,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from etcdmap.transport import Answer
-
-from support.requests import Request
+from etcdmap.transport import Answer, Request
 
 #: When the file that is there was last changed.
 BEFORE = 3
@@ -23,7 +21,7 @@ BEFORE = 3
 class Parts:
     """What a request asks for: its key, and its query and form as etcd merges them."""
 
-    def __init__(self, request: Request[Any]) -> None:
+    def __init__(self, request: Request) -> None:
         path, _, query = request.target.partition("?")
         self.method = request.method
         self.path = unquote(path.removeprefix("/v2/keys"))
@@ -65,7 +63,7 @@ class Parts:
 
 
 def proper(
-    request: Request[Any],
+    request: Request,
     text: str = "v",
     *,
     index: int | None = 7,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from etcdmap.client import Resend
 from etcdmap.transport import Answer
@@ -44,7 +45,8 @@ class Request(V2Request[T], Generic[T]):
         return self.reader(answer)
 
 
-class Asked(NamedTuple):
+@dataclass(slots=True)
+class Asked:
     """What was asked for, where no request is needed."""
 
     key: str

@@ -9,10 +9,9 @@ from typing import Any
 
 from etcdmap.connect import make_client
 from etcdmap.errors import ExchangeFailed
-from etcdmap.transport import Answer
+from etcdmap.transport import Answer, Request
 
 from support.proper import proper
-from support.requests import Request
 from support.transports import Instantly, answer
 
 A, B, C = "http://a:1", "http://b:2", "http://c:3"
@@ -129,7 +128,7 @@ class ScriptedCluster(Instantly):
         self.behaviours: dict[str, Behaviour] = {A: ok, B: ok, C: ok}
         self.time = FakeTime()
         self.calls: list[tuple[str, float]] = []
-        self.requests: list[Request[Any]] = []
+        self.requests: list[Request] = []
         self.closed = 0
         self._lock = threading.Lock()
         settings: dict[str, Any] = {
@@ -142,7 +141,7 @@ class ScriptedCluster(Instantly):
         }
         self.client = make_client(settings.pop("endpoints"), self, **settings)
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Do what the endpoint does."""
         with self._lock:
             self.calls.append((endpoint, timeout))

@@ -23,10 +23,9 @@ import pytest
 
 from etcdmap.connect import make_client
 from etcdmap.errors import EtcdMapError, ExchangeFailed
-from etcdmap.transport import Answer, Identity
+from etcdmap.transport import Answer, Identity, Request
 
 from support.proper import proper
-from support.requests import Request
 from support.scripted_cluster import A, B, C, FakeTime, Steady
 
 
@@ -98,7 +97,7 @@ class StagedExchange:
     def __init__(
         self,
         endpoint: str,
-        request: Request[Any],
+        request: Request,
         plan: Plan,
         ends: float,
         wait: Callable[..., Any],
@@ -148,7 +147,7 @@ class Start(NamedTuple):
 
     seconds: float
     endpoint: str
-    request: Request[Any]
+    request: Request
 
 
 class Stage:
@@ -186,7 +185,7 @@ class Stage:
     def begin(
         self,
         endpoint: str,
-        request: Request[Any],
+        request: Request,
         timeout: float,
         identity: Identity | None = None,
     ) -> Any:
@@ -204,7 +203,7 @@ class Stage:
     def close(self) -> None:
         """Have nothing to close."""
 
-    def _plan(self, endpoint: str, request: Request[Any], timeout: float) -> Plan:
+    def _plan(self, endpoint: str, request: Request, timeout: float) -> Plan:
         assert timeout > 0, "an exchange without any time"
         self.on_start()
         self.starts.append(Start(self.elapsed, endpoint, request))

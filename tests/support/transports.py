@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from etcdmap.transport import Answer, Exchange, Identity, Transport
-
-from support.requests import Request
+from etcdmap.transport import Answer, Exchange, Identity, Request, Transport
 
 
 class InstantExchange:
@@ -48,14 +46,14 @@ class InstantExchange:
 class Instantly:
     """The rest of a transport whose exchanges are instant; asks for no identity."""
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Carry a request out."""
         raise NotImplementedError
 
     def begin(
         self,
         endpoint: str,
-        request: Request[Any],
+        request: Request,
         timeout: float,
         identity: Identity | None = None,
     ) -> InstantExchange:
@@ -78,7 +76,7 @@ class Between(Instantly):
     def __init__(self, inner: Transport) -> None:
         self.inner: Any = inner
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Pass it on."""
         return exchange(self.inner, endpoint, request, timeout)
 
@@ -92,7 +90,7 @@ class Between(Instantly):
 
 
 def exchange(
-    transport: Transport, endpoint: str, request: Request[Any], timeout: float
+    transport: Transport, endpoint: str, request: Request, timeout: float
 ) -> Answer:
     """Begin an exchange and wait for its end."""
     return transport.begin(endpoint, request, timeout).result()
@@ -103,12 +101,12 @@ class CountingTransport:
 
     def __init__(self, inner: Transport) -> None:
         self.inner: Any = inner
-        self.requests: list[Request[Any]] = []
+        self.requests: list[Request] = []
 
     def begin(
         self,
         endpoint: str,
-        request: Request[Any],
+        request: Request,
         timeout: float,
         identity: Identity | None = None,
     ) -> Exchange:
@@ -132,7 +130,7 @@ class CountingTransport:
 
 
 #: What one exchange does: an answer, an exception to raise, or a function.
-Step = Answer | Exception | Callable[[str, Request[Any], float], Answer]
+Step = Answer | Exception | Callable[[str, Request, float], Answer]
 
 
 class ScriptedTransport(Instantly):
@@ -140,10 +138,10 @@ class ScriptedTransport(Instantly):
 
     def __init__(self, steps: Iterable[Step] = ()) -> None:
         self.steps = list(steps)
-        self.calls: list[tuple[str, Request[Any], float]] = []
+        self.calls: list[tuple[str, Request, float]] = []
         self.closed = False
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Do the next step of the script."""
         self.calls.append((endpoint, request, timeout))
         step = self.steps.pop(0)

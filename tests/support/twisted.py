@@ -13,11 +13,10 @@ from typing import Any
 from etcdmap import Client
 from etcdmap.client.freshness import Need
 from etcdmap.connect import make_client
-from etcdmap.transport import Answer, make_transport
+from etcdmap.transport import Answer, Request, make_transport
 from etcdmap.v2 import V2_API
 
 from support.proper import Parts
-from support.requests import Request
 from support.scripted_cluster import FakeTime, Steady
 from support.transports import Instantly
 
@@ -137,7 +136,7 @@ class TwistedTransport(Instantly):
         self.writes_only = False
         self.twisted = self.passed = self.written = 0
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         """Pass it on, and twist the answer."""
         answer = self._inner.begin(endpoint, request, 10.0).result()
         reads = request.method in ("GET", "HEAD")
@@ -199,7 +198,7 @@ def twisted_client(
         transport,
         clock=time.clock,
         sleep=time.sleep,
-        rng=Steady(),  # type: ignore[arg-type]
+        rng=Steady(),
         shuffle=False,
         **options,
     )

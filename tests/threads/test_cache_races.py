@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 import pytest
 
 from etcdmap import (
-    Client,
     EtcdMapping,
     ExchangeFailed,
     KeyNotFound,
     OutcomeUnknown,
 )
-from etcdmap.health import Policy
+from etcdmap.client.endpoint_health import Policy
+from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import WireTransport
 

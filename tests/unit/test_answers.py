@@ -24,12 +24,11 @@ from etcdmap.errors import (
     Unauthorized,
     V2NotEnabled,
 )
-from etcdmap.transport import Answer
+from etcdmap.transport import Answer, Request
 from etcdmap.tree import Directory, File
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.store import V2Store
 
-from support.requests import Request
 from support.transports import ScriptedTransport, answer
 
 ENDPOINT = "http://a:1"
@@ -45,7 +44,7 @@ class Store:
     """A keys API and a tree on an endpoint that gives the same answer always."""
 
     def __init__(self, given: Answer) -> None:
-        def give(endpoint: str, request: Request[Any], timeout: float) -> Answer:
+        def give(endpoint: str, request: Request, timeout: float) -> Answer:
             body = given.body
             if "wait=true" in request.target:  # a watch tells of no "get"
                 body = as_watched(body)
@@ -522,7 +521,7 @@ def test_reader_empty_directory_has_no_nodes() -> None:
     """etcd leaves the list out of an empty directory."""
     body = node('{"key":"/k","dir":true,"ttl":5}')
     assert Store(answer(body)).tree.list("/k/") == Directory({}, 5, 7)
-    assert Store(answer(body)).tree.read("/k/", str).content == {}
+    assert Store(answer(body)).tree.read("/k/", str).value == {}
 
 
 def test_reader_snapshot_sorts_and_decodes() -> None:

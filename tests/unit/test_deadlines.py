@@ -16,14 +16,15 @@ import pytest
 from etcdmap import Client, EtcdMapError, EtcdMapping, ExchangeFailed, KeysAPI
 from etcdmap.connect import make_client
 from etcdmap.transport import Answer
-from etcdmap.tree import Fence, Present
+from etcdmap.transport import Request as HTTPRequest
+from etcdmap.tree import Fence
 from etcdmap.v2 import V2_API
 from etcdmap.v2.store import V2Store
 
 from support.proper import Parts, proper
 from support.punctual import Punctual
-from support.requests import Request
 
+ABSENT = Fence(0, absent=True)
 TIMEOUT = 0.4
 #: Most of a deadline; two of them are too much.
 JUST = 0.32
@@ -46,7 +47,7 @@ class Slow:
         self.index = 7
         self._closed = threading.Event()
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: HTTPRequest, timeout: float) -> Answer:
         """Answer when it is time."""
         asks = Parts(request)
         seconds = 0.0 if asks.is_identity else self.seconds(asks)
@@ -76,8 +77,10 @@ CALLS: list[Any] = [
     pytest.param(lambda c: KeysAPI(c).set("/k", "v"), id="keys.set"),
     pytest.param(lambda c: tree(c).list("/k", recursive=True), id="list"),
     pytest.param(lambda c: tree(c).put("/k", "v"), id="put"),
-    pytest.param(lambda c: tree(c).put("/k", "v", expect=Fence(0)), id="create"),
-    pytest.param(lambda c: tree(c).append("/d/", "v"), id="append"),
+    pytest.param(
+        lambda c: tree(c).put("/k", "v", expect=Fence(0, absent=True)), id="create"
+    ),
+    pytest.param(lambda c: tree(c).append("/d", "v"), id="append"),
     pytest.param(lambda c: tree(c).refresh("/k", 9), id="refresh"),
     pytest.param(lambda c: tree(c).delete("/k"), id="delete"),
     pytest.param(lambda c: tree(c).make_directory("/d"), id="mkdir"),
@@ -186,7 +189,7 @@ def test_call_that_syncs_in_passing_ends_in_time(
 @pytest.mark.parametrize(
     "call",
     [
-        lambda c: tree(c).append("/d/", "v"),
+        lambda c: tree(c).append("/d", "v"),
         lambda c: KeysAPI(c).set("/k", "v"),
     ],
     ids=["append", "keys.set"],

@@ -26,6 +26,7 @@ from etcdmap.errors import (
     OutcomeUnknown,
 )
 from etcdmap.transport import Answer, Identity
+from etcdmap.transport import Request as HTTPRequest
 from etcdmap.transport.polling import READ, Waiting, ready
 from etcdmap.v2 import V2_API
 from etcdmap.v2.models import Result
@@ -849,7 +850,7 @@ class SocketTransport:
     def begin(
         self,
         endpoint: str,
-        request: Request[Any],
+        request: HTTPRequest,
         timeout: float,
         identity: Identity | None = None,
     ) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidResponse
 from etcdmap.transport import Answer, Identity, Transport, WireTransport, wrapped
+from etcdmap.transport import Request as HTTPRequest
 from etcdmap.v2 import OPENING
 
 from support.certificates import make_certificate
@@ -383,7 +384,7 @@ class Held:
         self.there = threading.Semaphore(0)
         self.go = threading.Event()
 
-    def exchange(self, endpoint: str, request: Request[Any], timeout: float) -> Answer:
+    def exchange(self, endpoint: str, request: HTTPRequest, timeout: float) -> Answer:
         """Wait, then answer."""
         self.seen.append(request.target)
         self.there.release()
@@ -441,7 +442,7 @@ def test_identity_in_threads_is_asked_again_after_an_interruption(
 
     class Inner:
         def exchange(
-            self, endpoint: str, request: Request[Any], timeout: float
+            self, endpoint: str, request: HTTPRequest, timeout: float
         ) -> Answer:
             asked.append(request.method)
             if request.method == "PUT" and breaks:

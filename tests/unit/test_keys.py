@@ -19,9 +19,10 @@ from etcdmap.errors import (
     OutcomeUnknown,
     WatchExpired,
 )
-from etcdmap.transport import Answer
+from etcdmap.transport import Answer, Request
 from etcdmap.tree import Fence, Present
 from etcdmap.v2.keys import KeysAPI
+from etcdmap.v2.request import KeysRequest
 from etcdmap.v2.spelling import (
     MAX_BODY,
     MAX_TTL,
@@ -32,11 +33,10 @@ from etcdmap.v2.spelling import (
 from etcdmap.v2.store import V2Store
 
 from support.proper import proper
-from support.requests import Request
 from support.transports import ScriptedTransport, Step, answer
 
 
-def done(endpoint: str, request: Request[Any], timeout: float) -> Answer:
+def done(endpoint: str, request: Request, timeout: float) -> Answer:
     """Answer as etcd does, whatever is asked."""
     return proper(request, index=12)
 
@@ -51,9 +51,10 @@ class Sent:
         self.tree = V2Store(self.keys)
 
     @property
-    def request(self) -> Request[Any]:
+    def request(self) -> KeysRequest[Any]:
         """The only request there was."""
         ((_, request, _),) = self.transport.calls
+        assert isinstance(request, KeysRequest)
         return request
 
     @property

@@ -182,10 +182,10 @@ def test_endpoint_without_an_id_is_the_first_cluster(
     """Old servers and proxies tell none; the first one that does is remembered."""
     all_do(stage, value("v", index=7))
     stage.client.send(request_())
-    assert stage.client.session.cluster_id is None
+    assert stage.client.freshness(V2_API).cluster_id is None
     all_do(stage, value("v", index=8, **cluster("")))
     stage.client.send(request_())
-    assert stage.client.session.cluster_id is None
+    assert stage.client.freshness(V2_API).cluster_id is None
     all_do(stage, value("v", index=9, **cluster("c1")))
     stage.client.send(request_())
     assert stage.client.freshness(V2_API).cluster_id == "c1"
@@ -462,7 +462,7 @@ def test_identity_is_shown_by_etcds_answers_only(
     stage: Stage, body: str, status: int
 ) -> None:
     """A gateway's page with the right id on it is no proof."""
-    look = stage.client.session.identity
+    look = stage.client.freshness(V2_API).identity
     answer = said(body, status, **cluster("c1")).outcome
     with pytest.raises(InvalidResponse):
         look.read(answer)  # type: ignore[arg-type]

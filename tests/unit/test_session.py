@@ -182,7 +182,8 @@ def test_check_memories_are_dropped_without_the_lock(time: FakeTime) -> None:
         take(used, at(5), 0, quorum=False)
         seen.append(used.index)
 
-    used = Session(MAX_STALE, time.clock, use)
+    used = Freshness(V2_API, MAX_STALE, time.clock)
+    used.on_rebuilt.append(use)
     take(used, at(9), 0, quorum=False)
     with pytest.warns(ClusterRebuilt):
         take(used, at(3), 9, quorum=True)

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from etcdmap.errors import ExchangeFailed, InvalidResponse
-from etcdmap.models import Request
 from etcdmap.transport import (
     Exchange,
     Transport,
