@@ -185,6 +185,18 @@ class MappingMachine(RuleBasedStateMachine):
         """Do something with a mapping and with its model, and compare."""
         self.compare(call, self.mapping(place), self.model(place))
 
+    def both_write(
+        self, place: Any, value: Any, write: Callable[[Any], int | None]
+    ) -> None:
+        """Do a write to both; the index of a value's is told."""
+
+        def call(m: Any) -> None:
+            index = write(m)
+            if isinstance(m, EtcdMapping):
+                assert index == (None if isinstance(value, dict) else m.index())
+
+        self.both(place, call)
+
     def read(self, place: tuple[str, str | None], call: Call) -> None:
         """Do the same with something that the cache may answer."""
         if self.stale:
@@ -354,14 +366,10 @@ class MappingMachine(RuleBasedStateMachine):
     def set(
         self, place: Any, key: Any, value: Any, ttl: float | None, keep_ttl: bool
     ) -> None:
-        """`set`, whose index is that of the write."""
-
-        def call(m: Any) -> None:
-            index = m.set(key, value, ttl=ttl, keep_ttl=keep_ttl)
-            if isinstance(m, EtcdMapping) and not isinstance(value, dict):
-                assert index == m.index()
-
-        self.both(place, call)
+        """`set`."""
+        self.both_write(
+            place, value, lambda m: m.set(key, value, ttl=ttl, keep_ttl=keep_ttl)
+        )
 
     @rule(place=places, key=keys, source=places)
     def copy_mapping(self, place: Any, key: Any, source: Any) -> None:
@@ -377,12 +385,12 @@ class MappingMachine(RuleBasedStateMachine):
     @rule(place=places, key=keys, value=mostly_good, ttl=ttls)
     def create(self, place: Any, key: Any, value: Any, ttl: float | None) -> None:
         """`create`."""
-        self.both(place, lambda m: m.create(key, value, ttl=ttl))
+        self.both_write(place, value, lambda m: m.create(key, value, ttl=ttl))
 
     @rule(place=places, key=keys, value=mostly_good, ttl=ttls)
     def replace(self, place: Any, key: Any, value: Any, ttl: float | None) -> None:
         """`replace`."""
-        self.both(place, lambda m: m.replace(key, value, ttl=ttl))
+        self.both_write(place, value, lambda m: m.replace(key, value, ttl=ttl))
 
     @rule(place=places, key=keys)
     def delitem(self, place: Any, key: Any) -> None:

@@ -15,7 +15,6 @@ from etcdmap.errors import (
     CompareFailed,
     EtcdMapError,
     InvalidResponse,
-    KeyNotFound,
     LimitExceeded,
     NotADirectory,
     OutcomeUnknown,
@@ -427,19 +426,12 @@ def test_refusal_of_an_unlisted_code_is_a_server_error(body: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("read", READERS[2:])
-def test_tree_reader_below_a_file_is_key_not_found(read: Reader) -> None:
-    """A key below a file can't be there: absent, with code 104."""
+def test_tree_reader_below_a_file_is_not_a_directory(read: Reader) -> None:
+    """A mapping makes a KeyError of it; see `sought`."""
     body = '{"errorCode":104,"message":"Not a directory","cause":"/k","index":3}'
-    with pytest.raises(KeyNotFound) as caught:
+    with pytest.raises(NotADirectory) as caught:
         read(Store(answer(body, 400)))
-    assert caught.value.code == 104
-
-
-def test_keys_reader_below_a_file_is_not_a_directory() -> None:
-    """The keys interface keeps etcd's own code."""
-    body = '{"errorCode":104,"message":"Not a directory","cause":"/k","index":3}'
-    with pytest.raises(NotADirectory):
-        Store(answer(body, 400)).keys.get("/k")
+    assert (caught.value.code, caught.value.key) == (104, "/k")
 
 
 # --- presence ---------------------------------------------------------------
@@ -520,8 +512,8 @@ def test_reader_root_without_key_is_read() -> None:
 def test_reader_empty_directory_has_no_nodes() -> None:
     """etcd leaves the list out of an empty directory."""
     body = node('{"key":"/k","dir":true,"ttl":5}')
-    assert Store(answer(body)).tree.list("/k/") == Directory({}, 5, 7)
-    assert Store(answer(body)).tree.read("/k/", str).value == {}
+    assert Store(answer(body)).tree.list("/k", of_directory=True) == Directory({}, 5, 7)
+    assert Store(answer(body)).tree.read("/k", str).value == {}
 
 
 def test_reader_snapshot_sorts_and_decodes() -> None:
@@ -530,7 +522,7 @@ def test_reader_snapshot_sorts_and_decodes() -> None:
         '[{"key":"/k/b","value":"2"},{"key":"/k/a","dir":true,'
         '"nodes":[{"key":"/k/a/x","value":"1"}]}]'
     )
-    content, index = Store(answer(body, index=9)).tree.read("/k/", int)
+    content, index = Store(answer(body, index=9)).tree.read("/k", int)
     assert content == {"a": {"x": 1}, "b": 2}
     assert list(content) == ["a", "b"]
     assert index == 9
