@@ -166,8 +166,7 @@ class Recorder:
                 changes = {"name" if op.kind == "append" else "value": value}
         changes["end"] = self._clock()
         op = dataclasses.replace(op, endpoint=endpoint(), **changes)
-        self.record(op)
-        self._open.pop(number, None)
+        self._record_ended(number, op)
         return op
 
     def run_all(
@@ -195,8 +194,7 @@ class Recorder:
         ended: dict[str, Any] = {"end": self._clock(), "endpoint": endpoint()}
         for number, op in zip(numbers, ops, strict=True):
             changes = self._raised(op, missing[op.key]) if op.key in missing else {}
-            self.record(dataclasses.replace(op, **ended, **changes))
-            self._open.pop(number, None)
+            self._record_ended(number, dataclasses.replace(op, **ended, **changes))
 
     def _raised(self, op: Op, error: Exception | None) -> dict[str, Any]:
         if error is None:
@@ -206,6 +204,12 @@ class Recorder:
             "error": type(error).__name__,
             "detail": str(error)[:500],
         }
+
+    def _record_ended(self, number: int, op: Op) -> None:
+        # Whoever takes it out writes it down: `close` may be at it as well, and what
+        # is written down twice looks like a value that was written twice.
+        if self._open.pop(number, None) is not None:
+            self.record(op)
 
     def record(self, op: Op) -> None:
         """Write down an operation that ended."""
@@ -221,7 +225,11 @@ class Recorder:
 
     def close(self) -> None:
         """Write down as unknown what has not returned, and close the file."""
-        for op in list(self._open.values()):
+        while self._open:
+            try:
+                _, op = self._open.popitem()
+            except KeyError:  # it has returned just now
+                break
             hung = dataclasses.replace(op, outcome="unknown", error="NeverReturned")
             self.record(hung)
         with self._lock:
