@@ -164,7 +164,7 @@ class Client(Closing):
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
         """Learn the endpoints of the cluster's members from the cluster.
 
-        The endpoints first given stay, and with https ones no other is taken in.
+        The endpoints first given stay, and if all are https, only such are added.
         Not for clusters behind a proxy or an address translation: members tell
         the addresses that they know themselves by.
 
@@ -268,16 +268,10 @@ class Client(Closing):
 def _with_learnt(
     given: tuple[str, ...], learnt: tuple[str, ...], known: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the endpoints to use from now on.
+    """Return the endpoints to use from now on, those known now in the same order.
 
-    Those first given are never forgotten, whatever a sync says: after an outage
-    they may be the only way back.  Where they are https, none that is not is
-    taken in.
-
-    Args:
-        given: what the user gave.
-        learnt: what the members say.
-        known: what is used now; its order stays.
+    Those that the user gave always stay: after an outage they may be the only way back.
+    If all of them are https, none that is not is added.
     """
     if all(endpoint.startswith("https:") for endpoint in given):
         learnt = tuple(url for url in learnt if url.startswith("https:"))

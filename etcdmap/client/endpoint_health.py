@@ -56,12 +56,7 @@ _BURST = 10.0
 
 
 class Health:
-    """What a client knows of its endpoints.
-
-    Args:
-        policy: the numbers to go by.
-        clock: gives the time in seconds.
-    """
+    """What a client knows of its endpoints."""
 
     def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
         self._policy = policy
@@ -91,9 +86,8 @@ class Health:
     def failed(self, endpoint: str) -> None:
         """Note that an endpoint gave no usable answer: it rests."""
         before, _ = self._rests.get(endpoint, (0.0, 0.0))
-        length = min(
-            max(2 * before, self._policy.first_rest), self._policy.longest_rest
-        )
+        policy = self._policy
+        length = min(max(2 * before, policy.first_rest), policy.longest_rest)
         self._rests[endpoint] = (length, self._clock() + length)
 
     def overtaken(self, endpoint: str) -> bool:

@@ -55,29 +55,21 @@ class StaleAnswer(ExchangeFailed):
 
 
 class Freshness:
-    """What one client has seen of its cluster through one API.
-
-    Args:
-        api: tells index and cluster of an answer.
-        max_stale: seconds for which a proof of contact counts.
-        clock: gives the time in seconds.
-
-    Attributes:
-        index: the highest index of the store that was seen.
-        cluster_id: that of the first cluster; None until it is known.
-        identity: what a connection must have shown before a write leaves on it.
-        on_rebuilt: called when all that is remembered of keys may be wrong.
-    """
+    """What one client has seen of its cluster through one API."""
 
     def __init__(self, api: API, max_stale: float, clock: Callable[[], float]) -> None:
         self._api = api
         self._max_stale = max_stale
         self._clock = clock
+        #: Called when all that is remembered of keys may be wrong.
         self.on_rebuilt: list[Callable[[], object]] = []
+        #: The highest index of the store that was seen.
         self.index = 0
+        #: The id of the first cluster; None until it is known.
         self.cluster_id: str | None = None
         self._proved = self._failed = float("-inf")
         self._renewing = 0.0
+        #: What a connection must have shown before a write leaves on it.
         self.identity = self._new_identity()
         self.after_fork()
         forking.register(self)
@@ -125,13 +117,8 @@ class Freshness:
     def take(self, answer: Answer, floor: int, *, quorum: bool) -> int:
         """Learn from an answer that was understood, or refuse it; return its index.
 
-        Args:
-            answer: a result, or a refusal of etcd's.
-            floor: the index known when the call began; 0 to take any answer.
-            quorum: whether the cluster agreed on the answer.
-
         Raises:
-            StaleAnswer: its index is below the floor.
+            StaleAnswer: its index is below the floor, that of when the call began.
             WrongCluster: it comes from another cluster than the first one, or does
                 not tell from which.
         """

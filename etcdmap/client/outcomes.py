@@ -46,13 +46,9 @@ def unknown(request: Request[Any], attempts: Sequence[Attempt]) -> RequestFailed
 def out_of_time(
     request: Request[Any], attempts: Sequence[Attempt], took: float, *, quorum: bool
 ) -> Exception:
-    """Return the error of a call whose deadline came; nothing was carried out.
+    """Return the error of a call that ended at its deadline, after `took` seconds.
 
-    Args:
-        request: the call's.
-        attempts: all of them.
-        took: seconds that the call has lasted.
-        quorum: whether the last copies were quorum reads.
+    Nothing was carried out.  `quorum` tells whether it was a quorum read at last.
     """
     for attempt in reversed(attempts):
         if isinstance(attempt.error, WrongCluster):
@@ -88,15 +84,10 @@ def raise_if_hopeless(
     is_write: bool,
     may_repeat: bool,
 ) -> None:
-    """Raise if the last attempts show that trying again is no use.
+    """Raise if the last attempts, one at each endpoint, show that more are no use.
 
-    Args:
-        request: the call's.
-        attempts: all of them; none is under way.
-        count: how many endpoints there are.
-        is_write: whether one of the attempts may have changed something.
-        may_repeat: whether a 200 that makes no sense is worth another try: it may be
-            the answer to another request, on a connection that is not used again.
+    With `may_repeat` a 200 that makes no sense is worth another try: it may be the
+    answer to another request, on a connection that is not used again.
     """
     errors = [attempt.error for attempt in attempts[-count:]]
     if len(errors) < count or not all(map(_is_lasting, errors)):
