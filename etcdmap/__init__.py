@@ -115,15 +115,14 @@ __all__ = [
 #: The version, as a text.  It comes from the metadata of what is installed.
 __version__: str
 
-# Type checkers must not see the function: for them any name would then be a text, and
-# a misspelt one no error.
+# If type checkers saw this function, any misspelt name would pass for a str.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> str:
         """Look the version up when it is asked for."""
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        # Not above: few need it, and everybody would wait for it to be imported.
+        # Imported here as it is slow, and few need it.
         from importlib.metadata import PackageNotFoundError, version
 
         try:

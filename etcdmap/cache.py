@@ -4,10 +4,9 @@ The only module that imports cachetools.
 
 Theory of operation
 -------------------
-*Whose writes are seen when.*  The cache never waits for etcd and is told of
-nothing that other processes do: their writes are seen once an entry has
-expired.  Writes over the same client call `invalidate` after their answer came,
-or failed to come; from then on nobody gets what was there before.
+*Whose writes are seen when.*  Nobody tells the cache of writes by other processes: they
+are seen once an entry has expired.  Writes over the same client call `invalidate` after
+their answer came, or failed to come; from then on nobody gets what was there before.
 
 *Slow reads.*  Of two answers the one with the higher index of the store shows the
 newer state, whichever came last: it stays.  A read that began before a write of
@@ -16,19 +15,19 @@ So every read is known from `begin` to `end`; `invalidate` marks those under way
 that overlap as *spoilt*, and what a spoilt read brings is not stored.
 
 *Concurrent misses.*  The first thread that misses a path makes the request; the
-others wait for it (`load`).  A spoilt read takes no more followers: a thread that
+others wait for it (`load`).  Nobody waits for a read that is spoilt: a thread that
 comes after a write starts a read of its own.
 
-*Age.*  An entry counts from the moment its read began, and ends with the key's
-own ttl, less the second by which etcd rounds that up; or with that of a directory
-above it.  Nodes show nothing of that one.  A listing shows both, and primes an entry
-of the directory, which bounds what is read below it later for as long as it is held.
+*Age.*  An entry expires `ttl` seconds after its read began; or earlier, with the ttl of
+its key (less the second by which etcd rounds that up), or of a directory above it.
+Nodes do not show that one.  A listing does, and caches the directory itself, too: what
+is read below it later expires with it, as long as its entry is held.
 
 *Threads.*  Hits take no lock: they are one lookup in a plain dict (`hot`), which
 mirrors the store.  All else happens under one lock, never held during I/O.
 
-Absent keys are not cached, so a key that appears is seen at once; nor are lists
-of children, so a loop sees new keys, but it primes the entries of all of them.
+Absent keys are not cached, so a new key is seen at once.  Nor are lists of children, so
+a loop sees new keys; but it caches the nodes that it lists.
 
 The store is a FIFO: with the same ttl for all, the entry stored first is the one
 that expires first.
@@ -52,7 +51,7 @@ from etcdmap.paths import PLAIN, UNREADABLE
 #: Entries.  About 4 MiB with small values.
 DEFAULT_SIZE = 10_000
 
-#: Seconds by which etcd may be late to end what has expired, at most.
+#: Seconds by which etcd may be late to delete what has expired, at most.
 _LATE = 5.0
 
 
@@ -76,23 +75,13 @@ class CacheInfo(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A node, until when it counts, and what a codec made of it.
-
-    Attributes:
-        node: what was read.
-        expires: on the clock of the cache's timer.
-        ends: when the node may end by its ttl or that of a directory above it, on
-            the same clock; infinity for never, as far as was seen.
-        index: the index of the store when it was read.
-        decoded: a codec and the value that it made, for values that nobody can
-            change; None where none is kept.
-    """
+    """What is kept of a path; times are those of the cache's timer."""
 
     node: Any
-    expires: float
-    ends: float
-    index: int
-    decoded: tuple[Any, Any] | None = None
+    expires: float  # when the entry does
+    ends: float  # when the node may expire in etcd, or infinity, as far as was seen
+    index: int  # of the store, when it was read
+    decoded: tuple[Any, Any] | None = None  # a codec and an immutable value of it
 
 
 @dataclass(slots=True, eq=False)
@@ -115,13 +104,7 @@ class _Flight:
 
 
 class ReadCache:
-    """See the module's text.
-
-    Args:
-        ttl: seconds for which an entry counts.
-        size: most entries to hold.
-        timer: gives the time in seconds; for tests.
-    """
+    """See the module's text."""
 
     def __init__(
         self,
@@ -141,7 +124,7 @@ class ReadCache:
         forking.register(self)
 
     def after_fork(self) -> None:
-        """Start empty: the lock may be held, by a thread that is not here."""
+        """Start empty: a thread that did not survive the fork may hold the lock."""
         self._lock = threading.RLock()
         self.hot: dict[str, Entry] = {}
         self._store = _Store(self.size, self.hot)
@@ -162,9 +145,8 @@ class ReadCache:
     def keep_decoded(self, path: str, node: Any, codec: Any, value: Any) -> None:
         """Keep what a codec made of a node, if that node is still the cached one.
 
-        Not where no key leads, as into a directory that is hidden, which only a
-        prefix names: what is kept is handed out to all mappings without a check of
-        their keys.
+        Not if a name on its path could be in no key, but in a prefix: hits on decoded
+        values don't check keys.
         """
         entry = self.hot.get(path)
         if entry is not None and entry.node is node and PLAIN.readable("", path[1:]):
@@ -179,14 +161,14 @@ class ReadCache:
     ) -> Any:
         """Fetch a node that was missed, or wait for the thread that does.
 
-        `fetch` gives the node and the index of the store.  What it raises is raised
-        to all that waited for it.  `left` tells how long the caller still has.
+        `fetch` returns the node and the index of the store.  What it raises is raised
+        in all that wait for it.  `left` returns the seconds that the caller still has.
         """
         self._misses += 1
         while True:
             flight, mine = self._join(path)
             if flight is None:
-                # It came while this thread was on its way here.
+                # Another thread has stored it meanwhile.
                 node = self.get(path)
                 if node is not None:
                     return node
@@ -194,7 +176,7 @@ class ReadCache:
             if mine:
                 return self._fly(flight, fetch, ttl_of)
             patience = left()
-            # Half of the time: the rest is for asking oneself.
+            # Half of the time; the rest is for a request of its own.
             if not flight.done.wait(None if patience is None else patience / 2):
                 self._forget_flight(flight)
                 return fetch()[0]
@@ -202,10 +184,10 @@ class ReadCache:
                 raise copy.copy(flight.error)
             if flight.value is not None:
                 return flight.value
-            # Its thread was interrupted; one of those waiting takes over.
+            # Its thread was interrupted: look again, one of those waiting takes over.
 
     def _join(self, path: str) -> tuple[_Flight | None, bool]:
-        """Return the flight to wait for, or a new one and True; None for no need."""
+        """Return the flight to wait for, or a new one and True; None on a hit."""
         with self._lock:
             entry = self.hot.get(path)
             if entry is not None and entry.expires > self.timer():
@@ -217,7 +199,7 @@ class ReadCache:
             return flight, True
 
     def _forget_flight(self, flight: _Flight) -> None:
-        """Have nobody else wait for a flight that takes too long, or never ends."""
+        """Have nobody else wait for a flight."""
         with self._lock:
             if self._flights.get(flight.read.path) is flight:
                 del self._flights[flight.read.path]
@@ -239,14 +221,18 @@ class ReadCache:
             flight.error = error
             raise
         finally:
-            with self._lock:  # one hold: nobody may find neither flight nor entry
+            # Under one lock: in between, others would find neither flight nor entry.
+            with self._lock:
                 self._forget_flight(flight)
                 self.end(read, entries, index)
             flight.done.set()
         return node
 
     def begin(self, path: str) -> Read:
-        """Note that a read of this node, and maybe of all below it, begins."""
+        """Note that a read of this node, and maybe of all below it, begins.
+
+        Each needs a call of `end`, also if it fails.
+        """
         read = Read(path.rstrip("/"), self.timer())
         with self._lock:
             self._reads.add(read)
@@ -255,15 +241,7 @@ class ReadCache:
     def end(
         self, read: Read, entries: Iterable[tuple[str, Any, int | None]], index: int
     ) -> None:
-        """Store what a read brought, unless it was spoilt.
-
-        Must be called for every `begin`, with no entries if the read failed.
-
-        Args:
-            read: what `begin` gave.
-            entries: path, node and the node's own ttl.
-            index: the index of the store in the answer.
-        """
+        """Store what a read brought, unless it was spoilt: path, node and its ttl."""
         with self._lock:
             self._reads.discard(read)
             if not read.spoilt:
@@ -280,12 +258,12 @@ class ReadCache:
             ends = above
             if node_ttl is not None:  # less the second by which it is rounded up
                 ends = min(ends, read.began + node_ttl - 1)
-            # A directory that is about to end is held for what is read below it.
+            # A directory is kept even if it expires now: it bounds what is read below.
             if ends > read.began or hasattr(node, "children"):
                 expires = min(read.began + self.ttl, ends)
                 self._store[path] = Entry(node, expires, ends, index)
             elif there is not None:
-                self._store.drop(path)  # older, and the newer one can't be kept
+                self._store.drop(path)  # out of date
 
     def _ends_above(self, read: Read) -> float:
         """Return when the directories above a read end, as far as is known here."""
@@ -293,7 +271,7 @@ class ReadCache:
         while path:
             path = path.rpartition("/")[0]
             entry = self.hot.get(path)
-            # What is still there long after was made anew, without that ttl.
+            # A directory seen long after its end was made anew, and that ttl is gone.
             if entry is not None and entry.ends > read.began - _LATE:
                 ends = min(ends, entry.ends)
         return ends
@@ -320,7 +298,7 @@ class ReadCache:
             self.hits = self._misses = 0
 
     def info(self) -> CacheInfo:
-        """Tell what the cache did."""
+        """Return what the cache did."""
         with self._lock:
             size = len(self._store)
             return CacheInfo(self.hits, self._misses, size, self.size, self.ttl)
@@ -331,10 +309,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 class _Store(cachetools.FIFOCache[str, Entry]):
-    """Entries by path, which also knows what is stored below a directory.
-
-    Without that, every delete would have to look at all paths held.
-    """
+    """Entries by path; it knows the paths below a directory without looking at all."""
 
     def __init__(self, size: int, hot: dict[str, Entry]) -> None:
         super().__init__(size)

@@ -1,4 +1,4 @@
-"""What is closed at the end of a ``with`` block."""
+"""What a ``with`` block closes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ C = TypeVar("C", bound="Closing")
 
 
 class Closing:
-    """Gives `close` to ``with``."""
+    """Something that a ``with`` block closes at its end."""
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release what is held."""
         raise NotImplementedError
 
     def __enter__(self: C) -> C:
-        """Return the thing itself; it is closed at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
         self.close()

@@ -6,9 +6,8 @@
 stands for a value only if writing that value gives this very text, and a str that
 would stand for something else is written as a JSON string.
 
-What Python decides by its surroundings is fixed here, so that all processes read a
-text alike: nesting, whatever is left of the caller's stack; integers, whatever
-``sys.set_int_max_str_digits`` says; types, exactly those that are read back.
+All processes read a text alike: the limits of nesting and of integers are fixed here,
+and do not depend on the caller's stack or ``sys.set_int_max_str_digits``.
 
 No message shows a value or a stored text, which may be secret, and no error is
 raised while one that holds it (``JSONDecodeError.doc``) is being handled.
@@ -38,7 +37,7 @@ T = TypeVar("T")
 
 __all__ = ["AutoCodec", "Codec", "JsonCodec", "TextCodec", "encode_text", "get_codec"]
 
-#: Lists within lists; CPython's own limit depends on the stack in use.
+#: Lists within lists.
 MAX_NESTING = 100
 #: Digits of an int; the default of ``sys.set_int_max_str_digits``.
 MAX_INT_DIGITS = 4300
@@ -58,7 +57,7 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class _Builtin:
-    """What the three have in common: no state, so all instances are equal."""
+    """The base of the three; without state, so all instances of one are equal."""
 
     name: ClassVar[str]
 
@@ -161,7 +160,7 @@ def encode_text(codec: Codec, value: Any) -> str:
     raise TypeError(f"{name}.encode must return a str, not {_type_name(text)}")
 
 
-# --- reading: each returns ``text`` itself if it is only text ---------------
+# --- reading: each returns ``text`` itself if it stands for no other value ---
 
 #: An int as Python writes it, or (group 1) perhaps a float.
 _NUMBER = re.compile(
@@ -177,16 +176,15 @@ def _read_number(text: str) -> Any:
         return text
     if match.lastindex is None:
         return _to_int(text)
-    # json writes repr too, and none is longer than -2.2250738585072014e-308.
+    # The longest repr of a float is that of -2.2250738585072014e-308.
     if len(text) > 24 or repr(number := float(text)) != text:
         return text
     return number
 
 
 def _read_string(text: str) -> str:
-    # A quoted str is one that would read as something else, perhaps because it is
-    # a quoted str itself: '"8"' stands for "8", while '"eight"' is nothing but
-    # itself.  (Each quoting doubles the length, so there are but few.)
+    # Only a str that would read as something else was quoted: '"8"' stands for "8",
+    # while '"eight"' stands for itself.
     with suppress(ValueError):
         value: str = _DECODER.decode(text)
         if _quote(value) == text and not _is_plain(value):
@@ -248,7 +246,8 @@ def _decode(text: str) -> Any:
     try:
         return _DECODER.decode(text)
     except RecursionError:
-        # Before Python 3.12 a level takes a frame, which the caller's stack may lack.
+        # Before Python 3.12 each level takes a frame, of which the caller may have few
+        # left; a new thread has all of them.
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(_DECODER.decode, text).result()
 
@@ -258,7 +257,7 @@ def _to_int(digits: str) -> int:
         return int(digits)
     if len(digits.lstrip("-")) > MAX_INT_DIGITS:
         raise ValueError(f"an int of over {MAX_INT_DIGITS} digits")
-    return int(Decimal(digits))  # which the process's limit does not concern
+    return int(Decimal(digits))  # the process's own limit does not apply to this
 
 
 def _to_float(digits: str) -> float:
@@ -295,7 +294,7 @@ def _write_single(value: Any) -> str:
 
 
 def _write(root: Any) -> str:
-    # A loop, not a recursion: the depth of the caller's stack must not matter.
+    # Not recursive, so that it works however deep the caller's stack is.
     writer = _SCALARS.get(type(root))
     if writer is not None:
         return writer(root)
@@ -320,13 +319,13 @@ def _write(root: Any) -> str:
 
 
 def _open(value: Any) -> tuple[Iterator[tuple[str, Any]], list[str], str]:
-    """Return what a list or dict holds, each with its key, and where to write it."""
+    """Return the items of a list or dict, a list for their texts, and the brackets."""
     if type(value) is list:
         return zip(repeat(""), value, strict=False), [], "[]"
     if type(value) is dict:
         return zip(map(_write_key, value), value.values(), strict=True), [], "{}"
     advice = next(use for kinds, use in _ADVICE.items() if isinstance(value, kinds))
-    if hasattr(type(value), "to_dict"):  # of a handle, dict() gives handles again
+    if hasattr(type(value), "to_dict"):  # dict(m) would hold mappings, not values
         advice = "value.to_dict()"
     raise TypeError(f"{_type_name(value)} can't be stored: use {advice}")
 
@@ -354,7 +353,7 @@ def _write_int(value: int) -> str:
     if value.bit_length() <= _PLAIN_INT_DIGITS * 3:  # 8 ** n < 10 ** n
         return repr(value)
     if abs(value) < 10**MAX_INT_DIGITS:
-        return str(Decimal(value))  # which the process's limit does not concern
+        return str(Decimal(value))  # the process's own limit does not apply to this
     raise ValueError(f"an int can't have over {MAX_INT_DIGITS} digits: use hex(value)")
 
 
@@ -394,10 +393,9 @@ def _type_name(value: object) -> str:
 
 
 def decode_node(path: str, text: str, decode: Callable[[str], T]) -> T:
-    """Decode the text of a file; an error names the key.
+    """Decode the text of a file; every error becomes a DecodeError that names the key.
 
-    A codec of the user's may raise anything; a KeyError that got out of it
-    would read as "absent".
+    A KeyError of a user's codec would otherwise read as "absent".
     """
     if type(text) is not str:
         raise InvalidResponse("a file whose value is no text")

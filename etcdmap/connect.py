@@ -27,12 +27,11 @@ from etcdmap.tree import Store
 from etcdmap.v2 import OPENING, V2_API, Memory, V2Store
 from etcdmap.v2 import KeysAPI as KeysAPI
 
-#: What etcd itself uses when it is started without ``--listen-client-urls``.
+#: Where etcd listens without ``--listen-client-urls``.
 DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 
 #: Names of environment variables.
 URL, USERNAME, PASSWORD = "ETCDMAP_URL", "ETCDMAP_USERNAME", "ETCDMAP_PASSWORD"
-
 
 # Which options are the transport's; the others are the client's.
 _OF_TRANSPORT = (
@@ -78,7 +77,8 @@ def connect(
         cert: path of a client certificate, or a pair (certificate, key).
         session: a `requests.Session` of yours; its proxies, hooks, adapters,
             auth and TLS settings then apply.
-        shuffle: whether to spread clients over the endpoints by chance.
+        shuffle: whether to try the endpoints in random order, which spreads clients
+            over them.
         max_response: limit for one answer, bytes.
         cache_ttl: seconds for which a value read counts; None for no cache.
         cache_size: most nodes that the cache holds.
@@ -92,8 +92,8 @@ def connect(
         auto_sync: learn the members anew every so many seconds; see `Client.sync`.
     """
     options = dict(locals())
-    if endpoints is not None:
-        options["endpoints"] = clean_endpoints(endpoints)  # once: it may be a generator
+    if endpoints is not None:  # now, as it may be a generator, and is used again
+        options["endpoints"] = clean_endpoints(endpoints)
     return _make(options)
 
 
@@ -121,28 +121,15 @@ def make_client(
     fence: bool | None = None,
     **options: Any,
 ) -> Client:
-    """Make a client on a transport, with the memory that its stores share.
-
-    Args:
-        endpoints: as `connect` takes them.
-        transport: as `Client` takes it.
-        cache: shared by all mappings on the client; None for none.
-        fence: as `connect` takes it.
-        **options: those of `Client`.
-    """
+    """Make a client on a transport, with what its stores share."""
     client = Client(endpoints, transport, V2_API, **options)
-    Memory.make(client, cache, fence)
+    Memory.of(client, cache, fence)
     return client
 
 
 def store_of(client: Client) -> Store:
-    """Return the store of a client; all of one client share a cache."""
-    return V2Store.of(client)
-
-
-def keys_api_of(client: Client) -> KeysAPI:
-    """Return the operations of etcd itself, over the same client."""
-    return KeysAPI(client)
+    """Return a store on a client; all of one client share a cache."""
+    return V2Store(KeysAPI(client))
 
 
 def _recipe(options: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -178,14 +165,9 @@ def _credentials_from_environment() -> tuple[str, str]:
 
 
 def parse_url(url: str) -> dict[str, Any]:
-    """Read ``etcd://user:pw@host:2379,host2/prefix?codec=text&cache_ttl=5``.
+    """Return the options of `EtcdMapping` that a URL gives; see its `from_url`.
 
-    ``etcds`` stands for TLS.  The port may be left out.  The query takes the
-    options of `EtcdMapping` that are texts, numbers or yes-or-no.  A bare slash
-    for a path is no prefix; ``?prefix=/`` is one, the root.
-
-    Raises:
-        ValueError: it is none; the message does not show it, for the password.
+    The message of the ValueError for a bad one does not show it, for the password.
     """
     parts = _split(url)
     scheme = "https" if parts.scheme == "etcds" else "http"
@@ -193,7 +175,7 @@ def parse_url(url: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "endpoints": [f"{scheme}://{_with_port(host)}" for host in hosts.split(",")]
     }
-    if parts.path not in ("", "/"):  # whoever means the whole cluster says ?prefix=/
+    if parts.path not in ("", "/"):  # the root is asked for as ?prefix=/
         options["prefix"] = unquote(parts.path)
     if at:
         username, _, password = credentials.partition(":")
@@ -207,7 +189,7 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def _split(url: str) -> SplitResult:
-    # Whatever is wrong with it, no part is shown: it may be one of a password.
+    # No message shows a part of it: any part of a bad URL may be one of a password.
     try:
         parts = urlsplit(url)
     except ValueError:

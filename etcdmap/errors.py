@@ -3,28 +3,17 @@
 ::
 
     EtcdMapError
-      ServerError                 etcd answered with an errorCode
-        KeyNotFound (KeyError)    100; 104 when a read met it
-        CompareFailed 101, NotAFile 102, NotADirectory 104, KeyExists 105,
-        RootReadOnly 107, DirectoryNotEmpty 108, Unauthorized 110,
-        InvalidRequest 2xx, RaftError 300/301, WatchExpired 400/401
-      RequestFailed               no endpoint gave an answer that can be used
-        ClusterUnavailable        nothing was applied: trying again is safe
-        DeadlineExceeded (TimeoutError)   the same, because time ran out
-        OutcomeUnknown            a write may or may not have been applied
-      InvalidResponse             an answer that is not etcd's
-        V2NotEnabled              a server without the v2 API
-        WrongCluster              another cluster id than before
-      InvalidKey (ValueError)     a key that can't exist, met by a write
-      DirectoryGone (ValueError)  a mapping given as a value has no directory
-      LimitExceeded (ValueError)  too deep, too long or too large to send
-      DecodeError (ValueError)    a stored text that the codec can't read
-      PartialWrite                a write of many keys that ended half-way
-      PrefixRequired (ValueError) would have emptied the whole cluster
-      ReadOnly (TypeError)        a write on a read-only mapping
-      ClientClosed (RuntimeError) used after ``close()``
-      CredentialsMissing          unpickled where the password is not known
-      LocalClusterError           no etcd binary, or a member did not start
+      ServerError
+        KeyNotFound (KeyError), CompareFailed, NotAFile, NotADirectory, KeyExists,
+        RootReadOnly, DirectoryNotEmpty, Unauthorized, InvalidRequest, RaftError,
+        WatchExpired
+      RequestFailed
+        ClusterUnavailable, DeadlineExceeded (TimeoutError), OutcomeUnknown
+      InvalidResponse
+        V2NotEnabled, WrongCluster
+      InvalidKey (ValueError), DirectoryGone (ValueError), LimitExceeded (ValueError),
+      DecodeError (ValueError), PrefixRequired (ValueError), ReadOnly (TypeError),
+      ClientClosed (RuntimeError), PartialWrite, CredentialsMissing, LocalClusterError
 
 Arguments of the wrong type or range raise Python's own ``TypeError`` and
 ``ValueError``, before any request.
@@ -54,7 +43,7 @@ class EtcdMapError(Exception):
         return Exception.__str__(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Arguments that are given by name defeat BaseException's way.
+        # BaseException's own passes no arguments by name.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -117,7 +106,7 @@ class KeyNotFound(ServerError, KeyError):
 
     @classmethod
     def below_a_file(cls, error: NotADirectory) -> KeyNotFound:
-        """Return what a read says of a key that can't be there."""
+        """Return what a read raises for a key with a file on its way."""
         return cls(
             "a file stands on the way to this key",
             code=error.code,
@@ -170,7 +159,7 @@ class Unauthorized(ServerError):
 
     usual_code = 110
     hint = "check username, password and the roles granted to this user"
-    transient = True  # a member that is out of touch knows no new users
+    transient = True  # a member that is cut off does not know new users
 
 
 class InvalidRequest(ServerError):
@@ -295,10 +284,9 @@ class InvalidResponse(EtcdMapError):
     def refused(self) -> bool:
         """Whether the status says that the request was not carried out.
 
-        Redirects, client errors and "method not implemented" do; a 200 that
-        makes no sense, or a gateway's 502 to 504, says nothing about a write.  Nor do
-        the client errors that speak of time: who waited too long, or came too often,
-        may have been passed on.
+        Redirects, client errors and "method not implemented" do; a 200 that makes no
+        sense, or a gateway's 502 to 504, says nothing about a write.  Nor do the client
+        errors about time or rate: a proxy may have passed the request on before.
         """
         if self.status in (408, 425, 429, 499):
             return False
@@ -405,7 +393,6 @@ class LocalClusterError(EtcdMapError):
 def _rebuild(
     kind: type[EtcdMapError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> EtcdMapError:
-    """Unpickle an error."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)

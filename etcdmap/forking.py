@@ -1,9 +1,7 @@
 """What must start anew in a forked child.
 
-A lock that another thread of the parent held at the fork stays locked for ever
-in the child, and a socket that both processes read from gives each the other's
-answers.  Whoever owns such things registers here and gets `after_fork` called
-in the child, before the fork returns there.
+A lock that another thread of the parent held at the fork stays locked for ever in the
+child, and of a socket that both processes read from, each may get the other's answers.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ _known: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def register(thing: Any) -> None:
-    """Have `thing.after_fork()` called in every child forked from now on.
+    """Have `thing.after_fork()` called in every child, before the fork returns there.
 
     It replaces locks and forgets sockets.
     """

@@ -6,10 +6,7 @@ empty path ``""``, so that ``path + "/" + name`` always names a child.
 
 Why so strict: HTTP stacks and etcd both resolve ``.``, ``..`` and empty
 segments, sometimes twice, and an unquoted ``#`` or ``?`` cuts the URL short, so
-a careless key reaches a node outside the prefix.  Here such a segment never
-gets as far as a URL.
-
-Nothing in this module does I/O.
+a careless key would reach a node outside the prefix.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from urllib.parse import quote, unquote
 from etcdmap.errors import InvalidKey, LimitExceeded
 
 #: etcd's memory per key grows with the square of its depth; a path of 100,000
-#: levels ends the server.
+#: levels kills the server.
 MAX_DEPTH = 200
 #: Go's HTTP server closes the connection on a request head over 1 MiB, which
 #: would look like a dead member.  Room is left for host and query.
@@ -42,10 +39,9 @@ _TO_ESCAPE = re.compile("[%/\x00-\x1f\x7f-\x9f\ufffd]")
 
 
 def why_impossible(key: str) -> str | None:
-    """Tell why no node can have this key, or None if one can.
+    """Return why no node can have this key, or None if one can.
 
-    Control characters are not among the reasons: nodes with such names exist
-    and can be read.  ``why_not_new`` is the stricter test for writes.
+    Control characters are no reason: nodes with such names exist and can be read.
     """
     if len(key) > _CACHED_LENGTH:
         return find_fault(key)
@@ -53,7 +49,7 @@ def why_impossible(key: str) -> str | None:
 
 
 def find_fault(key: str, hidden_too: bool = False) -> str | None:
-    """Tell why no node can have this key, or None; `hidden_too` allows ``_x``."""
+    """Return why no node can have this key, or None; `hidden_too` allows ``_x``."""
     for segment in key.split("/"):
         if not segment:
             return "it is empty, or has an empty segment ('//', or '/' at an end)"
@@ -77,7 +73,7 @@ _find_fault_cached = lru_cache(maxsize=4096)(find_fault)
 
 
 def why_not_new(key: str) -> str | None:
-    """Tell why this key can't be written, or None if it can."""
+    """Return why this key can't be written, or None if it can."""
     return why_impossible(key) or _control_fault(key)
 
 
@@ -112,11 +108,11 @@ def shown(path: str) -> str:
 
 
 def clean_prefix(prefix: str) -> str:
-    """Turn what the user gave as a prefix into the path of a directory.
+    """Return the path of the directory that a user's prefix names.
 
     ``"app"``, ``"/app"`` and ``"/app/"`` are the same; ``"/"`` and ``""`` are
     the root.  Names that start with ``_`` are allowed here: such a directory is
-    hidden from its parent's listing, its children are listed as usual.
+    hidden from its parent's listing, but its children are listed as usual.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix is a str, not {type(prefix).__name__}")
@@ -131,18 +127,15 @@ def clean_prefix(prefix: str) -> str:
 
 
 def name_of(path: str) -> str:
-    """Give the last segment of a path."""
+    """Return the last segment of a path."""
     return path.rpartition("/")[2]
 
 
 class Naming:
-    """How the keys of a mapping and the names of nodes stand for each other.
-
-    Plainly: a key is a path of names.  See `EscapedNaming` for the other way.
-    """
+    """How keys become paths, and names keys: here a key is a path of names."""
 
     def readable(self, directory: str, key: object) -> str | None:
-        """Give the path of `key` below `directory`, or None if none can exist."""
+        """Return the path of `key` below `directory`, or None if none can exist."""
         text = self._spell(key)
         if text is None or why_impossible(text) is not None:
             return None
@@ -152,12 +145,9 @@ class Naming:
         return path
 
     def writable(self, directory: str, key: object) -> str:
-        """Give the path of `key` below `directory`, for a write.
+        """Return the path of `key` below `directory`, for a write.
 
-        Raises:
-            TypeError: it is no `str`.
-            InvalidKey: no node should have this key.
-            LimitExceeded: it is too deep or too long.
+        Raises TypeError, InvalidKey or LimitExceeded for what can't be written.
         """
         text = self._spell(key)
         if text is None:
@@ -180,14 +170,14 @@ class Naming:
         return path
 
     def key(self, name: str) -> str | None:
-        """Give the key of a node's name, or None if no key leads to it."""
+        """Return the key of a node's name, or None if no key leads to it."""
         return None if UNREADABLE in name else name
 
     def _spell(self, key: object) -> str | None:
-        """Give a key as it stands in a path, or None if it is no `str`.
+        """Return a key as it stands in a path, or None if it is no `str`.
 
-        Of a subclass (an enum's member, say) the text counts, and none of its
-        methods, which could show one key to our checks and another to the URL.
+        Of a subclass (an enum's member, say) the plain text: its methods could show one
+        key to the checks and another to the URL.
         """
         if type(key) is str:
             return key
@@ -207,7 +197,7 @@ class EscapedNaming(Naming):
     def key(self, name: str) -> str | None:
         """See `Naming.key`."""
         key = "" if name == "%" else unquote(name)
-        # Names that others stored, like "50%", are not how we spell any key.
+        # Others may have stored names that are no key's escaped form, like "50%".
         return key if escape(key) == name else None
 
     def _spell(self, key: object) -> str | None:
@@ -227,7 +217,6 @@ def escape(key: str) -> str:
     return f"%5F{spelt[1:]}" if spelt[0] == "_" else spelt
 
 
-# What was warned of already.
 _warned: set[str] = set()
 
 
@@ -236,10 +225,10 @@ class UnreadableName(UserWarning):
 
 
 def warn_left_out(path: str) -> None:
-    """Say that a node is left out of a listing; once."""
+    """Warn that a node is left out of a listing; once for each path."""
     if path in _warned:
         return
-    if len(_warned) < 1000:  # then they are shown again, which is right by then
+    if len(_warned) < 1000:  # bounded; later ones are warned of every time
         _warned.add(path)
     why = (
         "holds bytes that are not UTF-8, so no key leads to it; keys_api can delete "

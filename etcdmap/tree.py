@@ -1,11 +1,8 @@
 """The waist: what a mapping asks of a store, and the values that pass between them.
 
 Above it nobody knows which API of etcd is spoken; below it nobody knows of mappings,
-keys and codecs.  A *store* holds *files*, texts, and *directories*, by absolute path:
-``/app/db``; the root is ``""``.  It owns the client, the cache, and what is remembered
-of keys.
-
-A `ReadableStore` is all that the reading half of a mapping needs.
+their keys and codecs.  A *store* holds *files*, which are texts, and *directories*, by
+absolute path: ``/app/db``; the root is ``""``.
 """
 
 from __future__ import annotations
@@ -26,23 +23,19 @@ CONSISTENCIES = ("session", "linearizable", "any")
 
 
 class File(NamedTuple):
-    """A file: its text, the index of its last change, seconds left."""
+    """A file, as it was seen."""
 
     text: str
-    modified_index: int
-    ttl: int | None
+    modified_index: int  # of its last change
+    ttl: int | None  # seconds left; None for ever
 
 
 class Directory(NamedTuple):
-    """A directory: its children by name, and seconds left.
+    """A directory, as it was seen."""
 
-    A subdirectory in a listing that is not recursive shows no children.
-    """
-
-    children: dict[str, Any]  # name -> Node; mypy can't recurse here
-    ttl: int | None
-    #: The index of the store at that moment; of the top of a listing only.
-    etcd_index: int = 0
+    children: dict[str, Any]  # name -> Node (mypy can't recurse); empty if not listed
+    ttl: int | None  # seconds left; None for ever
+    etcd_index: int = 0  # of the store; only at the top of a listing
 
 
 Node: TypeAlias = "File | Directory"
@@ -64,14 +57,10 @@ class Snapshot(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """The very state of a key that a write replaces.
+    """A key is in this very state."""
 
-    Attributes:
-        as_of: the index of the key's last change; of an absent key, that of the
-            store when it was seen to be absent, or 0 if that is not known.
-        absent: whether nothing is there.
-    """
-
+    #: The index of its last change; of an absent key, that of the store when it was
+    #: seen to be absent, or 0 if that is not known.
     as_of: int
     absent: bool = False
 
@@ -114,18 +103,13 @@ class ReadableStore(Protocol):
     ) -> S:
         """Return the same store with other options; None leaves one as it is.
 
-        Of the store of one `call`, the one for all calls.
-
-        Args:
-            consistency: one of `CONSISTENCIES`.
-            timeout: deadline of one call, seconds.
+        The store of one `call` gives one for any number of calls.
         """
 
     def call(self: S, until: float | None = None) -> S:
-        """Return the same store for the requests of one call.
+        """Return the same store for the requests of one call, with one deadline.
 
-        They have one deadline: `until`, or that of a call that begins now if it comes
-        first.
+        It is `until`, or that of a call that begins now, whichever comes first.
         """
 
     @property
@@ -133,25 +117,19 @@ class ReadableStore(Protocol):
         """When a call that begins now must have ended, on the client's clock."""
 
     def pause(self, seconds: float) -> bool:
-        """Wait; return False at once if the call must have ended by then."""
+        """Wait; return False at once if the deadline comes before the end."""
 
     # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> Node:
-        """Return one node; of a directory no children.
-
-        With `cached` the answer may come from the cache.
-        """
+        """Return one node without children; if `cached`, maybe from the cache."""
 
     def list(
         self, path: str, *, recursive: bool = False, of_directory: bool = False
     ) -> Node:
-        """Return a file, or a directory with what is below it.  Atomic.
+        """Return a file, or a directory with one level below it, or all.  Atomic.
 
-        Args:
-            path: the node.
-            recursive: whether all that is below is listed, or one level.
-            of_directory: whether a mapping stands on it, so that it should be one.
+        With `of_directory` a mapping stands on it, so that it should be a directory.
         """
 
     def read(
@@ -162,11 +140,8 @@ class ReadableStore(Protocol):
     ) -> Snapshot:
         """Return a whole directory as plain values.  Atomic.
 
-        Args:
-            path: the directory.
-            decode: makes the value of a file's text.
-            key_of: makes the key of a name, or None to leave it out; None for
-                the names as they are.
+        `decode` makes the value of a file's text.  `key_of` makes the key of a name, or
+        None to leave it out; without it keys are the names.
         """
 
     def exists(self, path: str) -> bool:
@@ -179,8 +154,7 @@ class ReadableStore(Protocol):
 class Store(ReadableStore, Protocol):
     """A store that can be written, too.
 
-    A write is atomic unless it says otherwise.  On what it may raise besides, see
-    `ReadableStore`.
+    Each write is atomic, unless it says otherwise.
     """
 
     def check_text(self, text: str) -> None:
@@ -198,13 +172,13 @@ class Store(ReadableStore, Protocol):
         known: Fence | None = None,
         expect: Expect | None = None,
     ) -> int:
-        """Write a file and return its index.
+        """Write a file, and the directories on its way; return its index.
 
         Args:
-            path: where; directories on the way are made.
+            path: where.
             text: what.
             ttl: seconds until it expires.
-            known: the state that it replaces most likely, which saves looking.
+            known: the state that it replaces most likely, which may save a request.
             expect: what must be there.
 
         Raises:
@@ -224,7 +198,7 @@ class Store(ReadableStore, Protocol):
         """Write a file with a new name, which sorts last in a directory; return it."""
 
     def refresh(self, path: str, ttl: float) -> None:
-        """Renew the ttl of a file; who watches is not told."""
+        """Renew the ttl of a file; watchers are not told."""
 
     def delete(
         self,

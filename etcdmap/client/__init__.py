@@ -1,8 +1,9 @@
 """Requests to a cluster, over whichever of its endpoints works.
 
-Open `client` for what a client can do, `call` for the retry policy: attempts,
-copies, deadlines; `endpoint_health` for when to ask another endpoint,
-`freshness` for what reads promise, and `outcomes` for what a failed call says.
+Open `client` for what a client can do, `call` for the retry policy (when a request is
+sent, and to whom), `attempts` for what a call makes of answers, `endpoint_health` for
+the delays, `freshness` for what reads promise, and `outcomes` for what a failed call
+says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """The failover client: which endpoints there are, and which one is in use.
 
-Knows endpoints, attempts and deadlines; nothing of keys, and no API of etcd.
-
 Theory of operation
 -------------------
 One endpoint is *pinned*: every request goes there while it works, so that a
@@ -40,7 +38,7 @@ T = TypeVar("T")
 
 #: A healthy cluster elects within 1 to 2 s; etcd gives up on a write after 7 s.
 DEFAULT_TIMEOUT = 5.0
-#: A sync in passing holds up a call that went well; seconds.
+#: Longest sync of `auto_sync`, seconds: it holds up a call that has its result already.
 _SYNC_TIMEOUT = 1.0
 #: How old a session read may be, seconds.
 DEFAULT_MAX_STALE = 2.0
@@ -101,7 +99,7 @@ class Client(Closing):
         self._api = api
         self._max_stale = positive_seconds("max_stale", max_stale)
         self._freshness: dict[API, Freshness] = {}
-        #: The stores above, by name; not read here.
+        #: A place for what the stores above share; not read here.
         self.stores: dict[str, Any] = {}
         self.transport = wrapped(transport)
         self.clock = clock
@@ -111,10 +109,10 @@ class Client(Closing):
         forking.register(self)
 
     def after_fork(self) -> None:
-        """Replace what another thread may hold that is not here."""
+        """Replace locks: threads that did not survive the fork may hold them."""
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        #: Waits for some seconds, or until the client is closed.
+        #: Waits for some seconds; less if the client is closed meanwhile.
         self.sleep = self._given_sleep or self._closing.wait
 
     @property
@@ -133,7 +131,7 @@ class Client(Closing):
         return self.state.pinned
 
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
-        """Send a request to the cluster and give what its `read` made of the answer.
+        """Send a request to the cluster; return what its `read` makes of the answer.
 
         Args:
             request: what to send, and whether it may be sent again.
@@ -166,7 +164,7 @@ class Client(Closing):
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
         """Learn the endpoints of the cluster's members from the cluster.
 
-        The endpoints first given stay, and with https ones no other is taken in.
+        The endpoints first given stay, and if all are https, only such are added.
         Not for clusters behind a proxy or an address translation: members tell
         the addresses that they know themselves by.
 
@@ -202,14 +200,14 @@ class Client(Closing):
     def _sync_in_passing(self, every: float, deadline: float) -> None:
         """Sync after a call that went well, within what is left of its time.
 
-        What goes wrong, or does not fit, is left for the next.
+        If that fails, or no time is left, the next calls try again.
         """
         left = min(deadline - self.clock(), _SYNC_TIMEOUT)
         if left <= 0:
             return
         with self._lock:
             if self.clock() < self._next_sync:
-                return  # another thread does it, or this one: it sends requests
+                return  # another thread does it, or this is a request of the sync
             self._next_sync = float("inf")
         try:
             with contextlib.suppress(EtcdMapError):
@@ -218,7 +216,7 @@ class Client(Closing):
             self._next_sync = self.clock() + every
 
     def close(self) -> None:
-        """Close the connections, and end what waits; using it then is an error.
+        """Close the connections and end the calls under way; later ones fail.
 
         A write that was under way in another thread ends as `OutcomeUnknown`.
         """
@@ -256,7 +254,7 @@ class Client(Closing):
         return found
 
     def order(self) -> tuple[str, ...]:
-        """Give the endpoints in the order to try them now."""
+        """Return the endpoints in the order to try them now."""
         endpoints, pinned = self.state
         return self.health.order(endpoints, pinned)
 
@@ -270,16 +268,10 @@ class Client(Closing):
 def _with_learnt(
     given: tuple[str, ...], learnt: tuple[str, ...], known: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the endpoints to use from now on.
+    """Return the endpoints to use from now on, those known now in the same order.
 
-    Those first given are never forgotten, whatever a sync says: after an outage
-    they may be the only way back.  Where they are https, none that is not is
-    taken in.
-
-    Args:
-        given: what the user gave.
-        learnt: what the members say.
-        known: what is used now; its order stays.
+    Those that the user gave always stay: after an outage they may be the only way back.
+    If all of them are https, none that is not is added.
     """
     if all(endpoint.startswith("https:") for endpoint in given):
         learnt = tuple(url for url in learnt if url.startswith("https:"))

@@ -1,7 +1,6 @@
 """How the endpoints do: latencies, failures, rests, and when to ask another one.
 
-Numbers only; sends nothing.  Threads share it without a lock: what two of them
-write at the same moment is a sample more or less.
+Threads share it without a lock: at worst a sample is lost.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ class Policy:
         first_rest: how long an endpoint that failed is not asked first; doubles
             with each failure.
         longest_rest: its limit.
-        overtakes: an endpoint that was overtaken by another so many times in a
-            row is left.
+        overtakes: how many times in a row another endpoint must be quicker until
+            the pinned one is left.
     """
 
     first_delay: float = 1.0
@@ -57,17 +56,12 @@ _BURST = 10.0
 
 
 class Health:
-    """What a client knows of its endpoints.
-
-    Args:
-        policy: the numbers to go by.
-        clock: gives the time in seconds.
-    """
+    """What a client knows of its endpoints."""
 
     def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
         self._policy = policy
         self._clock = clock
-        #: No request is copied before that many seconds, whatever was measured.
+        #: Seconds for which a call just waits: no second copy is ever sent earlier.
         self.least_delay = min(policy.read_floor, policy.write_floor, policy.again)
         self._latencies: dict[str, _Latency] = {}
         self._rests: dict[str, tuple[float, float]] = {}  # length, end
@@ -92,9 +86,8 @@ class Health:
     def failed(self, endpoint: str) -> None:
         """Note that an endpoint gave no usable answer: it rests."""
         before, _ = self._rests.get(endpoint, (0.0, 0.0))
-        length = min(
-            max(2 * before, self._policy.first_rest), self._policy.longest_rest
-        )
+        policy = self._policy
+        length = min(max(2 * before, policy.first_rest), policy.longest_rest)
         self._rests[endpoint] = (length, self._clock() + length)
 
     def overtaken(self, endpoint: str) -> bool:
@@ -106,7 +99,7 @@ class Health:
     # --- what to do
 
     def order(self, endpoints: tuple[str, ...], pinned: str) -> tuple[str, ...]:
-        """Give the endpoints in the order to try them.
+        """Return the endpoints in the order to try them.
 
         The pinned one first, the others as they follow it; those that rest come
         last, the one that has rested longest before the others.
@@ -121,7 +114,7 @@ class Health:
         return tuple(sorted(order, key=lambda e: max(ends.get(e, 0.0) - now, 0.0)))
 
     def delay(self, kind: str) -> float:
-        """Give the seconds after which the next endpoint is asked as well."""
+        """Return the seconds after which the next endpoint is asked as well."""
         policy = self._policy
         latency = self._latencies.get(kind)
         if latency is None:
@@ -130,9 +123,9 @@ class Health:
         return max(floor, latency.long())
 
     def may_hedge(self, kind: str) -> bool:
-        """Take one of the extra requests, if there are any left.
+        """Tell whether an extra request may be sent, and count it.
 
-        When nothing of a kind has been answered for a while, something fails, and
+        When nothing of a kind has been answered for a while, something is broken, and
         the budget does not count.  A cluster that is just busy goes on answering.
         """
         silence = self._clock() - self._answered.get(kind, self._began)
@@ -159,7 +152,7 @@ class _Latency:
         self._deviation = 0.0
 
     def add(self, seconds: float) -> None:
-        """Take a sample in."""
+        """Add a sample."""
         if not self._mean:
             self._mean, self._deviation = seconds, seconds / 2
             return
@@ -168,5 +161,5 @@ class _Latency:
         self._deviation += (abs(off) - self._deviation) / 4
 
     def long(self) -> float:
-        """Give a time that few answers exceed."""
+        """Return a time that few answers exceed."""
         return self._mean + 4 * self._deviation

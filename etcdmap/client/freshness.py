@@ -1,4 +1,4 @@
-"""How fresh reads are: what a client has seen of its cluster, and promises by that.
+"""How fresh reads are: what a client has seen of its cluster, and so can promise.
 
 Theory of operation
 -------------------
@@ -13,7 +13,7 @@ it.  So once per `max_stale` a read goes out with ``quorum=true``, which a membe
 can answer only in touch with the others.  A write that was acknowledged proves
 the same.  A proof holds for all members: what shows an index that was proved at
 some moment is no older than that moment, whoever answers.  So after a failover
-reads go on at once, and an election need not be waited for.
+reads go on at once, even while the members elect a leader.
 
 A quorum answer is the truth.  If it is below the remembered index, the cluster
 was restored or built anew (it can have the same cluster id): the client then
@@ -55,29 +55,21 @@ class StaleAnswer(ExchangeFailed):
 
 
 class Freshness:
-    """What one client has seen of its cluster through one API.
-
-    Args:
-        api: tells index and cluster of an answer.
-        max_stale: seconds for which a proof of contact counts.
-        clock: gives the time in seconds.
-
-    Attributes:
-        index: the highest index of the store that was seen.
-        cluster_id: that of the first cluster; None until it is known.
-        identity: what a connection must have shown before a write leaves on it.
-        on_rebuilt: called when what is remembered of the store is wrong.
-    """
+    """What one client has seen of its cluster through one API."""
 
     def __init__(self, api: API, max_stale: float, clock: Callable[[], float]) -> None:
         self._api = api
         self._max_stale = max_stale
         self._clock = clock
+        #: Called when all that is remembered of keys may be wrong.
         self.on_rebuilt: list[Callable[[], object]] = []
+        #: The highest index of the store that was seen.
         self.index = 0
+        #: The id of the first cluster; None until it is known.
         self.cluster_id: str | None = None
         self._proved = self._failed = float("-inf")
         self._renewing = 0.0
+        #: What a connection must have shown before a write leaves on it.
         self.identity = self._new_identity()
         self.after_fork()
         forking.register(self)
@@ -111,8 +103,8 @@ class Freshness:
     def in_doubt(self) -> bool:
         """Tell whether something failed since the last proof of contact.
 
-        A write that may not be sent twice is then better not risked: a member that
-        hangs, or a leader, may swallow it.
+        A write that may not be sent twice would then be a risk: a member that hangs,
+        or a leader that was replaced, may take it and never answer.
         """
         return self._proved < self._failed
 
@@ -123,15 +115,10 @@ class Freshness:
     # --- after an answer that was understood
 
     def take(self, answer: Answer, floor: int, *, quorum: bool) -> int:
-        """Take in an answer that was understood, also a refusal; return its index.
-
-        Args:
-            answer: of any kind that was understood.
-            floor: the index known when the call began; 0 to take any answer.
-            quorum: whether the cluster agreed on the answer.
+        """Learn from an answer that was understood, or refuse it; return its index.
 
         Raises:
-            StaleAnswer: its index is below the floor.
+            StaleAnswer: its index is below the floor, that of when the call began.
             WrongCluster: it comes from another cluster than the first one, or does
                 not tell from which.
         """
@@ -153,25 +140,33 @@ class Freshness:
         return index
 
     def proved(self, since: float) -> None:
-        """Note that what is known now was the newest state at a time."""
+        """Note that the index known now is no older than this moment."""
         if since > self._proved:
             self._proved = since
 
-    def check_cluster(self, answer: Answer) -> None:
-        """Refuse another cluster's answer; the first one understood says which it is.
+    def check_cluster(self, answer: Answer) -> Identity | None:
+        """Refuse another cluster's answer; the first one that vouches says which it is.
+
+        Returns:
+            The identity that its connection has shown, if it has shown one.
 
         Raises:
             WrongCluster: it is another one's, or does not tell whose.
         """
         shown = self._api.cluster_of(answer)
-        if shown == self.cluster_id:
-            return
-        if self.cluster_id is None and not self._api.vouches(answer):
-            return
+        if shown != self.cluster_id:
+            if self.cluster_id is None and not self._api.vouches(answer):
+                return None
+            self._first_or_same(shown, answer)
+        # In this order: `forget` may run between the two lines.
+        identity = self.identity
+        return identity if shown == self.cluster_id else None
+
+    def _first_or_same(self, shown: str | None, answer: Answer) -> None:
         with self._lock:
             if self.cluster_id is None:
                 self.cluster_id = shown
-                # What was shown while nothing was known does not count any more.
+                # Connections that were looked at before proved nothing.
                 self.identity = self._new_identity()
         if shown != self.cluster_id:
             whose = f"cluster {shown}" if shown else "a cluster without an id"
@@ -210,10 +205,4 @@ class Freshness:
             drop()
 
     def _new_identity(self) -> Identity:
-        return self._api.identity(self._look_at)
-
-    def _look_at(self, answer: Answer) -> Identity | None:
-        """Return the identity that an answer to a look shows, if it does."""
-        self.check_cluster(answer)
-        identity = self.identity  # first: it may be forgotten at any moment
-        return identity if self._api.cluster_of(answer) == self.cluster_id else None
+        return self._api.identity(self.check_cluster)

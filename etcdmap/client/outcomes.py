@@ -24,7 +24,7 @@ def failed(
     attempts: Sequence[Attempt],
     why: str,
 ) -> RequestFailed:
-    """Return the error of a call, of a kind, that tells all attempts."""
+    """Return an error of this kind that lists all attempts."""
     what = request.key or request.target.partition("?")[0]
     error = kind(f"{request.method} {what}: {why}", attempts)
     if attempts:
@@ -46,13 +46,9 @@ def unknown(request: Request[Any], attempts: Sequence[Attempt]) -> RequestFailed
 def out_of_time(
     request: Request[Any], attempts: Sequence[Attempt], took: float, *, quorum: bool
 ) -> Exception:
-    """Return the error of a call whose deadline came; nothing was carried out.
+    """Return the error of a call that ended at its deadline, after `took` seconds.
 
-    Args:
-        request: the call's.
-        attempts: all of them.
-        took: seconds that the call has lasted.
-        quorum: whether it was asked with a quorum at last.
+    Nothing was carried out.  `quorum` tells whether it was a quorum read at last.
     """
     for attempt in reversed(attempts):
         if isinstance(attempt.error, WrongCluster):
@@ -65,7 +61,8 @@ def out_of_time(
             "; no member could prove that it is in touch with the others: "
             "using(consistency='any') reads what one of them has"
         )
-    # What failed otherwise before has just been cut short by the deadline now.
+    # An endpoint that also failed in another way is not just slow: its last attempt
+    # timed out because the deadline cut it short.
     last = [a.error for a in attempts if a.endpoint == attempts[-1].endpoint]
     if last and all(getattr(error, "timed_out", False) for error in last):
         why = f"no answer within {took:.3g} s{advice}"
@@ -87,27 +84,21 @@ def raise_if_hopeless(
     is_write: bool,
     may_repeat: bool,
 ) -> None:
-    """Raise if the last attempts say that no endpoint will ever do.
+    """Raise if the last attempts, one at each endpoint, show that more are no use.
 
-    Args:
-        request: the call's.
-        attempts: all of them; none is under way.
-        count: how many endpoints there are.
-        is_write: whether it matters if one was carried out.
-        may_repeat: whether nonsense is worth another try: another request's answer
-            came on a connection that is not used again.
+    With `may_repeat` a 200 that makes no sense is worth another try: it may be the
+    answer to another request, on a connection that is not used again.
     """
     errors = [attempt.error for attempt in attempts[-count:]]
     if len(errors) < count or not all(map(_is_lasting, errors)):
         return
-    if may_repeat and any(map(_is_nonsense, errors)):
+    if may_repeat and any(map(_is_odd_success, errors)):
         return
     if is_write and any(a.sent and not is_refused(a.error) for a in attempts):
         raise unknown(request, attempts)
     if all(isinstance(error, InvalidResponse) for error in errors):
         raise errors[0]
-    why = "no endpoint can be used"
-    raise failed(ClusterUnavailable, request, attempts, why)
+    raise failed(ClusterUnavailable, request, attempts, "no endpoint can be used")
 
 
 def is_refused(error: Exception) -> bool:
@@ -117,9 +108,9 @@ def is_refused(error: Exception) -> bool:
 
 def _is_lasting(error: Exception) -> bool:
     if isinstance(error, InvalidResponse):
-        return is_refused(error) or error.status < 400  # no gateway's bad moment
+        return is_refused(error) or error.status < 400  # 502 to 504 may pass
     return isinstance(error, ExchangeFailed) and error.lasting
 
 
-def _is_nonsense(error: Exception) -> bool:
+def _is_odd_success(error: Exception) -> bool:
     return isinstance(error, InvalidResponse) and 200 <= error.status < 300

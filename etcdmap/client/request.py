@@ -1,8 +1,4 @@
-"""A request as a call sees it, and what the API that it speaks tells a client.
-
-A client knows no API of etcd: what an answer says of the index, the cluster and a
-refusal, and how a request is asked with a quorum, comes with the request.
-"""
+"""Requests, and all that a client must know of the API of etcd that they speak."""
 
 from __future__ import annotations
 
@@ -21,8 +17,8 @@ class Resend(enum.Enum):
 
     #: Carrying it out twice is the same as once: reads.
     ALWAYS = "always"
-    #: At most one of its copies can be carried out, since each names the state
-    #: that it replaces; but which answer belongs to which copy must be settled.
+    #: At most one of its copies can be carried out, since each names the state that
+    #: it replaces.  Which copy an answer belongs to is for the sender to find out.
     FENCED = "fenced"
     #: Only while it is certain that no server has seen it: other writes.
     IF_NOT_SENT = "if not sent"
@@ -41,14 +37,14 @@ class API(ABC):
 
     @abstractmethod
     def vouches(self, answer: Answer) -> bool:
-        """Tell whether an answer can only come from a member, and one in touch.
+        """Tell whether an answer can only come from a member in touch with the others.
 
-        From others nothing is learnt of the cluster.
+        Which cluster it is can't be learnt from any other answer.
         """
 
     @abstractmethod
     def identity(self, check: Callable[[Answer], object]) -> Identity:
-        """Return what asks an endpoint of which cluster it is.
+        """Return the request that asks an endpoint which cluster it belongs to.
 
         Args:
             check: gets an answer that is etcd's; raises if it is another cluster's,
@@ -61,22 +57,9 @@ class API(ABC):
 
 
 class Request(ABC, Generic[T]):
-    """One request to whichever endpoint answers.
+    """One request to whichever endpoint answers."""
 
-    Attributes:
-        method: the HTTP method.
-        target: path and query, quoted, as they go on the wire.
-        body: a form, or None.
-        resend: whether it may be sent again after it may have been received.
-        kind: requests of one kind take about the same time: "get", "list",
-            "write", "quorum"; for "members" and "contact" see `Call`.
-        consistency: for a read: "session", "linearizable" (then it is asked with
-            a quorum), or "any".
-        patient: whether its answer is late by design, as a watch's is.
-        key: the absolute path asked for, for messages.
-    """
-
-    # No dataclass, and slots: one is made for every call.
+    # Slots, and no dataclass: every call makes one, so it must be cheap.
     __slots__ = (
         "body",
         "consistency",
@@ -90,13 +73,16 @@ class Request(ABC, Generic[T]):
 
     api: ClassVar[API]
     method: str
-    target: str
+    target: str  # path and query, quoted, as they go on the wire
     body: bytes | None
     resend: Resend
+    #: Latencies are measured for each kind: "get", "list", "write", "quorum", "watch",
+    #: "members" (see `API.members`), "contact" (see `contact`).
     kind: str
+    #: Of a read: "session", "linearizable" (sent with a quorum already), or "any".
     consistency: str
-    patient: bool
-    key: str | None
+    patient: bool  # whether its answer is late by design, as a watch's is
+    key: str | None  # the absolute path, for messages
 
     @abstractmethod
     def read(self, answer: Answer, /) -> T:
@@ -109,15 +95,15 @@ class Request(ABC, Generic[T]):
 
     @abstractmethod
     def with_quorum(self) -> Request[T]:
-        """Return the same read, for the cluster to agree on."""
+        """Return the same read as a quorum read."""
 
     @abstractmethod
     def contact(self) -> Request[object]:
-        """Return a read of nothing that the cluster must agree on, before this write.
+        """Return a quorum read that shows before this write that members are in touch.
 
-        Who may send the one should be allowed the other.
+        Of a place that whoever may send this write can most likely read.
         """
 
     def __repr__(self) -> str:
-        # The query and the body hold values; neither may reach a log.
+        # Neither query nor body: they hold values, which may not reach a log.
         return f"<Request {self.method} {self.target.partition('?')[0]}>"

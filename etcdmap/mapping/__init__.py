@@ -1,9 +1,9 @@
 """What users hold: the dict, its flat view, plans of many writes and their execution.
 
-Knows no API of etcd: everything goes through a store, see `etcdmap.tree`.  Open
-`reading` and `writing` for operations on one key, `mapping` for those on many, `base`
-for what the dict and its flat view do alike, `handle` for what both stand on; `plan`
-for what a write of many keys comes to, and `execution` for how it is sent.
+Everything goes through a store, see `etcdmap.tree`.  Open `reading` and `writing` for
+operations on one key, `mapping` for those on many, `base` for what the dict and its
+flat view do alike, `handle` for what both stand on; `plan` for what a write of many
+keys comes to, and `execution` for how it is sent.
 """
 
 from __future__ import annotations

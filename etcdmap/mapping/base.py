@@ -1,7 +1,7 @@
 """What the nested mapping and the flat view do alike.
 
-Whatever looks first and then writes is here or loops over `rounds`: it writes on
-the condition that nothing has changed, and else looks anew.
+Whoever must look before they write loops over `rounds`: they write on the condition
+that nothing has changed, or else look anew.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ B = TypeVar("B", bound="Base")
 #: In place of a default that was not given.
 MISSING: Any = object()
 
-#: Types of values that no caller can change, so that one may be handed out many times.
+#: Types of values that no caller can change, so that one object may be returned often.
 UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
 
 #: Key, path and node of what a mapping shows.
@@ -138,8 +138,8 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             entries = self._entries(store, recursive=True)
             if not entries:
                 break
-            # A key that somebody else took is no reason to pause: whoever paused
-            # for each would fall behind the others for good.
+            # Not a pause for each key that somebody else took: then this caller would
+            # be too late for the next one as well.
             for key, path, node in reversed(entries):
                 value = self._plain(path, node)  # before it is gone
                 with suppress(KeyNotFound):
@@ -173,7 +173,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def _found_or_made(
         self, store: Store, path: str, wanted: plan.Encoded
     ) -> Node | None:
-        """Give the node at a path, which is made if it is absent; None to look anew."""
+        """Return the node at a path, made if it is absent; None to look anew."""
         node, since = survey(store, path)
         if node is not None:
             return node
@@ -182,9 +182,9 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         except KeyExists:
             return None  # another caller was quicker: take theirs
         except OutcomeUnknown:
-            # Whose value it is does not matter here, if there is one.
+            # Any value will do, whoever wrote it.
             if isinstance(wanted, str):
-                with suppress(EtcdMapError):  # that the answer was lost says more
+                with suppress(EtcdMapError):  # OutcomeUnknown says more than this one
                     node, _ = survey(store, path)
             if node is None:
                 raise
@@ -194,11 +194,11 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def _checked(
         self, key: str, value: Any, ttl: float | None = None
     ) -> tuple[str, plan.Encoded, float | None]:
-        """Check the write of a value or a mapping, before its first request.
+        """Check a write before its first request.
 
         Returns:
-            The path; what will be stored; and when the call must have ended, which
-            has begun if another mapping was read for it.
+            The path; what will be stored; when the call must have ended, or None if
+            it has not begun: nothing was read for it.
         """
         path = self._writable(key)
         self._check_ttl(ttl)
@@ -234,7 +234,6 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         path = self._readable(key)
         store = self._view.store
         try:
-            # In a flat view only a value can go.
             store.delete(path, expect=None if self._nested else Present())
         except (KeyNotFound, NotADirectory, NotAFile) as error:
             raise absent(key, error.reason) from error
@@ -259,7 +258,8 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         except EtcdMapError as error:
             if isinstance(error, PartialWrite):
                 raise
-            # A single value's own error would not tell that the directory is made.
+            # One step raises its own error, which does not say that the directory is
+            # made already.
             failed = {step.path: error for step in todo.steps}
             raise PartialWrite(written=[path], failed=failed, pending=()) from error
         return None
@@ -299,7 +299,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def _listing(
         self, store: ReadableStore, *, recursive: bool = False
     ) -> tuple[Directory | None, int]:
-        """List this mapping's directory, if it exists, with the index of the store."""
+        """Return this mapping's directory, or None, and the index of the store."""
         root = self._view.root
         node, index = survey(store, root, recursive=recursive, of_directory=True)
         if isinstance(node, File):
@@ -311,16 +311,16 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
 
 #: Most rounds of one call, whatever its deadline.
 _MOST_ROUNDS = 1000
-#: Seconds for which the first pause, and any, lasts at most.
+#: Longest length of the first pause, and of any, seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 
 def rounds(store: Store, path: str) -> Iterator[Store]:
-    """Yield a store for the requests of one call, for each time that it looks anew.
+    """Yield the store to look and write with, again each time that this was in vain.
 
-    The pause between two rounds grows, and is of a length of chance: many writers
-    of one key would else meet again and again, and a server whose answers
-    contradict each other would be asked as fast as it answers.
+    All rounds are one call, with one deadline.  The pauses between them grow, and are
+    random: otherwise many writers of one key would collide again and again, and a
+    server whose answers contradict each other would be asked as fast as it answers.
 
     Raises:
         DeadlineExceeded: others came between until the time was over, or too
@@ -346,13 +346,7 @@ def survey(
     recursive: bool = False,
     of_directory: bool = False,
 ) -> tuple[Node | None, int]:
-    """List the node at a path, if there is one, with the index of the store.
-
-    The index is 0 for a file.
-
-    Raises:
-        NotADirectory: a file stands on the way.
-    """
+    """Return the node at a path, or None, and the index of the store (0 for a file)."""
     try:
         node = store.list(path, recursive=recursive, of_directory=of_directory)
     except KeyNotFound as error:

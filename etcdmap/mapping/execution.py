@@ -23,11 +23,10 @@ from etcdmap.tree import Store
 Progress: TypeAlias = "Callable[[int, int], object]"
 Outcome: TypeAlias = "tuple[Step, Exception | None]"
 
-#: Connections at a time.  etcd writes what comes together to its disk together,
-#: so that more connections mean fewer of the slow writes; above 16 little is
-#: gained.  See benchmarks/.
+#: Connections at a time.  etcd writes requests that come together to its disk in one
+#: go, so more connections are quicker; above 16 little is gained.  See benchmarks/.
 MOST_CONNECTIONS = 16
-#: Steps for each thread, at least: below, starting it costs more than it gains.
+#: With fewer steps for each, starting a thread takes longer than it saves.
 _STEPS_PER_THREAD = 4
 #: Seconds between two looks at what the threads have done.
 _GLANCE = 0.05
@@ -36,22 +35,19 @@ _GLANCE = 0.05
 def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> None:
     """Send the steps of a plan, phase by phase.
 
-    A step that fails does not keep the others from being tried.  But when no
-    member can be reached, or none has answered for a whole deadline, the rest is
-    left: each step would take its deadline.
+    A step that fails does not keep the others from being tried.  But when no member
+    can be reached, or none has answered for a whole deadline, the rest is not tried:
+    each step would take as long.
 
     Args:
-        store: where to.  The store of one call has its deadline for a single step;
-            of several steps each has one of its own.
+        store: where to.  Its deadline counts for a plan of one step only; of several
+            steps each has one of its own.
         plan: what.
         progress: called, on the caller's thread, with the number of steps done
             and of all steps.
 
     Raises:
-        PartialWrite: some steps failed; says which, and what was not tried.
-            If there was one step only, its own error is raised.
-
-    Cost: 1 request for each step, up to 16 at a time.
+        PartialWrite: some of several steps failed; a single one raises its own error.
     """
     steps = plan.steps
     if len(steps) == 1:
@@ -96,11 +92,10 @@ class _Tally:
 
 
 def _send_phases(store: Store, plan: Plan) -> Iterator[Outcome]:
-    """Send one phase after the other, until no member answers."""
     outage = _Outage(store)
     for phase in plan.phases:
-        # What makes room and may still be on its way would take what comes after
-        # it along: nothing may come after it.
+        # A delete of unknown outcome may be carried out late, and would then delete
+        # what is written after it: end here.
         makes_room = phase is plan.room or phase is plan.top
         lost = False
         for step, error in _send_all(store, phase, outage):
@@ -133,19 +128,18 @@ def _try(store: Store, step: Step, outage: _Outage) -> Exception | None:
 
 
 class _Outage:
-    """Whether the rest is worth trying: noted after each step, by all threads."""
+    """Whether no member answers any more; told of each step, by all threads."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._wait = store.call()  # a deadline long, from the last answer on
+        self._wait = store.call()  # its deadline runs from the last answer on
         self.is_there = False
 
     def note(self, error: Exception | None) -> None:
-        """Note what became of a step."""
         if isinstance(error, (ClusterUnavailable, DeadlineExceeded)):
             self.is_there = True
         elif isinstance(error, OutcomeUnknown):
-            # One lost answer is no outage, and 16 at a time may be lost at once.
+            # One lost answer is no outage, nor are those of all threads at once.
             self.is_there = self.is_there or not self._wait.pause(0)
         else:
             self._wait = self._store.call()
@@ -154,8 +148,8 @@ class _Outage:
 class _Crew:
     """Threads that send steps until there are no more, or no member answers.
 
-    They don't tell the caller's thread of each step: to be woken for it would take
-    the interpreter from them as often.  It looks every `_GLANCE` seconds.
+    They don't wake the caller's thread after each step, since it would take the
+    interpreter from them each time.  It looks every `_GLANCE` seconds.
     """
 
     def __init__(
@@ -163,7 +157,8 @@ class _Crew:
     ) -> None:
         self._store = store
         self._outage = outage
-        self._steps = deque(steps)  # as the other: each operation is atomic
+        # Deques, as all threads use them: each of their operations is atomic.
+        self._steps = deque(steps)
         self._outcomes: deque[Outcome | BaseException] = deque()
         self._stop = False
         self._threads = [
@@ -172,7 +167,7 @@ class _Crew:
         ]
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Yield the outcomes as they come; leave no thread behind."""
+        """Yield the outcomes as they come; at the end all threads have ended."""
         try:
             self._start()
             for thread in self._threads:
@@ -187,7 +182,7 @@ class _Crew:
                     thread.join()  # each ends by the deadline of its request
 
     def _start(self) -> None:
-        """Start as many threads as can be had; work here if that is none."""
+        """Start the threads; if the system allows none, do the work here."""
         try:
             for thread in self._threads:
                 thread.start()
@@ -210,25 +205,25 @@ class _Crew:
                 except IndexError:  # another thread took the last one
                     break
                 self._outcomes.append((step, _try(self._store, step, self._outage)))
-        except BaseException as problem:  # a defect: not to be lost in a thread
+        except BaseException as problem:  # a defect; the caller's thread raises it
             self._outcomes.append(problem)
             self._stop = True
 
 
 def send(store: Store, step: Step) -> None:
-    """Send one step."""
+    """Send one step, alone."""
     if isinstance(step, Put):
         store.put(step.path, step.text, ttl=step.ttl, known=step.known)
     elif isinstance(step, MakeDirectory):
         try:
             store.make_directory(step.path, ttl=step.ttl, over_file=True)
         except NotAFile:
-            # Somebody made one in between; only a ttl would be missing.
+            # Somebody else has made one meanwhile: it will do, unless it needs a ttl.
             if step.ttl is not None:
                 raise
     else:
         with suppress(KeyNotFound):  # gone already, which is what was wanted
             if step.is_directory:
                 store.delete_directory(step.path)
-            else:  # and nothing else, if another one has put a directory there
+            else:  # not a directory, if somebody else has put one there meanwhile
                 store.delete(step.path, known=step.known)

@@ -10,7 +10,6 @@ from etcdmap.client import Client, positive_seconds
 from etcdmap.closing import Closing
 from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.connect import KeysAPI as KeysAPI
-from etcdmap.connect import keys_api_of
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
 from etcdmap.mapping import plan
 from etcdmap.paths import Naming
@@ -50,7 +49,7 @@ class Handle(Closing):
 
     @classmethod
     def _on(cls: type[H], view: View) -> H:
-        # Not by calling the class: a subclass may have any constructor.
+        # `__init__` is not called: that of a subclass may take any arguments.
         other = cls.__new__(cls)
         other._view = view
         other._owner = False
@@ -89,7 +88,7 @@ class Handle(Closing):
     @property
     def keys_api(self) -> KeysAPI:
         """The operations of etcd itself, on absolute paths, over the same client."""
-        return keys_api_of(self._view.store.client)
+        return KeysAPI(self._view.store.client)
 
     @property
     def readonly(self) -> bool:
@@ -139,7 +138,7 @@ class Handle(Closing):
 
     def _sub(self: H, path: str) -> H:
         view = self._view
-        # As `replace`, at half its cost: a loop makes one for each directory.
+        # `replace` takes twice the time, and a loop does this for each directory.
         below = View(
             view.store,
             view.codec,
@@ -156,7 +155,7 @@ class Handle(Closing):
         return None if cache is None else cache.info()
 
     def cache_clear(self) -> None:
-        """Forget what the client's cache holds."""
+        """Empty the client's cache."""
         cache = self._view.store.using(consistency="session").cache
         if cache is not None:
             cache.clear()
@@ -171,7 +170,7 @@ class Handle(Closing):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: no credentials, no connections, no cached values."""
-        # Whoever unpickles it gets a client of its own to close.
+        # An unpickled mapping makes its own client, which it must close.
         return {**self.__dict__, "_owner": True}
 
     def __repr__(self) -> str:
@@ -189,7 +188,7 @@ class Handle(Closing):
         return path
 
     def _writable(self, key: object) -> str:
-        """Return the path of a key that is to be written; refuse bad ones."""
+        """Return the path of a key to write; raise if it may not be written."""
         self._check_writable()
         return self._view.naming.writable(self._view.root, key)
 
@@ -205,10 +204,7 @@ class Handle(Closing):
             )
 
     def _encode(self, path: str, value: Any, until: float) -> plan.Encoded:
-        """Check and encode a value or a whole mapping, before any write.
-
-        Other mappings on etcd that are in it are read before `until`.
-        """
+        """Check and encode a value or a whole mapping; see `plan.encode`."""
         return plan.encode(path, value, self._encode_text, self._view.naming, until)
 
     def _encode_text(self, value: Any) -> str:
@@ -217,7 +213,7 @@ class Handle(Closing):
         return text
 
     def _check_ttl(self, ttl: float | None) -> None:
-        """Refuse a bad ttl before the first request of several."""
+        """Raise for a bad ttl, before the first request."""
         if ttl is not None:
             self._view.store.check_ttl(ttl)
 
@@ -232,7 +228,7 @@ def absent(key: object, why: str = "no node can have this key") -> KeyNotFound:
 class named:
     """Have a KeyNotFound carry the caller's own key, as the KeyError of a dict does.
 
-    A class and not a generator, which would cost every read ten times as much.
+    A class, as a generator would take ten times as long, in every read.
     """
 
     __slots__ = ("_key",)
@@ -241,21 +237,19 @@ class named:
         self._key = key
 
     def __enter__(self) -> None:
-        """Begin."""
+        pass
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        """Name the key."""
         if isinstance(error, KeyNotFound):
             error.args = (self._key,)
 
 
 class sought(named):
-    """Like `named`, for reads: what can't be there for a file on the way is absent."""
+    """Like `named`, for reads: a key with a file on its way is just absent."""
 
     __slots__ = ()
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        """Name the key."""
         if isinstance(error, NotADirectory):
             absence = KeyNotFound.below_a_file(error)
             absence.args = (self._key,)

@@ -1,9 +1,4 @@
-"""`EtcdMapping`: a nested dict whose data lives in etcd.
-
-What it can do is in the modules it is put together from: `handle` (what it
-stands on), `common`, `reading`, `writing` (of one key), `flat`; writes of
-many keys are here.
-"""
+"""`EtcdMapping`: a nested dict whose data lives in etcd; its writes of many keys."""
 
 from __future__ import annotations
 
@@ -27,7 +22,6 @@ from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
 from etcdmap.tree import Directory, File, Node, Store
 
 M = TypeVar("M", bound="EtcdMapping")
-
 
 _ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
 
@@ -101,7 +95,7 @@ class EtcdMapping(Writing):
     ) -> None:
         self._owner = client is None
         own: dict[str, Any] = {
-            # An empty one is not given, as with a bare slash in a URL.
+            # Empty means not given, like a bare slash in a URL.
             "prefix": None if prefix == "" else prefix,
             "codec": codec,
             "readonly": readonly,
@@ -112,7 +106,6 @@ class EtcdMapping(Writing):
             url = os.environ.get(URL) if endpoints is None else None
             found = parse_url(url) if url else {}
             endpoints = found.pop("endpoints", endpoints)
-            # What is given here counts more than the environment.
             for name in own.keys() & found.keys():
                 otherwise = found.pop(name)
                 own[name] = otherwise if own[name] is None else own[name]
@@ -157,13 +150,13 @@ class EtcdMapping(Writing):
 
     # --- writes of many keys
     #
-    # Checked whole, planned from one listing, then sent.  What is looked at before the
-    # first write has one deadline, and then each request one of its own; a write that
-    # comes to one request has one in all.
+    # Checked whole, planned from one listing, then sent.  The reads before the first
+    # write share one deadline, and each write has one of its own; a plan of one step
+    # shares that of the reads.
     #
-    # All but `update` with a value in place of a directory raise DirectoryNotEmpty,
-    # before the first write, where a directory would go that holds a name which this
-    # view does not show.
+    # All raise DirectoryNotEmpty before the first write if a directory would be deleted
+    # that holds a name which this mapping does not show, so that the caller can't mean
+    # it.  Only a value that `update` puts in place of a directory deletes all of it.
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many keys, as ``m[key] = value`` for each of them.
@@ -194,7 +187,6 @@ class EtcdMapping(Writing):
         for path, encoded in wanted.items():
             node = self._node_at(path, current)
             if isinstance(encoded, str):
-                # Written even if it is there already, as by m[k] = v.
                 plan.overwrite(todo, path, encoded, node)
             else:
                 plan.become(todo, path, encoded, node)
@@ -287,7 +279,7 @@ class EtcdMapping(Writing):
         other = plain_mapping(other, store.until, stored=True)
         wanted = self._encode(root, dict(other), store.until)
         todo, current = self._plan(store)
-        # The directory itself stays, also when it has a ttl.
+        # Without its ttl, for which `become` would delete the directory and all in it.
         plan.become(todo, root, wanted, current._replace(ttl=None))
         if not dry_run:
             execution.carry_out(store, todo, progress)

@@ -15,7 +15,7 @@ one before has ended:
 3. write files, make empty directories (etcd makes those on the way);
 4. delete what is left over.
 
-Nothing in this module does I/O.
+Nothing in this module writes.
 """
 
 from __future__ import annotations
@@ -35,29 +35,26 @@ Found: TypeAlias = "Node | None"
 
 
 class Put(NamedTuple):
-    """Write a file; `known` is the state that it replaces."""
+    """Write a file."""
 
     path: str
     text: str
     ttl: float | None = None
-    known: Fence | None = None
+    known: Fence | None = None  # the state that it replaces
 
 
 class MakeDirectory(NamedTuple):
-    """Make a directory, in place of a file if there is one."""
+    """Make a directory; a file that is there is replaced."""
 
     path: str
     ttl: float | None = None
 
 
 class Delete(NamedTuple):
-    """Delete a file, or a directory with all below it.
-
-    `known` is the state of a file; None for a directory, or what is not known.
-    """
+    """Delete a file, or a directory with all below it."""
 
     path: str
-    known: Fence | None = None
+    known: Fence | None = None  # the state of a file
     is_directory: bool = False
 
 
@@ -66,15 +63,10 @@ Step: TypeAlias = "Put | MakeDirectory | Delete"
 
 @dataclass
 class Plan:
-    """Steps in phases; see the module's text.
+    """Steps in phases; see the module's text."""
 
-    Attributes:
-        naming: tells which names are shown; what is not shown stays.
-        since: the index of the store at the listing that it is made from, or 0.
-    """
-
-    naming: Naming
-    since: int = 0
+    naming: Naming  # tells which names are shown; the others stay
+    since: int = 0  # the index of the store at the listing that it is made from
     room: list[Step] = field(default_factory=list)
     top: list[Step] = field(default_factory=list)
     writes: list[Step] = field(default_factory=list)
@@ -98,20 +90,16 @@ def encode(
     naming: Naming,
     until: float,
 ) -> Encoded:
-    """Check and encode a value: a mapping as a directory, all else by the codec.
+    """Check and encode a value: a mapping as a directory, all else by `encode_value`.
 
-    Raises:
-        TypeError, ValueError: the codec refuses a value, or a key is no `str`.
-        InvalidKey, LimitExceeded: a key can't be written.
-        DirectoryGone: a mapping on etcd has no directory.
+    Mappings on etcd that are in it are read before `until`.
     """
-    # Another mapping on etcd is read once, whole, and before `until`.
     value = plain_mapping(value, until, stored=True)
     if not isinstance(value, Mapping):
         return encode_value(value)
     encoded: dict[str, Encoded] = {}
     for key, child in value.items():
-        # A mapping that holds itself ends here, at the depth limit of paths.
+        # Raises for a mapping that holds itself: its paths get too deep.
         child_path = naming.name_path(path, key)
         name = child_path[len(path) + 1 :]
         encoded[name] = encode(child_path, child, encode_value, naming, until)
@@ -135,10 +123,7 @@ def become(
         wanted: what should be there.
         current: what is there, listed whole; None for nothing.
         keep: whether what `wanted` does not name stays as well.
-        ttl: for each file, seconds; every file is then written.
-
-    Raises:
-        DirectoryNotEmpty: a directory would go that holds what is not shown.
+        ttl: for each file, seconds; all files are then written.
     """
     if isinstance(wanted, str):
         if isinstance(current, Directory):
@@ -164,7 +149,7 @@ def _let_go(
 ) -> Directory | None:
     """Add the deletes of what is shown and not wanted; return what is left."""
     if current.ttl is not None:
-        # It would take what is assigned with it at its end.
+        # When its ttl ends, all that is assigned now would be deleted with it.
         _delete(plan, plan.room, path, current)
         return None
     for name in sorted(current.children.keys() - wanted.keys()):
@@ -176,7 +161,7 @@ def _let_go(
 def become_with_ttl(
     plan: Plan, path: str, wanted: dict[str, Encoded], current: Found, ttl: float
 ) -> None:
-    """Add what makes a directory anew that ends with all in it after `ttl`."""
+    """Add what makes a directory anew, which expires with all in it after `ttl`."""
     if current is not None:
         _delete(plan, plan.room, path, current)
     plan.top.append(MakeDirectory(path, ttl))
@@ -184,9 +169,10 @@ def become_with_ttl(
 
 
 def overwrite(plan: Plan, path: str, text: str, current: Found) -> None:
-    """Add the write of a file, even if it is there already, as by ``m[k] = v``.
+    """Add what ``m[k] = v`` does for a value.
 
-    A directory in its place goes with all that is in it, as by ``m[k] = v``.
+    The file is written even if it is the same, and a directory in its place is deleted
+    with all that is in it.
     """
     if isinstance(current, Directory):
         plan.room.append(delete(path, current))
@@ -194,14 +180,14 @@ def overwrite(plan: Plan, path: str, text: str, current: Found) -> None:
 
 
 def delete(path: str, current: Node) -> Delete:
-    """Make the step that deletes a node as a listing showed it."""
+    """Return the step that deletes a node as a listing showed it."""
     if isinstance(current, File):
         return Delete(path, Fence(current.modified_index))
     return Delete(path, is_directory=True)
 
 
 def _delete(plan: Plan, phase: list[Step], path: str, current: Node) -> None:
-    """Add a delete, if it takes nothing along that is not shown."""
+    """Add a delete; raise DirectoryNotEmpty if what is not shown would go as well."""
     if isinstance(current, Directory):
         unshown = next(_unshown(plan.naming, path, current), None)
         if unshown is not None:
@@ -215,7 +201,7 @@ def _delete(plan: Plan, phase: list[Step], path: str, current: Node) -> None:
 
 
 def _unshown(naming: Naming, path: str, directory: Directory) -> Iterator[str]:
-    """Return the paths below a directory to which no key leads."""
+    """Yield the paths below a directory to which no key leads."""
     for name, child in directory.children.items():
         if naming.key(name) is None:
             yield f"{path}/{name}"
@@ -224,17 +210,17 @@ def _unshown(naming: Naming, path: str, directory: Directory) -> Iterator[str]:
 
 
 def _state(plan: Plan, current: Found) -> Fence | None:
-    """Return the state that a write replaces, as the listing showed it."""
     if isinstance(current, File):
         return Fence(current.modified_index)
-    # Where a directory was, the file's absence has another moment.
+    # In place of a directory the file is absent only from its delete on, whose index
+    # is not known yet.
     if current is None and plan.since:
         return Fence(plan.since, absent=True)
     return None
 
 
 def overlapping(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Return the pairs of path keys of which one lies below the other."""
+    """Yield the pairs of path keys of which the first lies below the second."""
     for key in keys:
         above = key
         while "/" in above:

@@ -32,8 +32,8 @@ class Reading(Base):
         view = self._view
         cache = view.store.cache
         if cache is not None and view.naming is PLAIN and type(key) is str:
-            # The way of nearly all hits, spelt out for speed.  No check of the key:
-            # no value is kept decoded where no key leads.
+            # For speed, nearly all hits make no call.  The key needs no check: what no
+            # key leads to is never kept decoded.
             entry = cache.hot.get(f"{view.root}/{key}")
             if entry is not None and entry.expires > cache.timer():
                 decoded = entry.decoded

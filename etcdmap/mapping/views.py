@@ -1,7 +1,6 @@
 """The live views of a mapping: each loop over one lists the directory anew.
 
-They differ from those of `collections.abc` in their cost: a loop over items or
-values is one listing, not a request for each key.
+Those of `collections.abc` would make a request for each key.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class ListedMapping(Mapping[str, Any]):
 
     @abstractmethod
     def _listed_items(self) -> list[tuple[str, Any]]:
-        """List keys and values, sorted by key."""
+        """Return keys and values, sorted by key."""
 
     def keys(self) -> EtcdKeysView:
         """Return a live view of the keys."""
@@ -51,7 +50,8 @@ class ListedMapping(Mapping[str, Any]):
     def _whole(self, until: float | None = None) -> dict[str, Any] | None:
         """Return the whole content, or None if the directory does not exist.
 
-        With `until` for a call that reads other mappings as well.
+        Args:
+            until: when it must have ended; None for the deadline of a single call.
         """
 
     @abstractmethod
@@ -79,7 +79,6 @@ class ListedMapping(Mapping[str, Any]):
     __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return a plain dict: a copy of the data, not of the handle."""
         return self.to_dict()
 
     def __eq__(self, other: object) -> bool:
@@ -111,15 +110,15 @@ class ListedMapping(Mapping[str, Any]):
 
 
 def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
-    """Read another mapping on etcd once; return everything else as it is.
+    """Read a mapping on etcd whole; return everything else as it is.
 
     Args:
         value: anything.
-        until: when that must be done.
-        stored: whether it is to be written, and not only to be looked at.
+        until: when the read must have ended.
+        stored: whether it will be written, so that its directory must exist.
 
     Raises:
-        DirectoryGone: it is to be written, and its directory does not exist.
+        DirectoryGone: its directory does not exist, and `stored`.
     """
     if not isinstance(value, ListedMapping):
         return value
@@ -134,7 +133,7 @@ def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
 
 
 def _on_one_listing(operate: Callable[[Any, Any], Any]) -> Any:
-    """Make the method for an operator; the inherited one asks for each element."""
+    """Make an operator's method; the inherited one makes a request per element."""
 
     def method(self: _OneListing[Any], other: Any) -> Any:
         return operate(self._listed(), other)
@@ -210,7 +209,7 @@ class EtcdItemsView(_OneListing[tuple[str, Any]], ItemsView[str, Any]):
         return dict(self._mapping._listed_items()).items()
 
     def __contains__(self, item: object) -> bool:
-        # As in the view of a dict: what is no pair is just not in it.
+        # The inherited method unpacks it; a dict's view answers False instead.
         if not isinstance(item, tuple) or len(item) != 2:
             return False
         return super().__contains__(item)

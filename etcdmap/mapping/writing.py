@@ -12,8 +12,7 @@ from etcdmap.mapping.base import MISSING, rounds, survey
 from etcdmap.mapping.handle import absent, named
 from etcdmap.mapping.plan import Plan
 from etcdmap.mapping.reading import Reading
-from etcdmap.paths import name_of
-from etcdmap.tree import Directory, Fence, File, Holding, Node, Present, Store
+from etcdmap.tree import Directory, Fence, File, Holding, Present, Store
 
 W = TypeVar("W", bound="Writing")
 
@@ -132,11 +131,15 @@ class Writing(Reading):
         path, wanted, until = self._checked(key, value, ttl)
         store = self._view.store.call(until)
         with named(key):
-            if isinstance(wanted, str):
-                return _replace_by_text(store, path, wanted, ttl)
-            _present(store, path)
-            self._set_directory(store, path, wanted, ttl)
-            return None
+            if not isinstance(wanted, str):
+                if survey(store, path)[0] is None:
+                    raise absent(key, "Key not found")
+                self._set_directory(store, path, wanted, ttl)
+                return None
+            try:
+                return store.put(path, wanted, ttl=ttl, expect=Present())
+            except NotAFile:
+                return store.put_over(path, wanted, ttl=ttl)
 
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None
@@ -166,8 +169,8 @@ class Writing(Reading):
 
         Raises: as `compare_and_swap`.
 
-        Cost: 2 requests, since a delete could only name the value in its URL, and
-        URLs end up in logs.  Atomic: yes.
+        Cost: 2 requests: a DELETE could name the value in its URL only, which ends up
+        in logs.  Atomic: yes.
         """
         path = self._writable(key)
         expect = Holding(self._encode_text(expected))
@@ -185,7 +188,7 @@ class Writing(Reading):
 
         Args:
             key: where.
-            func: gets the value, gives the new one.
+            func: gets the value, returns the new one.
             default: what the function gets if the key is absent.
 
         Raises:
@@ -233,7 +236,7 @@ class Writing(Reading):
 
         Cost: 1 request.  Atomic: yes.
         """
-        self._view.store.check_ttl(ttl)  # None would reach etcd, which refuses it
+        self._view.store.check_ttl(ttl)  # raises for None as well
         path = self._writable(key)
         with named(key):
             self._view.store.refresh(path, ttl)
@@ -256,23 +259,7 @@ class Writing(Reading):
         return self._sub(path)
 
 
-def _present(store: Store, path: str) -> Node:
-    """Read a node that must be there; a file on the way is no absence."""
-    node, _ = survey(store, path)
-    if node is None:
-        raise absent(name_of(path), "Key not found")
-    return node
-
-
-def _replace_by_text(store: Store, path: str, text: str, ttl: float | None) -> int:
-    try:
-        return store.put(path, text, ttl=ttl, expect=Present())
-    except NotAFile:
-        return store.put_over(path, text, ttl=ttl)
-
-
 def _state(node: File | None, since: int) -> Fence:
-    """Name the state of a key as it was found."""
     return Fence(since, absent=True) if node is None else Fence(node.modified_index)
 
 

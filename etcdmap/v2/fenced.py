@@ -1,7 +1,4 @@
-"""The fenced writes: of a text, and the delete of a file.
-
-What fencing is, and how a lost answer is settled: `etcdmap.v2.settling`.
-"""
+"""The fenced writes, see `etcdmap.v2.settling`: of a text, and the delete of a file."""
 
 from __future__ import annotations
 
@@ -16,16 +13,7 @@ from etcdmap.v2.spelling import spell_condition, spell_form, spell_query
 
 
 class FencedPut(FencedWrite):
-    """A fenced write of a text; `do` and `do_if` give its index.
-
-    Args:
-        keys: reaches etcd.
-        path: where.
-        deadline: when it must have ended, settling included; on the client's clock.
-        text: what.
-        ttl: seconds until it expires, or None.
-        present: whether there must be a file already, else KeyNotFound.
-    """
+    """A fenced write of a text; with `present`, only over another one."""
 
     def __init__(
         self,
@@ -52,7 +40,7 @@ class FencedPut(FencedWrite):
             query,
             self._form,
             index_of_write,
-            # By position: names would cost as much again.
+            # By position: naming the arguments would double the time that it takes.
             self._deadline,
             self._resend,
             fence.as_of,
@@ -74,15 +62,15 @@ class FencedPut(FencedWrite):
 
 
 class FencedRefresh(FencedPut):
-    """A fenced renewal of a ttl; which of two equal ones was carried out is all one."""
+    """A fenced renewal of a ttl; which of its copies is carried out does not matter."""
 
     def __init__(self, keys: KeysAPI, path: str, deadline: float, ttl: float) -> None:
         super().__init__(keys, path, deadline, None, ttl, present=True)
         self._form = spell_form(None, ttl, refresh=True)
 
     def _settle(self, fence: Fence, refusal: ServerError) -> Verdict:
-        # History holds no renewals.  Renewed once more from the state that is there
-        # now, the ttl is what was asked for, whatever became of the other copies.
+        # History does not show renewals.  So it is done again, on the state that is
+        # there now: then the ttl is as asked, whatever became of earlier copies.
         return Verdict(unmoved=False, loose=True)
 
 

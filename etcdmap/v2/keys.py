@@ -1,7 +1,6 @@
 """The /v2/keys interface: one method per operation, with all its parameters.
 
-The layer that knows etcd's parameters and answers.  It adds no fence and no
-retry of its own: a write that was sent and not properly answered raises
+Without fences: a write that was sent and not properly answered raises
 `OutcomeUnknown`.  Keys are absolute paths, hidden names (``_x``) included.
 
 Source: etcd ``Documentation/v2/api.md`` and ``server/etcdserver/api/v2http``
@@ -67,8 +66,8 @@ class KeysAPI:
         Args:
             key: the absolute path.
             recursive: whether to list the whole subtree.
-            sorted: whether etcd sorts the children by name; else they come in
-                an order of chance.
+            sorted: whether etcd sorts the children by name; else their order is
+                random.
             quorum: whether the cluster agrees on the read (linearizable); else
                 the member answers from what it knows, which may be old.
             timeout: deadline of this call, seconds.
@@ -86,8 +85,8 @@ class KeysAPI:
     def exists(self, key: str, *, timeout: float | None = None) -> bool:
         """Tell whether there is a node; by HEAD, which answers without a body.
 
-        HEAD can't tell a file from a directory.  Whatever is unclear without a
-        body is asked again with GET.
+        HEAD can't tell a file from a directory.  If its answer is unclear without a
+        body, GET asks again.
 
         Cost: 1 request; 2 if the first answer is unclear.
         """
@@ -105,11 +104,11 @@ class KeysAPI:
         recursive: bool = False,
         timeout: float | None = None,
     ) -> Result:
-        """Wait for one change of a node and give it.
+        """Wait for one change of a node and return it.
 
         Args:
             key: the absolute path.
-            after_index: give the first change with a greater index; None for
+            after_index: return the first change with a greater index; None for
                 the next one from now on, which misses what happens between two
                 calls.
             recursive: whether changes below the node count.
@@ -174,7 +173,7 @@ class KeysAPI:
         if value is None and not (dir or refresh):
             raise TypeError("set() needs a value, or dir=True, or refresh=True")
         form = spell_form(value, ttl, refresh=refresh, prev_value=prev_value)
-        # Which one etcd takes it for, if there is more than one condition.
+        # In the order in which etcd looks at the conditions, if there are several.
         action = "set"
         if prev_exist is False:
             action = "create"
@@ -327,7 +326,7 @@ class KeysAPI:
             key, prev_value=prev_value, prev_index=prev_index, timeout=timeout
         )
 
-    # --- the plain form, for the store
+    # --- for the store
 
     def fetch(
         self,
@@ -342,14 +341,13 @@ class KeysAPI:
         patient: bool = False,
         deadline: float,
     ) -> T:
-        """Send a read and return what `read` made of the answer.
+        """Send a read and return what `read` makes of the request and the answer.
 
-        `read` gets the request and the answer, and runs within the attempt: what it
-        finds wrong with the answer makes the client ask another endpoint.
+        If `read` raises InvalidResponse, the client asks another endpoint.
         """
         return self.client.send_by(
             deadline,
-            # By position: names would cost as much again.
+            # By position: naming the arguments would double the time that it takes.
             KeysRequest(
                 method,
                 spell_target(key, query),
@@ -378,10 +376,7 @@ class KeysAPI:
         bare: bool = False,
         inside: bool = False,
     ) -> T:
-        """Send a write and return what `read` made of the answer.
-
-        For `action`, `after`, `bare` and `inside` see `KeysRequest`.
-        """
+        """Send a write and return what `read` makes of the request and the answer."""
         memory = self.memory
         seen = memory.freshness.index
         request = KeysRequest(
@@ -395,7 +390,7 @@ class KeysAPI:
             "write",
             "any",
             False,
-            # Whatever it does, it does after all that was seen before it was sent.
+            # An answer with an index that was seen before is not that to this write.
             after if after > seen else seen,
             bare,
             inside,
@@ -403,6 +398,7 @@ class KeysAPI:
         try:
             return self.client.send_by(deadline, request)
         finally:
-            # Whatever came of it.  A POST makes a node that nobody can have read.
+            # Also after a failure, as it may have been carried out; but not after a
+            # POST: the node that it makes is new, so nobody can have read it.
             if memory.cache is not None and method != "POST":
                 memory.cache.invalidate(key)

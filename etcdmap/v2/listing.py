@@ -1,4 +1,4 @@
-"""A whole subtree as plain values, read in less time than its JSON takes.
+"""A whole subtree as plain values, in less time than parsing its JSON would take.
 
 Theory of operation
 -------------------
@@ -9,12 +9,12 @@ One regular expression cuts those files out, in C and without a dict for each; a
 the shape of the whole is checked as ever, and the walk through it fills the files
 in again, in their order.
 
-A file that looks different (one with a ttl) stays in the skeleton.  A text with a
-backslash anywhere is left whole: without one, a quote is always the end of a string.
-So is a text that says ``null`` outside of those files: each must stand for one.
+A file that looks different (one with a ttl) stays in the skeleton.  Nothing is cut out
+of an answer that holds a backslash, since a quote may then be no end of a string, or a
+``null`` elsewhere, which would pass for a file.
 
-Control characters in a file that is cut out are not looked for.  JSON has them
-escaped, and so has etcd; to look would take as long as all the rest.
+Control characters in a file that is cut out are not looked for: valid JSON has them
+escaped, and the search would take as long as all the rest.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from etcdmap.tree import Snapshot
 from etcdmap.v2.models import Asked, name_below
 from etcdmap.v2.responses import index_of, is_shown_by, parse_json, payload_of
 
-# Gives what is between the files, and the path and text of each, in turn.  A run of
-# `[^"]` takes a fifth of the time of one of a larger set; and nothing here is tried
-# twice where it does not fit, so that the time is linear whatever the text is.
+# Gives what is between the files, and the path and text of each, in turn.  Matching
+# `[^"]` takes a fifth of the time of a larger set.  Nothing here makes the regular
+# expression backtrack, so the time is linear for every text.
 _split_files = re.compile(
     r'\{"key":"([^"]*)","value":"([^"]*)",'
     r'"modifiedIndex":[1-9][0-9]*,"createdIndex":[1-9][0-9]*\}'
@@ -50,15 +50,7 @@ def snapshot_of(
     asked: Asked,
     answer: Answer,
 ) -> Snapshot:
-    """Read a subtree as plain values, and the index of the store.
-
-    Args:
-        decode: the codec's.
-        key_of: gives the dict's key of a name, or None to leave it out; None if
-            keys are names.
-        asked: what was asked for.
-        answer: to a recursive GET.
-    """
+    """Read the answer to a recursive GET, see `ReadableStore.read`."""
     reader = _Reader(decode, key_of)
     raw = payload_of(asked, answer, reader.parse)["node"]
     index = index_of(answer)
@@ -68,8 +60,6 @@ def snapshot_of(
 
 
 class _Reader:
-    """Reads one listing."""
-
     __slots__ = ("_at", "_decode", "_key_of", "_paths", "_texts", "_unreadable")
 
     def __init__(
@@ -79,11 +69,11 @@ class _Reader:
     ) -> None:
         self._decode = decode
         self._key_of = key_of
-        # Of the files that were cut out; and how many are back in their place.
+        # Of the files that were cut out; and how many of them were filled in again.
         self._paths: list[str] = []
         self._texts: list[str] = []
         self._at = 0
-        self._unreadable = True  # whether there may be names that are
+        self._unreadable = True  # whether there may be names that are not UTF-8
 
     def parse(self, text: str) -> Any:
         """Parse an answer, but for the files that can be cut out."""
@@ -103,7 +93,7 @@ class _Reader:
         return raw.get("dir") is not True and "value" in raw
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """Give the content of the directory asked for."""
+        """Return the content of the directory asked for."""
         if raw.get("dir") is not True:
             raise InvalidResponse("a node that is neither a file nor a directory")
         content = self._directory(raw)
@@ -126,7 +116,7 @@ class _Reader:
                 content = dict(zip(names, values, strict=True))
         else:
             content = self._mixed(path, listed)
-        # etcd has sorted by name, if it was asked to; keys may sort otherwise.
+        # Often sorted already, by etcd; but escaped names sort otherwise than keys.
         given = list(content)
         order = sorted(given)
         return content if order == given else {key: content[key] for key in order}
@@ -134,7 +124,7 @@ class _Reader:
     def _left_in(
         self, directory: str, names: list[str], texts: list[str]
     ) -> dict[str, Any]:
-        """Give the content of a directory of files, some of which may be left out."""
+        """Return the content of a directory of files; leave names without a key out."""
         keys = [self._key(directory, name) for name in names]
         kept = [key is not None for key in keys]
         names, texts = list(compress(names, kept)), list(compress(texts, kept))
@@ -146,12 +136,12 @@ class _Reader:
         try:
             return [decode(text) for text in texts]
         except Exception:
-            # Again, one by one: an error names the key.
+            # Again, one by one, for an error that names the key.
             pairs = zip(names, texts, strict=True)
             return [decode_node(f"{directory}/{name}", t, decode) for name, t in pairs]
 
     def _take(self, directory: str, count: int) -> tuple[list[str], list[str]]:
-        """Give the names and texts of the next files that were cut out."""
+        """Return the names and texts of the next files that were cut out."""
         start = self._at
         self._at = end = start + count
         paths, texts = self._paths[start:end], self._texts[start:end]
@@ -159,7 +149,7 @@ class _Reader:
             raise InvalidResponse("a null among the nodes")
         prefix = f"{directory}/"
         names = [path.removeprefix(prefix) for path in paths]
-        # Checked all at once: that the prefix was there, and that names are left.
+        # All at once, for speed: each had the prefix, and none is left without a name.
         joined = "".join(names)
         cut = len("".join(paths)) - len(joined)
         if cut != count * len(prefix) or "/" in joined or "" in names:
@@ -174,9 +164,9 @@ class _Reader:
         return key
 
     def _mixed(self, directory: str, listed: list[Any]) -> dict[str, Any]:
-        """Give the content of a directory with children of all kinds."""
+        """Return the content of a directory with children of all kinds."""
         content = {}
-        # In the order of the text, as the files were cut out in it.
+        # In the order of the answer, which is that of the files that were cut out.
         for child in listed:
             if child is None:
                 (name,), (text,) = self._take(directory, 1)
@@ -194,7 +184,7 @@ class _Reader:
         return content
 
     def _skip(self, child: dict[str, Any] | None) -> None:
-        """Pass by what is left out; a file that was cut out is passed already."""
+        """Count the files that were cut out below a node that is left out."""
         for below in (child or {}).get("nodes", ()):
             if below is None:
                 self._at += 1

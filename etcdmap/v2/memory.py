@@ -1,7 +1,7 @@
-"""What is remembered of keys, for all who use one client.
+"""What is remembered of keys: one memory for each client.
 
-A store, the keys interface and every mapping on a client share one memory, so that a
-write over one of them is seen by the others.  It lies in a slot of the client's.
+All stores, mappings and keys interfaces on a client share it, so that each sees what
+was written over the others.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _MOST = 20_000
 class KnownStates(dict[str, int]):
     """The index of the last change of files, by absolute path.
 
-    So that writes can name what they replace, see `etcdmap.v2.settling`.  A memory
-    that is out of date costs two requests more and nothing else: etcd refuses the
-    write, and the client looks again.
+    Writes name it as the state that they replace, see `etcdmap.v2.settling`.  An index
+    that is out of date costs two requests more: etcd refuses the write, and the client
+    looks again.
 
     Threads: each method is one operation on a dict.
     """
 
     def put(self, path: str, index: int) -> None:
-        """Remember the index that was seen or made at a path."""
+        """Remember the index of the last change at a path."""
         self[path] = index
         if len(self) > _MOST:
-            # The oldest half: rare and cheap, and nobody is hurt.
+            # Half of it, the oldest, so that this is seldom done.
             for old in list(self)[: _MOST // 2]:
                 self.drop(old)
 
@@ -38,13 +38,9 @@ class KnownStates(dict[str, int]):
 
 
 class Memory:
-    """What is remembered of keys.
+    """What is remembered of keys; forgotten when the client's cluster is rebuilt.
 
-    Args:
-        client: whose; what it remembers goes when its cluster is rebuilt.
-        cache: of what was read; None for none.
-        fence: whether writes of files name the state that they replace; None for as
-            long as the client knows several endpoints.
+    For `fence` see `etcdmap.connect`.
     """
 
     def __init__(
@@ -63,18 +59,14 @@ class Memory:
         self.freshness.on_rebuilt.append(self.clear)
 
     @classmethod
-    def make(cls, client: Client, cache: ReadCache | None, fence: bool | None) -> None:
-        """Make the memory of a new client, before anybody uses it."""
-        client.stores["v2"] = cls(client, cache, fence)
-
-    @classmethod
-    def of(cls, client: Client) -> Memory:
-        """Return the memory of a client, which is made if there is none."""
-        memory = client.stores.get("v2")
+    def of(
+        cls, client: Client, cache: ReadCache | None = None, fence: bool | None = None
+    ) -> Memory:
+        """Return the memory of a client; the first call makes it, from the options."""
+        memory: Memory | None = client.stores.get("v2")
         if memory is None:
-            memory = client.stores.setdefault("v2", cls(client))
-        found: Memory = memory
-        return found
+            memory = client.stores.setdefault("v2", cls(client, cache, fence))
+        return memory
 
     @property
     def fences_writes(self) -> bool:
@@ -82,7 +74,7 @@ class Memory:
         return self._client.has_several if self.fence is None else self.fence
 
     def clear(self) -> None:
-        """Forget all of it."""
+        """Forget everything."""
         self.states.clear()
         if self.cache is not None:
             self.cache.clear()

@@ -11,13 +11,13 @@ from etcdmap.errors import InvalidResponse
 
 
 class Asked(Protocol):
-    """What a request of keys asks for; see `KeysRequest`."""
+    """What marks the answer to a request of keys, and to no other; a `KeysRequest`."""
 
-    key: str
-    action: str | None
-    after: int
-    bare: bool
-    inside: bool
+    key: str  # the absolute path; a slash at its end does not matter
+    action: str | None  # as in `Result.action`; None for all that a watch may tell
+    after: int  # of a write: its index must be higher
+    bare: bool  # whether the answer may show no node (``noValueOnSuccess``)
+    inside: bool  # whether it shows a new node, right below `key`
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Node:
 
 
 def children_of(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Return name and JSON of each child that a node shows.
+    """Yield name and JSON of each child that a node shows.
 
     Raises:
         InvalidResponse: they are no list of nodes, or one is no child of its

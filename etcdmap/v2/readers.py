@@ -28,14 +28,14 @@ _match_absent = re.compile(
 
 
 def index_of_write(asked: Asked, answer: Answer) -> int:
-    """Read the answer to a write: its index."""
+    """Read the index of a write."""
     payload_of(asked, answer)
     return index_of(answer)
 
 
 def index_of_read(asked: Asked, answer: Answer) -> int:
     """Read the index of the store from a GET, whether the node is there or not."""
-    presence_from_body(asked, answer)  # a 404 of etcd's tells the index as well
+    presence_from_body(asked, answer)  # also 404 has the index, if it is etcd's
     return index_of(answer)
 
 
@@ -60,8 +60,8 @@ def fence_of(asked: Asked, answer: Answer) -> Fence:
         NotAFile: a directory is there.
     """
     if answer.status == 404:
-        # Met before the first write of every new key: no JSON and no exception if
-        # it looks as etcd has always written it.
+        # Every new key meets this before its first write.  A pattern is quicker than
+        # JSON and an exception, and fits what all versions of etcd write.
         plain = _match_absent(answer.body)
         if plain is None or not is_meant_by(asked, plain[1].decode()):
             error = refusal_of(asked, answer)

@@ -29,17 +29,17 @@ from etcdmap.v2.models import Asked, Node, Result
 
 T = TypeVar("T")
 
-# A body above this is not kept beside what was read from it; of it, an error still
-# shows the start.
+# A larger body is dropped before it is parsed, but for the start, which errors show:
+# body, text and values would be in memory at the same time.
 _LARGE = 64 * 1024
 _EXCERPT = 200
 
-# What `json.loads` comes down to, without its two searches for white space.
+# As `json.loads`, but without its two searches for white space, which cost time.
 _decode = json.JSONDecoder().raw_decode
 
 
 def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) -> T:
-    """Read an answer; whatever trips over its shape becomes InvalidResponse."""
+    """Read an answer; turn all errors that its shape causes into InvalidResponse."""
     try:
         return read(asked, answer)
     except EtcdMapError as error:
@@ -72,8 +72,8 @@ def payload_of(
 ) -> dict[str, Any]:
     """Return the JSON object of a success; raise what any other answer means.
 
-    The one place where it is checked that this is the answer to what was asked: a
-    late one on a kept connection, or a muddled proxy's, may be another's.
+    Checks that this is the answer to this request: a late one on a connection that is
+    used again, or a confused proxy's, may be that to another.
     """
     if answer.status not in (200, 201):
         raise refusal_of(asked, answer)
@@ -107,7 +107,7 @@ def _check_asked(
 
 
 def is_meant_by(asked: Asked, cause: str) -> bool:
-    """Tell whether a refusal may be about what was asked: it or a node above."""
+    """Tell whether a refusal may be about the key asked for, or a node above it."""
     path, refused = asked.key.rstrip("/"), cause.rstrip("/")
     return cause[:1] != "/" or f"{path}/".startswith(f"{refused}/")
 
@@ -120,12 +120,12 @@ def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
         return not asked.inside
     if not isinstance(shown, str):
         return False
-    if shown == "/" and not path:  # as some servers give the root's
+    if shown == "/" and not path:  # some servers show this key for the root
         return not asked.inside
     if asked.inside:
         return shown.rpartition("/")[0] == path and not shown.endswith("/")
-    # A watch tells of what is below, of the end of a directory above, and, out of
-    # history, of one whose name only begins like the path's.
+    # A watch tells of what is below; of deletes of a directory above; and, out of
+    # history, of deletes of one whose name is only a beginning of the path.
     return asked.action is None and (
         shown.startswith(f"{path}/") or path.startswith(shown)
     )
@@ -144,7 +144,7 @@ def number_in(answer: Answer, name: str) -> int | None:
     return _number(answer.headers.get(name, ""))
 
 
-@lru_cache(maxsize=64)  # the same index is asked for three times
+@lru_cache(maxsize=64)  # the index of each answer is read three times
 def _number(text: str) -> int | None:
     # int() would also read signs, spaces, underscores and other scripts' digits;
     # and 20 digits are more than etcd's 64 bits take.
@@ -156,12 +156,12 @@ def _json(answer: Answer, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(_text_of(answer))
     except ValueError:
-        pass  # raised below: the error shows the body, with its values
+        pass  # raised below, without this error, which would show stored values
     raise _strange(answer, "something that is not JSON" if answer.body else "no body")
 
 
 def _text_of(answer: Answer) -> str:
-    """Give the text of an answer, once: of a large one, only an excerpt is left."""
+    """Return the text of an answer; of a large one drop the body, but for a start."""
     text = answer.body.decode("utf-8")
     if len(text) > _LARGE:
         answer.body = answer.body[:_EXCERPT]
@@ -216,11 +216,11 @@ def presence_from_body(asked: Asked, answer: Answer) -> bool:
 
 
 def refusal_of(asked: Asked, answer: Answer) -> EtcdMapError:
-    """Return the exception for an answer to a request that is no success."""
-    # Without the slash of a directory that a mapping stands on.
+    """Return the exception for an answer that is no success, or no answer to this."""
+    # Requests for a mapping's own directory end in a slash, which no message shows.
     error = error_of(asked.key.rstrip("/") or "/", answer)
     if isinstance(error, ServerError) and (
-        # A wait that can't be read is sent on purpose only, see `V2.identity`.
+        # Only the request of `V2.identity` has a bad `wait`.
         (error.code == 209 and '"wait"' in error.cause)
         or (error.code < 110 and not is_meant_by(asked, error.cause))
     ):
@@ -229,7 +229,7 @@ def refusal_of(asked: Asked, answer: Answer) -> EtcdMapError:
 
 
 def error_of(key: str, answer: Answer) -> EtcdMapError:
-    """Give the exception that an answer other than a success stands for."""
+    """Return the exception for an answer that is no success."""
     try:
         payload = parse_json(_text_of(answer))
     except (ValueError, RecursionError):
@@ -264,7 +264,7 @@ def _server_error(
     index, cause = payload.get("index"), str(payload.get("cause", ""))
     reason = str(payload.get("message", "etcd refused the request"))
     if code == 300 and cause.startswith("nodePath"):
-        # So 3.5 says what its store refused although all members had agreed on it.
+        # etcd 3.5 says so if its store refuses what all members had agreed on.
         kind, reason = NotAFile, "a directory is there, whose ttl can't be changed"
     return kind(
         reason,

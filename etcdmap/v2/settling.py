@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-A member that is stopped or cut off still holds a write that nobody answered, and
-may carry it out when it wakes, over newer values; closing the connection does
-not take it back.  So a write here is *fenced*: it names the state that it
+A write that nobody answered may still lie at a member that is stopped or cut off, which
+carries it out when it wakes, over newer values; closing the connection does not take it
+back.  So a write here is *fenced*: it names the state that it
 replaces, the index of the file's last change (``prevIndex``) or its absence
 (``prevExist=false``).  Of all copies of a fenced write etcd carries out one at
 most, and none once that state is gone.  That makes it as free to send again, and
@@ -15,13 +15,13 @@ The state named is remembered from the client's last read or write of the key
 
 What a refusal (101, 105, 100) means then:
 
-* No copy is unanswered: surely not written.  Look again, fence anew, send.
-* A copy is unanswered: it may be what the others met.  A quorum read tells
-  whether the state moved on.  If not, the same write goes out again.  If it did,
-  the events after the state named tell whose write it was, from etcd's history
-  of 1,000 events.  Ours: done.  Another's: every copy of ours is refused for
-  ever; fence anew.  History gone, or silent: `OutcomeUnknown`.  (Silent it is
-  also when somebody only renewed a ttl, which moves the index without an event.)
+* If all copies were answered, nothing was written.  Look again, fence anew, send.
+* If one was not, it may have been carried out, and be the reason of the refusal.  A
+  quorum read tells whether the state named is still there.  Then the same write goes
+  out again.  Else etcd's history of 1,000 events tells whose write ended that state.
+  Ours: done.  Another's: every copy of ours will be refused; fence anew.  If history
+  no longer has it, or does not answer: `OutcomeUnknown`.  (It does not when somebody
+  only renewed a ttl: that moves the index without an event.)
 
 Where the caller must know *who* did it (a compare-and-swap, a create, taking a
 value), an event that looks like ours may be an equal write of somebody else's:
@@ -64,17 +64,17 @@ from etcdmap.v2.spelling import spell_query
 
 T = TypeVar("T")
 
-#: How long the history may take to answer, seconds.  What is in it comes at
-#: once; a member that lags behind needs a few milliseconds.
+#: Seconds that history may take to answer.  It answers at once; a member that lags
+#: behind needs a few milliseconds.
 _HISTORY_PATIENCE = 0.5
 
-#: Seconds between two tries, where other writers come between: about what a write
-#: takes, doubled each time.
+#: Seconds between two tries, where other writers come between: at first about what a
+#: write takes, then doubled each time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 #: What etcd answers to a fenced write when the state is another one.
 _REFUSALS = (CompareFailed, KeyExists, KeyNotFound, NotAFile, NotADirectory)
-#: Those after which there is no state that could be named instead.
+#: Those that no other fence would avoid.
 _IN_THE_WAY = (NotAFile, NotADirectory)
 
 
@@ -83,14 +83,17 @@ class Verdict(NamedTuple):
 
     #: Whether the state that it names is still there: it may be sent again.
     unmoved: bool
-    #: The event that ended that state, if it looks like ours.
+    #: The event that ended that state, if it looks like this write.
     ours: Result | None = None
-    #: Whether a copy may still be carried out, or may have been.
+    #: See `FencedWrite`.
     loose: bool = False
 
 
 class FencedWrite:
-    """One fenced write, with all its copies."""
+    """One fenced write, with all its copies.
+
+    It must end before its deadline, settling included.
+    """
 
     _resend = Resend.FENCED
     #: Whether there must be a file already, else KeyNotFound.
@@ -101,25 +104,25 @@ class FencedWrite:
         self._client = keys.client
         self._path = path
         self._deadline = deadline
-        #: Whether a copy was sent that may still be carried out.
+        #: Whether it is not known of a copy that it was not, and won't be, carried out.
         self._loose = False
         self._tries = 0
-        #: An index from before the first copy: no event of ours is older.
+        #: An index from before the first copy; all its events are newer.
         self._start = keys.memory.freshness.index
 
     def _send(self, fence: Fence) -> int:
-        """Send it and give its index."""
+        """Send it and return its index."""
         raise NotImplementedError
 
     def _remember(self, index: int) -> None:
-        """Note what is there once it was carried out."""
+        """Note the state of the file after this write."""
         raise NotImplementedError
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
         raise NotImplementedError
 
     def do(self, known: Fence | None) -> int:
-        """Do it, whatever the state is.
+        """Do it, whatever the state of the file is.
 
         Raises:
             NotAFile: a directory stands there.
@@ -150,7 +153,7 @@ class FencedWrite:
                 self._in_doubt(self._pause)
 
     def _judge(self, fence: Fence, refusal: ServerError) -> Verdict:
-        """Tell what a refusal means for a write that only has to be done."""
+        """Return what a refusal means for `do`."""
         self._loose = self._loose or refusal.unanswered
         if self._loose:
             return self._settle(fence, refusal)
@@ -159,7 +162,7 @@ class FencedWrite:
         return Verdict(unmoved=False)
 
     def do_if(self, fence: Fence) -> int:
-        """Do it if this is the state, and be certain of who did it.
+        """Do it if this is the state, and be certain that it was this write.
 
         Raises:
             CompareFailed, KeyExists, KeyNotFound: it is another state, and this
@@ -169,7 +172,7 @@ class FencedWrite:
         Cost: 1 request.
         """
         if fence.absent:
-            # A copy that comes late could bring back what was taken since.
+            # A late copy could bring the key back after somebody else deleted it.
             self._resend = Resend.IF_NOT_SENT
         while True:
             try:
@@ -194,7 +197,7 @@ class FencedWrite:
         return index
 
     def _in_doubt(self, act: Callable[..., T], *arguments: Any) -> T:
-        """Do something; where a copy is loose, a failure leaves it unknown."""
+        """Do something; if it fails while a copy is loose, raise OutcomeUnknown."""
         try:
             return act(*arguments)
         except (*_REFUSALS, OutcomeUnknown):
@@ -205,7 +208,7 @@ class FencedWrite:
             raise
 
     def _pause(self) -> None:
-        """Let others have their turn, after the first try for longer and longer."""
+        """Let other writers finish; for longer each time, the first time not at all."""
         client = self._client
         longest = min(_FIRST_PAUSE * 2**self._tries, _LONGEST_PAUSE)
         if self._tries:
@@ -247,15 +250,15 @@ class FencedWrite:
         try:
             now = self._look(quorum=True)
         except _IN_THE_WAY:
-            now = Fence(-1)  # something else is there: it moved on
+            now = Fence(-1)  # no file is there, so the state is another one
         if not fence.absent and now == fence:
             return Verdict(unmoved=True)
         if not now.absent and 0 < now.as_of <= self._start:
-            # It was changed before any copy of ours was sent, and not since.
+            # Its last change is older than our first copy: it was not ours.
             return Verdict(unmoved=False)
         if fence.absent:
             return Verdict(unmoved=False, ours=self._find_create(fence, now))
-        # If the state that we named was there, the first event ended it.
+        # If the state that we named was ever there, the first event after it ended it.
         event = self._next_event(max(fence.as_of, self._start))
         ours = event if self._is_ours(event, fence) else None
         return Verdict(unmoved=False, ours=ours)
@@ -274,15 +277,15 @@ class FencedWrite:
         return None
 
     def _next_event(self, after: int) -> Result:
-        """Give the next event on the file after an index, out of history.
+        """Return the next event on the file after an index, out of history.
 
         Raises:
             DeadlineExceeded, ClusterUnavailable: history is silent.
             WatchExpired: it is gone.
         """
         while True:
-            # Not as a watch, which waits for one member: what is in history is
-            # answered at once, so a silent member is overtaken by the next.
+            # Not as a watch, which waits for one member only: history is answered at
+            # once, so if a member is silent, the next one should be asked.
             event = self._keys.fetch(
                 self._path,
                 spell_query(wait=True, waitIndex=after + 1),
@@ -292,8 +295,8 @@ class FencedWrite:
             )
             if event_index(event) <= after:
                 raise InvalidResponse("an event from before the time asked for")
-            # History also gives deletes of directories whose name only begins
-            # like the path's.
+            # History also has deletes of directories whose name is only a beginning of
+            # the path.
             if event.node and f"{self._path}/".startswith(f"{event.node.key}/"):
                 return event
             after = event_index(event)
@@ -306,7 +309,7 @@ class FencedWrite:
 
 
 def event_index(event: Result) -> int:
-    """Give the index of an event."""
+    """Return the index of an event."""
     if event.node is None:
         raise AssertionError("unreachable")
     return event.node.modified_index

@@ -17,7 +17,6 @@ from etcdmap.tree import Fence
 #: ttl of 7.5e9 is silently for ever, a larger one may end the key at once.
 MAX_TTL = 10 * 366 * 24 * 3600
 
-
 #: Go's form parser takes bodies up to 10 MiB, counted after percent-encoding.
 MAX_BODY = 10 * 1024 * 1024
 
@@ -26,15 +25,10 @@ _CACHED_LENGTH = 512
 
 
 def check_path(path: str) -> None:
-    """Check an absolute path for the keys interface, where hidden names are fine.
+    """Raise TypeError, InvalidKey or LimitExceeded for what can't be an absolute path.
 
-    A trailing slash is allowed: with v2 auth, a role for ``/app/*`` may list
-    ``/app/`` but not ``/app``.
-
-    Raises:
-        TypeError: the path is no ``str``.
-        InvalidKey: it is not absolute, or has a segment that can't be a name.
-        LimitExceeded: it is too deep or too long for etcd.
+    Hidden names are fine here, and so is a trailing slash: with v2 auth, a role for
+    ``/app/*`` may list ``/app/`` but not ``/app``.
     """
     if not isinstance(path, str):
         raise TypeError(f"keys are str, not {type(path).__name__}")
@@ -49,11 +43,8 @@ def check_path(path: str) -> None:
 
 
 def url_path(path: str) -> str:
-    """Check an absolute path, and give that of its URL: UTF-8, percent-encoded.
-
-    Raises: as `check_path`.
-    """
-    # Only plain texts: a subclass may have an equality of its own.
+    """Check an absolute path; return the path of its URL: UTF-8, percent-encoded."""
+    # Not a subclass of str: if it defines equality, the cache may take it for another.
     if type(path) is str and len(path) <= _CACHED_LENGTH:
         return _url_path_cached(path)
     return _url_path(path)
@@ -64,15 +55,12 @@ def _url_path(path: str) -> str:
     return f"/v2/keys{quote(path)}"
 
 
-# A path that is refused is not remembered, so it is refused each time.
+# What raises is not cached, so a bad path is refused each time.
 _url_path_cached = lru_cache(maxsize=4096)(_url_path)
 
 
 def spell_target(key: str, query: str) -> str:
-    """Spell the target of an operation on a key.
-
-    Raises: as `check_path`.
-    """
+    """Spell the target of an operation on a key; raise what `check_path` raises."""
     target = url_path(key) + query
     if len(target) > MAX_TARGET + 1000:
         raise LimitExceeded(
@@ -107,13 +95,11 @@ def check_conditions(prev_value: str | None, prev_index: int | None) -> None:
 
 
 def spell_condition(fence: Fence) -> tuple[str, str]:
-    """Spell a state as the query of a PUT that replaces it.
+    """Return the query of a PUT that replaces a state, and the action in its answer.
 
-    Returns:
-        The query, with which etcd shows no node but only the write's index, and what
-        etcd then says that it has done.
+    The answer shows no node, but the index of the write.
     """
-    # By hand: every write of a mapping comes this way.
+    # Not by `spell_query`, which is slower: every write of a mapping comes this way.
     if fence.absent:
         return "?noValueOnSuccess=true&prevExist=false", "create"
     return f"?noValueOnSuccess=true&prevIndex={fence.as_of}", "compareAndSwap"
@@ -148,15 +134,9 @@ def spell_form(
     refresh: bool = False,
     prev_value: str | None = None,
 ) -> str:
-    """Spell the form of a PUT or POST.
+    """Spell the form of a PUT or POST; raise LimitExceeded if it is too long for etcd.
 
-    Always with a value where there is one to store: etcd stores an empty text
-    if the parameter is missing.  A value to compare with stands here too, and
-    not in the query: URLs end up in logs.
-
-    Raises:
-        TypeError: a value is no `str`.
-        LimitExceeded: it is longer than etcd takes.
+    A value to compare with stands here and not in the query: URLs end up in logs.
     """
     parts = []
     if value is not None:

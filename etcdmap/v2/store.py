@@ -1,9 +1,9 @@
 """The store on etcd's v2 keys, with fences and the read cache.
 
-Everything that is v2's own way and no other's is here or below: that the directory
-which a mapping stands on is asked for with a trailing slash (with v2 auth, a role for
-``/app/*`` may list ``/app/`` only), that an empty text can't be compared with, that a
-directory must go before a file can take its place.
+What is peculiar to v2 is here or below.  The directory that a mapping stands on is
+asked for with a trailing slash: with v2 auth, a role for ``/app/*`` may list ``/app/``
+but not ``/app``.  An empty text can't be compared with.  A directory must be deleted
+before a file can take its place.
 """
 
 from __future__ import annotations
@@ -56,9 +56,8 @@ from etcdmap.v2.spelling import (
 
 T = TypeVar("T")
 
-# Queries, without and with a quorum.  What is read whole is given in order.  It takes
-# etcd longer to sort, but then everything here is met in the order in which it lies in
-# memory.
+# Queries, without and with a quorum.  Sorting takes etcd time, but saves more of it
+# here when a whole directory is read.
 _PLAIN = [spell_query(quorum=quorum) for quorum in (False, True)]
 _RECURSIVE = [spell_query(recursive=True, quorum=quorum) for quorum in (False, True)]
 _SORTED = [
@@ -67,7 +66,9 @@ _SORTED = [
 
 
 class V2Store:
-    """A `Store` on etcd's v2 keys.
+    """A `Store` on etcd's v2 keys, where its methods are explained.
+
+    Where nothing else is said, each costs 1 request, or none if the cache answers.
 
     Args:
         keys: reaches etcd, and has the memory that all stores of a client share.
@@ -92,19 +93,12 @@ class V2Store:
         self._deadline = deadline
         self._quorum = consistency == "linearizable"
 
-    @classmethod
-    def of(cls, client: Client) -> V2Store:
-        """Return the store of a client; all of one client share cache and memory."""
-        return cls(KeysAPI(client))
-
     @property
     def client(self) -> Client:
-        """The client that is asked."""
         return self.keys.client
 
     @property
     def cache(self) -> ReadCache | None:
-        """What reads may be answered from."""
         return None if self._quorum else self.keys.memory.cache
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -113,20 +107,17 @@ class V2Store:
     def using(
         self, *, consistency: str | None = None, timeout: float | None = None
     ) -> V2Store:
-        """See `ReadableStore.using`."""
         if consistency is None:
             consistency = self.consistency
         return V2Store(self.keys, consistency, timeout or self.timeout)
 
     @property
     def until(self) -> float:
-        """When a call that begins now must have ended, on the client's clock."""
         if self._deadline is not None:
             return self._deadline
         return self.keys.client.deadline(self.timeout)
 
     def pause(self, seconds: float) -> bool:
-        """Wait; return False at once if the call must have ended by then."""
         client = self.keys.client
         if client.clock() + seconds >= self.until:
             return False
@@ -134,14 +125,12 @@ class V2Store:
         return True
 
     def call(self, until: float | None = None) -> V2Store:
-        """See `ReadableStore.call`."""
         deadline = self.until if until is None else min(until, self.until)
         return V2Store(self.keys, self.consistency, self.timeout, deadline)
 
     # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> Node:
-        """Return one node; of a directory no children.  1 request, or none."""
         cache = self.cache if cached else None
         if cache is None:
             return self._fetch_node(path)[0]
@@ -149,8 +138,8 @@ class V2Store:
         if node is not None:
             return node
         if self.consistency == "any":
-            # What it brings may be older than what session reads, which are answered
-            # from the same cache, may show.
+            # Not through the cache: what this brings may be too old for session reads,
+            # which share it.
             return self._fetch_node(path)[0]
         call, clock = self.call(), self.keys.client.clock
         fetch = partial(call._fetch_node, path)
@@ -160,15 +149,13 @@ class V2Store:
     def list(
         self, path: str, *, recursive: bool = False, of_directory: bool = False
     ) -> Node:
-        """Return a file, or a directory with what is below it.  1 request."""
         if of_directory:
             path = f"{path}/"
         query = (_RECURSIVE if recursive else _PLAIN)[self._quorum]
         cache = self.cache
         if cache is None or self.consistency == "any":
             return self._fetch(path, listing_of, query, kind="list")
-        read = cache.begin(path)
-        index = 0
+        read, index = cache.begin(path), 0
         entries: list[tuple[str, Any, int | None]] = []
         try:
             node = self._fetch(path, listing_of, query, kind="list")
@@ -185,25 +172,23 @@ class V2Store:
         decode: Callable[[str], Any],
         key_of: Callable[[str], str | None] | None = None,
     ) -> Snapshot:
-        """Return a whole directory as plain values.  1 request."""
         read = partial(snapshot_of, decode, key_of)
         return self._fetch(f"{path}/", read, _SORTED[self._quorum], kind="list")
 
     def exists(self, path: str) -> bool:
-        """Tell whether there is a node.  1 request, 2 if unclear; or cached."""
+        """Cost: 2 requests if the answer to the first one is unclear."""
         cache = self.cache
         if cache is not None and cache.get(path) is not None:
             return True
-        if self._quorum:  # HEAD ignores it
+        if self._quorum:  # HEAD ignores the parameter
             return self._fetch(path, presence_from_body)
         until = self.until
         found = self._fetch(path, presence, method="HEAD", until=until)
-        if found is not None:
-            return found
-        return self._fetch(path, presence_from_body, until=until)
+        if found is None:
+            found = self._fetch(path, presence_from_body, until=until)
+        return found
 
     def index(self, path: str) -> int:
-        """Return the index of the store.  1 request."""
         return self._fetch(f"{path}/", index_of_read)
 
     def _fetch_node(self, path: str) -> tuple[Node, int]:
@@ -236,11 +221,9 @@ class V2Store:
     # --- writes
 
     def check_text(self, text: str) -> None:
-        """Raise LimitExceeded for a text that is too large to store."""
         check_text(text)
 
     def check_ttl(self, ttl: float) -> None:
-        """Raise TypeError or ValueError for what is no ttl."""
         whole_seconds(ttl)
 
     def put(
@@ -252,22 +235,21 @@ class V2Store:
         known: Fence | None = None,
         expect: Expect | None = None,
     ) -> int:
-        """See `Store.put`.
+        """Cost: with several endpoints 2 requests if the state replaced is not known.
 
-        1 request; with several endpoints 1 more if neither `known` nor a read or
-        write before tells the state that is replaced; 1 more where an empty text is
-        expected, or replaces what must be there.
+        That is if neither `known` nor an earlier read or write tells it.  1 more where
+        an empty text is expected, or replaces what must be there.
         """
         until = self.until
         if expect is None and self.keys.memory.fences_writes:  # nearly always
             return FencedPut(self.keys, path, until, text, ttl).do(known)
         if isinstance(expect, Present) and not text:
-            # Taken for an update of a directory: 3.4 says yes and changes nothing,
-            # 3.5 fails.
+            # etcd would take it for an update of a directory: 3.4 answers that it is
+            # done and changes nothing, 3.5 fails.
             self._need_file(path, until)
         elif isinstance(expect, Holding) and not expect.text:
             expect = self._fence_of(path, expect, until)
-        # A text can come back, so a write on it could be carried out twice.
+        # One that expects a text could be carried out twice: the text may come back.
         if not self.keys.memory.fences_writes or isinstance(expect, Holding):
             return self._put_unfenced(path, text, ttl, expect, until)
         present = isinstance(expect, Present)
@@ -282,7 +264,7 @@ class V2Store:
         expect: Expect | None,
         until: float,
     ) -> int:
-        # With noValueOnSuccess the header is the index of this very write.
+        # Only with noValueOnSuccess the header X-Etcd-Index is the index of this write.
         query, action, after, before = "?noValueOnSuccess=true", "set", 0, None
         if isinstance(expect, Fence):
             query, action = spell_condition(expect)
@@ -297,7 +279,7 @@ class V2Store:
         )
 
     def put_over(self, path: str, text: str, *, ttl: float | None = None) -> int:
-        """See `Store.put_over`; 2 requests more where a directory goes first."""
+        """Cost: as `put`; 2 requests more where a directory must be deleted first."""
         until = self.until
         try:
             return self.put(path, text, ttl=ttl)
@@ -311,7 +293,6 @@ class V2Store:
             raise PartialWrite(written=(), failed={path: error}, pending=()) from error
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
-        """See `Store.append`.  1 request."""
         return self.keys.store(
             "POST",
             f"{path}/",
@@ -324,7 +305,6 @@ class V2Store:
         )
 
     def refresh(self, path: str, ttl: float) -> None:
-        """See `Store.refresh`.  1 request."""
         memory, until = self.keys.memory, self.until
         known = memory.states.get(path) if memory.fences_writes else None
         if known:
@@ -339,10 +319,10 @@ class V2Store:
     def delete(
         self, path: str, *, known: Fence | None = None, expect: Expect | None = None
     ) -> None:
-        """See `Store.delete`; its cost is that of `put`."""
+        """Cost: as `put`."""
         until = self.until
         if isinstance(expect, Holding):
-            # A delete could only name the text in its URL, and URLs end up in logs.
+            # DELETE takes a text to compare with in its URL only: it would be logged.
             expect = self._fence_of(path, expect, until)
         if self.keys.memory.fences_writes:
             write = FencedDelete(self.keys, path, until)
@@ -364,7 +344,6 @@ class V2Store:
             self._delete_all(path, until)
 
     def delete_directory(self, path: str) -> None:
-        """See `Store.delete_directory`.  1 request."""
         self._delete_all(path, self.until)
 
     def _delete_all(self, path: str, until: float) -> None:
@@ -373,7 +352,6 @@ class V2Store:
     def make_directory(
         self, path: str, *, ttl: float | None = None, over_file: bool = False
     ) -> None:
-        """See `Store.make_directory`.  1 request."""
         query = spell_query(dir=True, prevExist=None if over_file else False)
         action = "set" if over_file else "create"
         self._store("PUT", path, action, query, spell_form(None, ttl), self.until)
@@ -403,14 +381,13 @@ class V2Store:
         )
 
     def _need_file(self, path: str, until: float) -> File:
-        """Read a file that must be there."""
         node = self.call(until).get(path)
         if isinstance(node, Directory):
             raise NotAFile("a directory is there", key=path)
         return node
 
     def _fence_of(self, path: str, expect: Holding, until: float) -> Fence:
-        """Name the state of a file, if it holds a text."""
+        """Return the state of a file that must hold a text."""
         node = self._need_file(path, until)
         if node.text != expect.text:
             raise CompareFailed("Compare failed", key=path)
@@ -422,7 +399,8 @@ def _entries(
 ) -> Iterator[tuple[str, Node, int | None]]:
     """Yield what a listing says about a node and all below it, for the cache.
 
-    A node goes with its directory, of whose ttl it shows nothing itself.
+    A directory above, of which a node shows nothing, expires after `ends` seconds, and
+    the node with it.
     """
     ttl = node.ttl
     if ends is not None and (ttl is None or ttl > ends):
