@@ -1,15 +1,15 @@
 """Exchanges with ONE endpoint: send a request, read its answer, or say why not.
 
-The only package that imports requests.  What it promises the client above:
+This is the only package that imports requests.  It promises:
 
-* An exchange ends by its timeout, with an `Answer`, with `ExchangeFailed`, or with
+* An exchange ends by its timeout, with an `Answer`, `ExchangeFailed` or
   `InvalidResponse`, and tells whether the server may have seen the request.  No
   exception of a socket, of requests or of urllib3 gets out.
-* Nothing is followed, retried or unpacked here: no redirects, no cookies.
-* It is shared by threads, and a forked child starts with no connections: two
+* Redirects are not followed, nothing is sent twice or decompressed, and there are
+  no cookies.
+* Threads can share a transport.  A forked child starts without connections: two
   processes that read from one socket would get each other's answers.
-* One thread can have several exchanges under way: begin, wait, give up; and another
-  thread can cancel them.
+* One thread can have several exchanges under way, and another thread can cancel them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from etcdmap.transport.protocol import (
     Exchange,
     Identity,
     Opening,
-    Request,
     Transport,
 )
 from etcdmap.transport.threaded import wrapped
@@ -39,7 +38,6 @@ __all__ = [
     "Exchange",
     "Identity",
     "Opening",
-    "Request",
     "Transport",
     "WireTransport",
     "make_transport",
@@ -49,27 +47,26 @@ __all__ = [
 
 
 def make_transport(*, session: Any = None, **settings: Any) -> Transport:
-    """Make the transport that serves some settings.
+    """Return a transport with some `Settings`.
 
     Args:
-        session: a `requests.Session` of the caller's: requests' own path, for
-            its proxies, hooks, adapters and auth; None for sockets of our own.
-        settings: see `WireTransport`.
+        session: a `requests.Session` to send everything through, for its proxies,
+            hooks, adapters and auth; None for sockets of our own.
+        **settings: the fields of `Settings`.
 
     Raises:
-        EtcdMapError: eventlet has replaced the sockets of Python.
+        EtcdMapError: eventlet has replaced Python's sockets.
     """
     patcher = sys.modules.get("eventlet.patcher")
     if patcher is not None and patcher.is_monkey_patched("socket"):
-        # Its sockets wait where ours must not, so no deadline would hold.
+        # eventlet's sockets wait where ours must not, so no deadline would hold.
         raise EtcdMapError(
             "etcdmap does not work with eventlet's monkey patching; use gevent, or "
             "threads"
         )
-    if session is not None:
-        # Loading requests takes longer than loading all of ours: only who uses it
-        # pays.
-        from etcdmap.transport.stock import RequestsTransport
+    if session is None:
+        return WireTransport(**settings)
+    # Imported here, as requests takes longer to import than all of etcdmap.
+    from etcdmap.transport.stock import RequestsTransport
 
-        return wrapped(RequestsTransport(session=session, **settings))
-    return WireTransport(**settings)
+    return wrapped(RequestsTransport(session=session, **settings))

@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable
-from operator import attrgetter
 
 from etcdmap.errors import EtcdMapError
 from etcdmap.transport import failures
@@ -15,44 +14,29 @@ from etcdmap.transport.http1 import Reader
 from etcdmap.transport.polling import READ, WRITE, Waiting, ready, wake
 from etcdmap.transport.pool import Pool
 from etcdmap.transport.protocol import Answer, Exchange, Identity, Request
-from etcdmap.transport.sockets import (
-    BLOCKED,
-    GONE,
-    KERNEL_PATIENCE,
-    Connection,
-    Steps,
-)
+from etcdmap.transport.sockets import BLOCKED, GONE, KERNEL_PATIENCE, Connection, Steps
 
 
 class WireExchange:
-    """An `Exchange` on a socket.
+    """An `Exchange` on a connection of a pool; `Transport.begin` has the arguments.
 
-    Nearly always there is a connection, and the request leaves at once; then the
-    answer is read without more ado.  All else is in steps: a generator that yields
-    what it waits for.
-
-    Args:
-        pool: where the connection comes from, and goes back to.
-        request: what to send.
-        timeout: seconds that the whole of it may take.
-        identity: what the connection must have shown before; None for nothing.
+    Nearly always a connection is idle, the request leaves at once, and the answer is
+    read by whoever waits.  All else is in steps: a generator that yields what it waits
+    for.
     """
 
-    #: What `cancel` has to wake; changed with the pool's lock held.  On the class, so
-    #: that an exchange that goes well does not set it.
+    # On the class, which is quicker: most exchanges never set the others.
+    _answer: Answer | None = None
+    _failure: EtcdMapError | None = None
+    _steps: Steps[None] | None = None
+    _cancelled = False
+    #: What `cancel` has to wake; changed with the pool's lock held.
     _waiting: Waiting | None = None
 
     def __init__(
-        self,
-        pool: Pool,
-        request: Request,
-        timeout: float,
-        identity: Identity | None,
+        self, pool: Pool, request: Request, timeout: float, identity: Identity | None
     ) -> None:
-        self.ended = self.sent = self._cancelled = False
-        self._answer: Answer | None = None
-        self._failure: EtcdMapError | None = None
-        self._steps: Steps[None] | None = None
+        self.ended = self.sent = False
         self._pool = pool
         self._request = request
         self._payload = spell(request, pool.fields)
@@ -61,15 +45,15 @@ class WireExchange:
         self._deadline = time.monotonic() + timeout
         self._identity = identity
         self._connection = connection = pool.borrow()
-        # As `_asks_first`, spelt out: idle connections are not fresh.
+        # This is when `_ask_first` asks nothing: idle connections are not fresh.
         if connection is not None and (
             identity is None or connection.shown is identity
         ):
             self._send_quickly(connection)
             return
         self._take_steps(0)
-        # A connection on the same machine is there at once, and then the request
-        # leaves before anybody waits.
+        # On the same machine it is connected at once: without this, the request would
+        # not leave before somebody waits.
         self.wait(0)
 
     def wait(self, timeout: float) -> bool:
@@ -113,15 +97,8 @@ class WireExchange:
             self._note_waiting(steps.throw(TimeoutError()) if late else next(steps))
         except StopIteration:
             self._finish()
-        except TimeoutError:
-            self._fail(failures.timed_out(self._timeout, sent=self.sent))
-        except OSError as problem:
-            self._fail(failures.of_socket(problem, sent=self.sent), problem)
-        except EtcdMapError as problem:
-            self._fail(problem)
-        except BaseException:  # a signal's: this exchange can't go on
-            self.give_up()
-            raise
+        except BaseException as problem:
+            self._stop(problem)
 
     def _answer_of(self, reader: Reader) -> Answer:
         return Answer(reader.status, reader.headers, reader.body(), self._pool.endpoint)
@@ -135,27 +112,24 @@ class WireExchange:
             sent = connection.send(self._payload)
         except BLOCKED:
             pass
-        except OSError as error:
-            self.sent = connection.tls
-            self._fail(failures.of_socket(error, sent=self.sent), error)
+        except BaseException as problem:
+            # TLS may have sent a part before it failed, and a signal comes at any time.
+            self.sent = connection.tls or not isinstance(problem, OSError)
+            self._stop(problem)
             return
-        except BaseException:  # a signal's: what has left is not known
-            self.sent = True
-            self.give_up()
-            raise
         self.sent = sent > 0
         if sent < len(self._payload):
             self._take_steps(sent)
 
     def _receive_quickly(self, until: float) -> bool:
-        """Read for as long as the kernel may wait; tell whether it has ended."""
+        """Read while the kernel does the waiting; return whether it has ended."""
         connection = self._connection
         if connection is None:
             return False
-        # A hair less: who waits for just that long has lost a part of it already.
+        # Not the whole patience: a timeout of just that would be too short to wait.
         latest = min(until, self._deadline) - 0.9 * KERNEL_PATIENCE
         try:
-            # The kernel waits for too short a time to be interrupted.
+            # `cancel` does not wake it here, but is seen after `KERNEL_PATIENCE`.
             while time.monotonic() <= latest and not self._cancelled:
                 try:
                     if self._reader.feed(connection.receive_soon()):
@@ -163,13 +137,8 @@ class WireExchange:
                         return True
                 except BLOCKED:
                     pass
-        except OSError as error:
-            self._fail(failures.of_socket(error, sent=True), error)
-        except EtcdMapError as error:
-            self._fail(error)
-        except BaseException:  # a signal's: this exchange can't go on
-            self.give_up()
-            raise
+        except BaseException as problem:
+            self._stop(problem)
         return self.ended
 
     # --- steps
@@ -202,25 +171,25 @@ class WireExchange:
         return connection
 
     def _ask_first(self, connection: Connection) -> Steps[Connection]:
-        """Ask what must be asked before, if anything.
+        """Send what must come before the request, if anything.
 
         Returns:
-            The connection to go on with: a new one where an answer ended its own.
+            The connection to go on with: a new one if the server closed this one.
         """
         identity, opening = self._identity, self._pool.opening
         if identity is not None and connection.shown is not identity:
-            answer = yield from self._exchange_before(connection, identity)
-            shown = identity.read(answer)
+            reader = yield from self._exchange_before(connection, identity)
+            shown = identity.read(self._answer_of(reader))
         elif (
             connection.fresh
             and opening is not None
             and len(self._request.target) > opening.longest
         ):
-            yield from self._exchange_before(connection, opening.request)
+            reader = yield from self._exchange_before(connection, opening.request)
             shown = connection.shown
         else:
             return connection
-        if connection.age is None:
+        if not reader.reusable:
             connection.close()
             connection = yield from self._connect()
         connection.fresh = False
@@ -229,23 +198,19 @@ class WireExchange:
 
     def _exchange_before(
         self, connection: Connection, request: Request
-    ) -> Steps[Answer]:
-        """Send another request, and read its answer."""
-        pool = self._pool
-        reader = Reader(pool.endpoint, request.method, pool.limit)
-        rest = memoryview(spell(request, pool.fields))
+    ) -> Steps[Reader]:
+        reader = Reader(self._pool.endpoint, request.method, self._pool.limit)
+        rest = memoryview(spell(request, self._pool.fields))
         while rest:
             try:
                 rest = rest[connection.send(rest) :]
             except BLOCKED as blocked:
                 yield connection.waiting(blocked, WRITE, self._deadline)
         yield from self._receive(connection, reader)
-        if not reader.reusable:
-            connection.age = None  # never to be used again
-        return self._answer_of(reader)
+        return reader
 
     def _send(self, connection: Connection, offset: int) -> Steps[bool]:
-        """Send the rest of the request; tell whether the answer is whole already."""
+        """Send the rest of the request; return whether the answer is whole already."""
         rest = memoryview(self._payload)[offset:]
         # TLS may have sent a part before it says that it can't go on.
         self.sent = self.sent or connection.tls
@@ -254,7 +219,7 @@ class WireExchange:
                 sent = connection.send(rest)
             except BLOCKED as blocked:
                 yield connection.waiting(blocked, READ | WRITE, self._deadline)
-                # RFC 9112 section 9.3: once an answer comes, the rest is not sent.
+                # RFC 9112 section 9.5: once an answer comes, the rest is not sent.
                 with contextlib.suppress(*BLOCKED):
                     data = connection.receive()
                     connection.age = None  # never to be used again
@@ -263,7 +228,7 @@ class WireExchange:
                 if not self.sent:
                     raise
                 connection.age = None
-                return False  # an early refusal may be there to read
+                return False  # there may be an answer that says why
             else:
                 self.sent = True
                 rest = rest[sent:]
@@ -278,7 +243,7 @@ class WireExchange:
                 continue
             if reader.feed(data):
                 return
-            # Whoever sends without a pause is never waited for.
+            # A server that sends without a pause never makes it wait.
             if time.monotonic() >= self._deadline:
                 raise TimeoutError
 
@@ -289,18 +254,32 @@ class WireExchange:
         if connection is None:
             raise AssertionError("unreachable")
         reader = self._reader
-        self._answer = self._answer_of(reader)
         if reader.reusable:
+            self._answer = self._answer_of(reader)
+            # Before the connection is another's: a signal may come, and `give_up` then
+            # closes it.
+            self.ended = True
             connection.fresh = False
             self._pool.give_back(connection)
         elif self._cancelled or self._pool.closed:
-            # The end of the connection that ended the answer may be our own doing.
-            self._answer = None
+            # Its end, which ended the answer, may be our own doing.
             self._fail(failures.given_up(sent=self.sent))
-            return
         else:
+            self._answer = self._answer_of(reader)
+            self.ended = True
             connection.close()
-        self.ended = True
+
+    def _stop(self, problem: BaseException) -> None:
+        """End without an answer, because of an exception."""
+        if isinstance(problem, EtcdMapError):
+            self._fail(problem)
+        elif isinstance(problem, TimeoutError) and self._steps is not None:
+            self._fail(failures.timed_out(self._timeout, sent=self.sent))
+        elif isinstance(problem, OSError):
+            self._fail(failures.of_socket(problem, sent=self.sent), problem)
+        else:  # a signal's: how far it has come is not known
+            self.give_up()
+            raise problem
 
     def _fail(self, failure: EtcdMapError, cause: BaseException | None = None) -> None:
         if self._cancelled or self._pool.closed:
@@ -309,7 +288,7 @@ class WireExchange:
         self._failure = failure
         self.ended = True
         if self._steps is not None:
-            with self._pool.lock:  # so that `cancel` does not wake who comes after
+            with self._pool.lock:  # `cancel` must not end another's socket
                 self._waiting = None
             self._steps.close()
         if self._connection is not None:
@@ -317,20 +296,17 @@ class WireExchange:
 
 
 def wait_any(exchanges: Iterable[Exchange], timeout: float) -> Exchange | None:
-    """Wait until one of several exchanges has ended, and return it.
+    """Wait until one of several exchanges has ended, well or not, and return it.
 
     Args:
         exchanges: of any kind of transport, in the order of preference.
-        timeout: seconds to wait at most.
-
-    Returns:
-        One that has ended, be it well or not; None if the time is over.
+        timeout: seconds to wait at most; then it returns None.
     """
     exchanges = list(exchanges)
     until = time.monotonic() + timeout
     late = False
     while True:
-        ended = next(filter(attrgetter("ended"), exchanges), None)
+        ended = next((each for each in exchanges if each.ended), None)
         if ended is not None or late:
             return ended
         under_way = [(e, waiting) for e in exchanges if (waiting := e.waiting())]

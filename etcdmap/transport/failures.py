@@ -1,7 +1,4 @@
-"""What went wrong in an exchange, in our words.
-
-The client above asks one thing of a failure: may the request have been received?
-"""
+"""The exceptions of an exchange that fails: their texts, and what they say was sent."""
 
 from __future__ import annotations
 
@@ -11,48 +8,56 @@ import ssl
 from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
 
 CLOSED = "the connection was closed before an answer came (or expects https?)"
+CUT_OFF = "the answer was cut off"
 
 
 def client_closed() -> ClientClosed:
-    """Give the error of who uses what was closed."""
+    """Return the error for the use of something closed."""
     return ClientClosed("this client was closed; make a new mapping or client")
 
 
+def unusable_url(why: str) -> ExchangeFailed:
+    """Return the failure for a URL that nothing can be sent to."""
+    return ExchangeFailed(f"not a usable URL: {why}", sent=False, lasting=True)
+
+
+def invalid(
+    endpoint: str, status: int, what: str, excerpt: bytes = b""
+) -> InvalidResponse:
+    """Return the error for an answer that is refused."""
+    message = f"{endpoint} answered with {what}"
+    return InvalidResponse(message, endpoint=endpoint, status=status, excerpt=excerpt)
+
+
 def too_large(endpoint: str, status: int, limit: int) -> InvalidResponse:
-    """Give the error of an answer above the limit."""
-    return InvalidResponse(
-        f"{endpoint} answered with more than {limit} bytes; "
-        "raise max_response if the directory is really that large",
-        endpoint=endpoint,
-        status=status,
-    )
+    """Return the error for an answer above the limit."""
+    advice = "raise max_response if an answer may really be that large"
+    return invalid(endpoint, status, f"more than {limit} bytes; {advice}")
 
 
 def timed_out(timeout: float, *, sent: bool) -> ExchangeFailed:
-    """Give the failure of an exchange that took too long."""
+    """Return the failure for an exchange that took too long."""
     what = f"no answer within {timeout:.3g} s" if sent else "no connection in time"
     return ExchangeFailed(what, sent=sent, timed_out=True)
 
 
 def given_up(*, sent: bool) -> ExchangeFailed:
-    """Give the failure of an exchange that nobody waits for any more."""
+    """Return the failure for an exchange that was given up or cancelled."""
     return ExchangeFailed("given up before an answer came", sent=sent)
 
 
 def of_socket(error: OSError, *, sent: bool) -> ExchangeFailed:
-    """Tell what an exception of a socket means for the request."""
+    """Return the failure for an exception of a socket."""
+    cause = cause_of(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        message = f"TLS certificate refused: {cause_of(error)}"
-        return ExchangeFailed(message, sent=False, lasting=True)
+        what = f"TLS certificate refused: {cause}"
+        return ExchangeFailed(what, sent=False, lasting=True)
     if isinstance(error, ssl.SSLError) and _is_about_ours(error):
-        # With TLS 1.3 this may come after the request has left, and then nothing
-        # tells who sent it, and when.
-        return ExchangeFailed(
-            f"the server refused our TLS certificate: {cause_of(error)}",
-            sent=sent,
-            lasting=True,
-        )
-    return ExchangeFailed(cause_of(error), sent=sent)
+        # With TLS 1.3 this may come after the request has left.  Nothing says whether
+        # the server's own check or a later one refused it, so `sent` stays.
+        what = f"the server refused our TLS certificate: {cause}"
+        return ExchangeFailed(what, sent=sent, lasting=True)
+    return ExchangeFailed(cause, sent=sent)
 
 
 def _is_about_ours(error: ssl.SSLError) -> bool:
@@ -62,7 +67,7 @@ def _is_about_ours(error: ssl.SSLError) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """Say what an exception means, for the message of ours."""
+    """Return what an exception means, for a message."""
     if isinstance(error, ConnectionRefusedError):
         return "connection refused: nothing listens there"
     if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):

@@ -8,15 +8,18 @@ from functools import cache
 from itertools import compress
 from operator import ne
 
-from etcdmap.errors import ExchangeFailed
-from etcdmap.transport.protocol import Request
+from etcdmap.transport import failures
+from etcdmap.transport.protocol import Request, Settings
 
 #: Fields in one head.  http.client takes 100.
 MAX_FIELDS = 200
 
-# Longer heads, and more than so many, are not remembered.
+#: Only heads of at most so many bytes are remembered, and so many of them.
 _CACHED_HEAD = 2048
 _MOST_KNOWN = 16
+
+# The usual methods, which need not be checked.
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "POST", "PUT"})
 
 _match_status = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: .*)?").fullmatch
 # A token (RFC 9110 section 5.6.2): methods and names of fields.
@@ -25,7 +28,7 @@ _match_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 @cache
 def _user_agent() -> str:
-    # Half of the time that importing etcdmap would take, if it stood above.
+    # Imported here, as it would double the time that importing etcdmap takes.
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -34,48 +37,36 @@ def _user_agent() -> str:
         return "etcdmap"
 
 
-def standing_fields(username: str | None, password: str | None) -> dict[str, str]:
-    """Give the fields that every request of a client has."""
+def standing_fields(settings: Settings) -> dict[str, str]:
+    """Return the fields that all requests have in common."""
     fields = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",
         "User-Agent": _user_agent(),
     }
-    if username is not None:
-        pair = base64.b64encode(f"{username}:{password or ''}".encode())
-        fields["Authorization"] = f"Basic {pair.decode('ascii')}"
+    if settings.username is not None:
+        pair = f"{settings.username}:{settings.password or ''}"
+        fields["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     return fields
 
 
-# Those that are used, which need not be looked at again.
-_METHODS = frozenset({"DELETE", "GET", "HEAD", "POST", "PUT"})
-
-
 def spell_start(method: str, target: str) -> str:
-    """Spell the request line (RFC 9112 section 3).
+    """Return the request line (RFC 9112 section 3).
 
     Raises:
         ExchangeFailed: method or target hold what would end the line early.
     """
     clean = target.isascii() and target.isprintable() and " " not in target
     if not (clean and target and (method in _METHODS or _match_name(method))):
-        raise ExchangeFailed(
-            "not a usable URL: it holds a space or another character that must be "
-            "percent-encoded",
-            sent=False,
-            lasting=True,
-        )
+        why = "it holds a space or another character that must be percent-encoded"
+        raise failures.unusable_url(why)
     return f"{method} {target} HTTP/1.1\r\n"
 
 
 def spell(request: Request, fields: str) -> bytes:
-    """Spell a request: head and body in one buffer.
+    """Return a request as it is sent: head and body in one buffer.
 
-    Two sends cost 20 us more (and 40 ms where TCP_NODELAY is missing).
-
-    Args:
-        request: ...
-        fields: those that every request to an endpoint has, spelt.
+    Two sends would take 20 us more (and 40 ms where TCP_NODELAY is missing).
     """
     start, body = spell_start(request.method, request.target), request.body
     if body is None:
@@ -87,29 +78,27 @@ def spell(request: Request, fields: str) -> bytes:
     return head.encode("latin-1") + body
 
 
-#: What the head of an answer says: the status; the fields by name in lower case, those
-#: that were given more than once joined by commas, and shared: not to be changed;
-#: whether the connection persists; and bytes of the body, or `CHUNKED`, or `UNTIL_END`.
-Head = tuple[int, dict[str, str], bool, int]
-
-
 #: In place of a length: the body says itself where it ends.
 CHUNKED = -1
 #: In place of a length: the body ends with the connection.
 UNTIL_END = -2
 
+#: What the head of an answer says: the status; the fields by name in lower case, with
+#: those given more than once joined by commas; whether the connection persists; and
+#: bytes of the body, or `CHUNKED`, or `UNTIL_END`.  Shared, so not to be changed.
+Head = tuple[int, dict[str, str], bool, int]
 
 #: The last head, and what it says.
 _last: tuple[bytes, Head] = b"", (0, {}, False, 0)
-#: What the last head with a status line says, and its lines.
+#: By status line, what the last head with it says, and its lines.
 _known: dict[str, tuple[Head, list[str]]] = {}
 
 
 def read_head(head: bytes) -> Head:
-    """Read status line and fields, without the empty line that ends them.
+    """Return what a head says; it comes without the empty line that ends it.
 
-    What is as it was in the last such head is not read again: a member sends the same
-    one for a second, as it has a date, but for a number or two.
+    Servers send the same head again and again, but for a date and a number or two.
+    So only what has changed since the last one is read.
 
     Raises:
         ValueError: says what is wrong.
@@ -130,7 +119,7 @@ def read_head(head: bytes) -> Head:
 
 
 def _read_difference(lines: list[str]) -> Head | None:
-    """Read a head that differs from a known one in the values of fields only."""
+    """Return what a head says that differs from a known one in a few values only."""
     known, before = _known.get(lines[0], (None, ()))
     if known is None or len(lines) != len(before):
         return None
@@ -161,7 +150,10 @@ def _read_lines(head: bytes, lines: list[str]) -> Head:
     if match is None:
         raise ValueError("something that is not HTTP/1.1")
     minor, status = int(match[1]), int(match[2])
-    fields = _fields_of(lines[1:])
+    fields: dict[str, str] = {}
+    for name, value in map(field_of, lines[1:]):
+        # RFC 9110 section 5.3: a field given twice is a list of both values.
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
     reusable = _stays_open(minor, fields.get("connection", ""))
     return status, fields, reusable, _length_in(minor, status, fields)
 
@@ -170,16 +162,20 @@ def _length_in(minor: int, status: int, fields: dict[str, str]) -> int:
     # RFC 9112 section 6.3 has the order.
     if status < 200 or status in (204, 304):
         return 0
-    if "transfer-encoding" in fields:
-        _check_coding(minor, fields)
-        return CHUNKED
-    if "content-length" in fields:
-        return _length_of(fields["content-length"])
-    return UNTIL_END
+    length = fields.get("content-length")
+    if "transfer-encoding" not in fields:
+        return UNTIL_END if length is None else _length_of(length)
+    # Section 6.1: with HTTP/1.0 the framing is faulty by definition; beside a length
+    # it "ought to be handled as an error".
+    if fields["transfer-encoding"].lower() != "chunked" or minor == 0:
+        raise ValueError("a transfer coding that was not asked for")
+    if length is not None:
+        raise ValueError("both a Content-Length and chunks")
+    return CHUNKED
 
 
 def field_of(line: str) -> tuple[str, str]:
-    """Read a field line (RFC 9112 section 5): its name in lower case, its value.
+    """Return a field's name in lower case, and its value (RFC 9112 section 5).
 
     Raises:
         ValueError: says what is wrong.
@@ -192,29 +188,12 @@ def field_of(line: str) -> tuple[str, str]:
     return name.lower(), value.strip(" \t")
 
 
-def _fields_of(lines: list[str]) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for name, value in map(field_of, lines):
-        # RFC 9110 section 5.3: a field given twice is a list of both values.
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    return fields
-
-
 def _stays_open(minor: int, connection: str) -> bool:
     """Tell whether the connection persists (RFC 9112 section 9.3)."""
     if not connection:
         return minor > 0
     options = {option.strip(" \t").lower() for option in connection.split(",")}
     return "close" not in options and (minor > 0 or "keep-alive" in options)
-
-
-def _check_coding(minor: int, fields: dict[str, str]) -> None:
-    # RFC 9112 section 6.1: with HTTP/1.0 the framing is faulty by definition;
-    # beside a length it "ought to be handled as an error".
-    if fields["transfer-encoding"].lower() != "chunked" or minor == 0:
-        raise ValueError("a transfer coding that was not asked for")
-    if "content-length" in fields:
-        raise ValueError("both a Content-Length and chunks")
 
 
 def _length_of(text: str) -> int:

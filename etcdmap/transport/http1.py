@@ -1,9 +1,8 @@
 """HTTP/1.1 without I/O: read one answer from its bytes, however they are cut.
 
-Source of the rules: RFC 9112 (HTTP/1.1) and RFC 9110 (what is common to all
-versions).  Where they leave a choice, the stricter one is taken: etcd's server
-is Go's, which needs no leniency, and two programs that cut one stream of bytes
-differently are how an answer ends up with the wrong request.
+The rules are those of RFC 9112 (HTTP/1.1) and RFC 9110 (what all versions share).
+Where they leave a choice, the stricter one is taken: when two programs cut one stream
+of bytes differently, an answer ends up with the wrong request.
 
 What is refused: a line that ends in a bare LF, folded fields, a length that is
 no plain number, two lengths that differ, a length beside chunks, any coding but
@@ -20,8 +19,7 @@ from etcdmap.errors import ExchangeFailed, InvalidResponse
 from etcdmap.transport import failures
 from etcdmap.transport.head import CHUNKED, field_of, read_head
 
-#: Bytes of status line and fields.  Go's client takes 10 MiB, curl 300 KiB, h11
-#: 16 KiB; etcd sends 500 bytes.
+#: Bytes of status line and fields.  Go's client takes 10 MiB, curl 300 KiB, h11 16 KiB.
 MAX_HEAD = 64 * 1024
 #: Bytes of a chunk's line, its extensions included, as in Go's ``net/http``.
 MAX_LINE = 4096
@@ -36,24 +34,12 @@ _SMALL = 4096
 
 
 class Reader:
-    """Reads one answer, however its bytes are cut.
+    """Reads one answer of an endpoint, to a method, with a limit for its body."""
 
-    Args:
-        endpoint: who answers, for messages.
-        method: of the request; the answer to HEAD has no body.
-        limit: of the body, bytes.
-
-    Attributes:
-        status: the status, 0 until the head was read.
-        headers: the fields by name in lower case; those given more than once
-            are joined by commas.
-        reusable: whether another request may follow on the connection; valid
-            when the answer is whole.
-    """
-
-    # On the class is what most answers never look at: it is quicker to make, and
-    # slower to read.
+    # On the class, which is quicker: most answers never set the last three.
+    #: The fields, as in `Head`.
     headers: Mapping[str, str] = MappingProxyType({})
+    #: Whether another request may follow on the connection, once the answer is whole.
     reusable = False
     _left = 0  # bytes to come of the body, or of a chunk
     _interim = 0
@@ -63,7 +49,8 @@ class Reader:
         self._endpoint = endpoint
         self._method = method
         self._limit = limit
-        self.status = self._size = 0  # of the body so far
+        self.status = 0  # until the head was read
+        self._size = 0  # of the body so far
         self._held = b""  # what came of a line or head that is not whole yet
         #: What reads on; None while a head is expected.
         self._step: Callable[[Reader, bytes], bool] | None = None
@@ -85,7 +72,7 @@ class Reader:
         return self._read_head(data) if step is None else step(self, data)
 
     def body(self) -> bytes:
-        """Give the body of an answer that is whole, and let go of it."""
+        """Return the body of an answer that is whole, and let go of it."""
         parts, self._parts = self._parts, []
         if len(parts) == 1:
             return bytes(parts[0])  # no copy: the first one is always bytes
@@ -97,7 +84,7 @@ class Reader:
         if self._step is Reader._read_until_end:
             return True
         nothing_came = not self.status and not self._held
-        what = failures.CLOSED if nothing_came else "the answer was cut off"
+        what = failures.CLOSED if nothing_came else failures.CUT_OFF
         raise ExchangeFailed(what, sent=True)
 
     # --- the head
@@ -124,7 +111,7 @@ class Reader:
         return self._begin_body(length, data[end + 4 :])
 
     def _hold_head(self, data: bytes, searched: int) -> None:
-        # What can't become a head is refused now: its end might never come.
+        # Nonsense is refused now, as the empty line that ends a head might never come.
         if not data.startswith(b"HTTP/1."[: len(data)]):
             raise self._refused("something that is not HTTP/1.1", data)
         if data.count(b"\n", searched) != data.count(b"\r\n", max(0, searched - 1)):
@@ -134,8 +121,8 @@ class Reader:
         self._held = data
 
     def _skip_interim(self, rest: bytes) -> bool:
-        # RFC 9110 section 15.2: any number of them may come unasked, but 101,
-        # which answers an Upgrade that was not sent.
+        # RFC 9110 section 15.2: they may come unasked; but not 101, which answers an
+        # Upgrade that was not sent.
         self._interim += 1
         if self.status == 101 or self._interim > MAX_INTERIM:
             raise self._refused("interim answers without end, or status 101")
@@ -143,7 +130,7 @@ class Reader:
         return self._read_head(rest)
 
     def _begin_body(self, length: int, data: bytes) -> bool:
-        if self._method == "HEAD":
+        if self._method == "HEAD":  # an answer to it has no body
             length = 0
         if length >= 0:
             self._check_size(length)
@@ -166,7 +153,7 @@ class Reader:
     def _read_counted(self, data: bytes) -> bool:
         left = self._left
         if len(data) > left:
-            # Nothing was asked for yet that this could answer.
+            # The rest answers nothing that was asked.
             self.reusable = False
             data = data[:left]
         self._keep(data)
@@ -180,9 +167,7 @@ class Reader:
 
     def _read_chunks(self, data: bytes) -> bool:
         """Take what came of a body in chunks (RFC 9112 section 7.1)."""
-        if self._held:
-            data = self._held + data
-            self._held = b""
+        data, self._held = self._held + data, b""
         at = 0
         while True:
             if self._left:
@@ -198,16 +183,13 @@ class Reader:
             if not line.endswith(b"\n"):
                 self._held = line
                 return False
+            if not line.endswith(b"\r\n"):
+                raise self._refused("chunks whose lines end in a bare LF")
             at += len(line)
-            if self._expect_line(self, self._without_end(line)):
+            if self._expect_line(self, line[:-2]):
                 # Bytes after the end belong to no request.
                 self.reusable = self.reusable and at == len(data)
                 return True
-
-    def _without_end(self, line: bytes) -> bytes:
-        if not line.endswith(b"\r\n"):
-            raise self._refused("chunks whose lines end in a bare LF")
-        return line[:-2]
 
     def _take_size(self, line: bytes) -> bool:
         match = _match_size(line)
@@ -258,10 +240,6 @@ class Reader:
             raise failures.too_large(self._endpoint, self.status, self._limit)
 
     def _refused(self, what: str, excerpt: bytes = b"") -> InvalidResponse:
-        return InvalidResponse(
-            f"{self._endpoint} answered with {what}; is it an etcd, and is there a "
-            "proxy in between?",
-            endpoint=self._endpoint,
-            status=self.status,
-            excerpt=excerpt,
-        )
+        advice = "is the URL the right one, and is there a proxy in between?"
+        what = f"{what}; {advice}"
+        return failures.invalid(self._endpoint, self.status, what, excerpt)

@@ -1,8 +1,8 @@
-"""Look up the names of hosts, with a deadline and in nobody's way.
+"""Look up the names of hosts, with a deadline and without holding anybody up.
 
-The system's resolver knows no deadline, so a name is looked up in a thread, and who
-waits for it can wait for other things beside it.  A look-up that hangs can't be
-ended: so there is one of a name at a time, and all who ask meanwhile wait for it.
+The system's resolver knows no deadline, so a thread asks it, and others wait for the
+thread.  A look-up that hangs can't be ended.  So that such threads don't pile up, each
+name is looked up once at a time, for all who ask for it meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from etcdmap import forking
-from etcdmap.errors import ExchangeFailed
+from etcdmap.transport import failures
 from etcdmap.transport.polling import Flag, in_thread
 
 
@@ -21,7 +21,8 @@ class LookUp:
     """One look-up, for all that wait for it.
 
     Attributes:
-        outcome: what `socket.getaddrinfo` gave or raised; None until then.
+        outcome: what `socket.getaddrinfo` returned or raised; None until then.
+        flags: those that its end raises.
     """
 
     def __init__(self) -> None:
@@ -30,16 +31,12 @@ class LookUp:
 
     def addresses(self, port: int) -> list[Any]:
         """Return what was found, with a port in each address."""
-        if isinstance(self.outcome, UnicodeError):  # a label that IDNA can't spell
-            raise ExchangeFailed(
-                "not a usable URL: the host can't be a name", sent=False, lasting=True
-            ) from self.outcome
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return [
-            (*found, (address[0], port, *address[2:]))
-            for *found, address in self.outcome or ()
-        ]
+        found = self.outcome or []
+        if isinstance(found, UnicodeError):  # a label that IDNA can't spell
+            raise failures.unusable_url("the host can't be a name") from found
+        if isinstance(found, Exception):
+            raise found
+        return [(*rest, (address[0], port, *address[2:])) for *rest, address in found]
 
 
 class Resolver:
@@ -50,12 +47,12 @@ class Resolver:
         forking.register(self)
 
     def after_fork(self) -> None:
-        """Start anew: the threads that look up are not here."""
+        """Start anew: the threads that look up are the parent's."""
         self._lock = threading.Lock()
         self._under_way: dict[str, LookUp] = {}
 
     def look_up(self, host: str, flag: Flag) -> LookUp:
-        """Join the look-up of a name, or start it; `flag` is raised at its end."""
+        """Join the look-up of a name, or start it; its end raises `flag`."""
         with self._lock:
             known = self._under_way.get(host)
             look_up = known or self._under_way.setdefault(host, LookUp())
@@ -65,7 +62,7 @@ class Resolver:
         return look_up
 
     def leave(self, look_up: LookUp, flag: Flag) -> None:
-        """Wait for it no more: it may hang for as long as the process lives."""
+        """Forget a flag: the look-up may hang for as long as the process lives."""
         with self._lock:
             look_up.flags.discard(flag)
 
@@ -75,7 +72,7 @@ class Resolver:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except Exception as error:
             found = error
-        finally:  # also at Ctrl-C, in the caller: nobody else would end it
+        finally:  # even for Ctrl-C, or all later look-ups of this name would hang
             with self._lock:
                 look_up.outcome = found
                 self._under_way.pop(host, None)
@@ -87,7 +84,7 @@ resolver = Resolver()
 
 
 def address_of(host: str, port: int) -> list[Any] | None:
-    """Return the address that a host is itself; None if it is a name."""
+    """Return the addresses of a host that is an IP address; None if it is a name."""
     try:
         flags = socket.AI_NUMERICHOST
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)

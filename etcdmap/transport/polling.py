@@ -17,7 +17,7 @@ _LONGEST = 3600.0
 
 
 class Waiting(NamedTuple):
-    """What somebody waits for: a socket to be ready, until some time."""
+    """A socket that somebody waits for, and until when."""
 
     sock: socket.socket
     events: int
@@ -26,7 +26,7 @@ class Waiting(NamedTuple):
 
 def ready(awaited: Iterable[Waiting], timeout: float) -> set[object]:
     """Wait some seconds until one of some sockets is ready; return those that are."""
-    # Made for one use, so: not epoll, which takes a file descriptor.
+    # Not epoll, which would take a file descriptor for this one use.
     kind = getattr(selectors, "PollSelector", selectors.SelectSelector)
     with kind() as selector:
         for sock, events in {each.sock: each.events for each in awaited}.items():
@@ -38,12 +38,12 @@ def ready(awaited: Iterable[Waiting], timeout: float) -> set[object]:
 def wake(sock: socket.socket) -> None:
     """End a socket from another thread: closing it would not wake who waits for it."""
     with contextlib.suppress(OSError):  # not connected, or closed already
-        # The socket's own: TLS would drop what a thread that reads still needs.
+        # Not SSLSocket's own, which drops the TLS state that a reading thread needs.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def reader(sock: socket.socket) -> Callable[[float], bool]:
-    """Make a function that waits some seconds until a socket can be read.
+    """Return a function that waits some seconds until a socket can be read.
 
     An end or an error of the connection can be read, too.
     """
@@ -59,7 +59,7 @@ def reader(sock: socket.socket) -> Callable[[float], bool]:
 
 
 class Flag:
-    """Something that another thread raises.
+    """What one thread waits for beside sockets, and another one raises.
 
     Attributes:
         sock: becomes readable when the flag is raised.
@@ -73,7 +73,7 @@ class Flag:
         self._signal.close()
 
     def close(self) -> None:
-        """Let go of it; nobody may wait for it any more."""
+        """Close its sockets; nobody may wait for it any more."""
         self.sock.close()
         self._signal.close()
 
@@ -81,8 +81,8 @@ class Flag:
 def in_thread(name: str, work: Callable[[], object]) -> None:
     """Do some work in a thread; in the caller's if no thread can be had.
 
-    None can be had at a limit of the system, or when the interpreter shuts down:
-    to wait is better than to fail then.
+    At a limit of the system, or while the interpreter shuts down, there is none;
+    it is better to hold the caller up than to fail then.
     """
     thread = threading.Thread(target=work, name=name, daemon=True)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
 import time
@@ -10,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from etcdmap.errors import ExchangeFailed
 from etcdmap.transport import failures
+from etcdmap.transport.head import standing_fields
 from etcdmap.transport.polling import wake
-from etcdmap.transport.protocol import Exchange, Opening
+from etcdmap.transport.protocol import Exchange, Settings
 from etcdmap.transport.sockets import Connection, Steps, dial
 
 #: Idle connections kept for one endpoint; more threads than that at one time
@@ -22,54 +23,35 @@ MAX_IDLE = 32
 
 
 class Pool:
-    """Connections to one endpoint: idle ones, and how to get a new one; its settings.
+    """The connections to one endpoint, and what all exchanges on them have in common.
 
     Last in, first out: so the few that are needed stay warm.  Borrowing takes no
     lock: each step is one operation on a deque.
-
-    Args:
-        endpoint: scheme, host and port.
-        fields: of every request, but for ``Host``; spelt.
-        limit: for the body of an answer, bytes.
-        connect_timeout: seconds for a new connection, TLS included.
-        context: gives the TLS settings when they are needed.
-        opening: what is sent before a first target that is too long.
-
-    Attributes:
-        fields: of every request.
-        closed: whether `close` was called.
-        lock: held while it is decided who may end a connection.
-
-    Raises:
-        ExchangeFailed: the endpoint is no such URL.
     """
 
     def __init__(
-        self,
-        endpoint: str,
-        fields: str,
-        limit: int,
-        connect_timeout: float,
-        context: Callable[[], ssl.SSLContext],
-        opening: Opening | None = None,
+        self, endpoint: str, settings: Settings, context: Callable[[], ssl.SSLContext]
     ) -> None:
         self.endpoint = endpoint
-        self.opening = opening
-        self.limit = limit
+        self.opening = settings.opening
+        self.limit = settings.max_response  # bytes
         self._scheme, authority, self._host, self._port = split_endpoint(endpoint)
-        self.fields = f"Host: {authority}\r\n{fields}"
-        self._connect_timeout = connect_timeout
+        fields = {"Host": authority, **standing_fields(settings)}
+        #: Of every request, as they are sent.
+        self.fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self._connect_timeout = settings.connect_timeout
         self._context = context
         self.closed = False
         self._start()
-        #: Changes when the connections so far are not to be used again.
+        #: Replaced when the connections so far are not to be used again.
         self._age = object()
 
     def _start(self) -> None:
+        #: Held while it is decided who may end a connection.
         self.lock = threading.Lock()
         self._idle: deque[Connection] = deque()
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._opening: set[Exchange] = set()
+        self._connecting: set[Exchange] = set()
 
     def borrow(self) -> Connection | None:
         """Take an idle connection out; None if there is none."""
@@ -78,9 +60,8 @@ class Pool:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            # An idle connection has nothing to say.  What can be read there is
-            # its end, or an answer that nobody asked for: the next request
-            # would take it for its own.
+            # What can be read on an idle connection is its end, or an answer that
+            # nobody asked for, which the next request would take for its own.
             if connection.age is self._age and not connection.readable(0):
                 return connection
             connection.close()
@@ -96,11 +77,11 @@ class Pool:
             self.close()
 
     def connect(self, deadline: float, who: Exchange) -> Steps[Connection]:
-        """Open a new connection."""
+        """Open a new connection for an exchange."""
         context = self._context() if self._scheme == "https" else None
         age = self._age
         due = min(deadline, time.monotonic() + self._connect_timeout)
-        self._opening.add(who)
+        self._connecting.add(who)
         try:
             if self.closed:
                 raise failures.given_up(sent=False)
@@ -110,38 +91,36 @@ class Pool:
                 self._all.add(connection)
             return connection
         finally:
-            self._opening.discard(who)
+            self._connecting.discard(who)
 
     def close(self) -> None:
         """Close the idle connections, and end what waits on the others."""
         self.closed = True
         self._close_idle()
-        for who in list(self._opening):
+        for who in list(self._connecting):
             who.cancel()
         with self.lock:
             for connection in list(self._all):
                 wake(connection.sock)
 
     def distrust(self) -> None:
-        """Use none of the connections again that are there now, idle or in use.
+        """Use none of the present connections again, idle or in use.
 
-        Whoever got nonsense has given its connection back before it could know,
-        and another thread may have taken it since.
+        An exchange that got nonsense has given its connection back by the time this
+        is known, and another thread may have taken it since: so all have to go.
         """
         self._age = object()
         self._close_idle()
 
     def _close_idle(self) -> None:
-        while self._idle:
-            try:
+        with contextlib.suppress(IndexError):  # that was the last one
+            while True:
                 self._idle.pop().close()
-            except IndexError:  # another thread took the last one
-                return
 
     def forget(self) -> None:
-        """Close, in a forked child, what the parent had open, in use or not.
+        """Close, in a forked child, all that the parent had open.
 
-        Open here, they would stay open for the member when the parent closes them.
+        If they stayed open here, the server would not see the parent close them.
         """
         for connection in list(self._all):
             connection.close()
@@ -149,11 +128,12 @@ class Pool:
 
 
 def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
-    """Give scheme, ``Host`` field, host and port of an endpoint.
+    """Return scheme, ``Host`` field, host and port of an endpoint.
 
     Raises:
         ExchangeFailed: it is not ``http(s)://host[:port]``.
     """
+    unusable = failures.unusable_url(endpoint.rpartition("@")[2])
     try:
         parts = urlsplit(endpoint)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
@@ -161,13 +141,8 @@ def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
         name, colon, end = parts.netloc.rpartition("@")[2].partition(":")
         authority = name.encode("idna").decode("ascii") + colon + end
     except ValueError as error:
-        raise _unusable(endpoint) from error
+        raise unusable from error
     clean = authority.isprintable() and " " not in authority
     if scheme not in ("http", "https") or not host or not clean:
-        raise _unusable(endpoint)
+        raise unusable
     return scheme, authority, host, port or (443 if scheme == "https" else 80)
-
-
-def _unusable(endpoint: str) -> ExchangeFailed:
-    shown = endpoint.rpartition("@")[2]
-    return ExchangeFailed(f"not a usable URL: {shown}", sent=False, lasting=True)

@@ -1,4 +1,4 @@
-"""What the client above needs of a transport, and what passes between the two."""
+"""What the client asks of a transport, and the values that pass between the two."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from etcdmap.transport.polling import Waiting
+from etcdmap.transport.tls import Cert, Verify
 
-#: Answers above this many bytes are refused: a listing of 500,000 keys.
+#: Bytes; larger answers are refused, so that no server can fill the memory.
 DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
 
 
 @dataclass(slots=True, repr=False)
 class Answer:
-    """One HTTP answer, read to its end.
+    """One HTTP answer, read to its end; header names are in lower case.
 
-    Header names are in lower case.  Not frozen: who has read a large body lets go
-    of it, since the text, what is made of it and the body are large together.
+    It is not frozen, so that who has read a large body can let go of it: the bytes,
+    their text and what is made of it would be in memory together.
     """
 
     status: int
@@ -25,8 +26,7 @@ class Answer:
     body: bytes
     endpoint: str
 
-    def __repr__(self) -> str:
-        # The body holds values.
+    def __repr__(self) -> str:  # without the body, which may hold secrets
         return f"<Answer {self.status} of {self.endpoint}, {len(self.body)} bytes>"
 
     @property
@@ -36,68 +36,75 @@ class Answer:
 
 
 class Request(Protocol):
-    """What is sent.
-
-    Attributes:
-        method: the HTTP method.
-        target: path and query, quoted, as they go on the wire.
-        body: a URL-encoded form, or None.
-    """
+    """What is sent."""
 
     method: str
+    #: Path and query, quoted, as they go on the wire.
     target: str
+    #: A URL-encoded form, or None.
     body: bytes | None
 
 
 class Identity(Request, Protocol):
-    """What a connection must have shown before a request may leave on it.
+    """A question about the server that a connection must have answered as expected.
 
-    It is asked first, on a connection that has not been asked it.
+    It is asked on each new connection, before anything else is sent there.
     """
 
     def read(self, answer: Answer, /) -> object:
-        """Return the identity that was shown, another one where it was not known.
+        """Return the `Identity` that was shown: a new one if none was expected.
 
         Raises:
-            EtcdMapError: something else was shown; nothing more is sent then.
+            EtcdMapError: the server is another one, and nothing more is sent to it.
         """
 
 
 class Opening(NamedTuple):
-    """What a connection is opened with, before a first request that is too long.
-
-    Attributes:
-        request: costs the server nothing.
-        longest: targets above so many bytes must not come first.
-    """
+    """A short request to send first on a new connection, before one that is long."""
 
     request: Request
+    #: Bytes of the longest target that may come first.
     longest: int
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)  # no repr shows the password
+class Settings:
+    """How to connect, and what to accept."""
+
+    #: Seconds for a new connection, TLS included.
+    connect_timeout: float = 1.0
+    #: For HTTP basic auth; None for no auth.
+    username: str | None = None
+    password: str | None = None
+    verify: Verify = True
+    cert: Cert = None
+    #: Limit for the body of an answer, bytes.
+    max_response: int = DEFAULT_MAX_RESPONSE
+    opening: Opening | None = None
 
 
 class Exchange(Protocol):
     """One request under way to one endpoint.
 
-    It is used by one thread, but for `cancel`: whoever began it waits for it, or
-    gives it up; one that is just dropped holds its connection until the deadline.
+    One thread uses it; only `cancel` may come from others.  It must be waited for or
+    given up: one that is just dropped holds its connection until the deadline.
     """
 
     #: Whether there is an answer or a failure.
     ended: bool
-    #: Whether the request may have reached the server.  Once the exchange has ended
-    #: this does not change any more.
+    #: Whether the server may have seen the request.  Final once the exchange has ended.
     sent: bool
 
     def wait(self, timeout: float) -> bool:
-        """Wait some seconds for its end, and tell whether it has ended."""
+        """Wait some seconds for the end, and return whether it has come."""
 
     def result(self) -> Answer:
-        """Wait for its end, by its deadline, and return the answer.
+        """Wait for the end, which comes by the deadline, and return the answer.
 
         Raises:
             ExchangeFailed: there was no whole answer in time, or it was given up.
-            InvalidResponse: the answer is larger than the limit, or no HTTP; or
-                what had to be shown first was not.
+            InvalidResponse: the answer is larger than the limit, or is not HTTP.
+            EtcdMapError: as `Identity.read` raised it.
         """
 
     def give_up(self) -> None:
@@ -107,19 +114,19 @@ class Exchange(Protocol):
         """Make it end now, from any thread: whoever waits for it is woken."""
 
     def showed(self, identity: Identity) -> None:
-        """Note that its answer showed what was to be shown."""
+        """Note that the answer itself showed who the server is."""
 
     # --- for `wait_any`
 
     def waiting(self) -> Waiting | None:
-        """Tell what it waits for: a socket, and until when; None if it has ended."""
+        """Return the socket that it waits for, and until when; None at the end."""
 
     def advance(self, *, late: bool = False) -> None:
-        """Go on: what it waited for is there, or it is too late for that."""
+        """Go on, as the socket is ready, or as it is too late for that."""
 
 
 class Transport(Protocol):
-    """Exchanges with one endpoint at a time, any number of them at once."""
+    """Exchanges with any endpoint, any number of them at once."""
 
     def begin(
         self,
@@ -128,9 +135,7 @@ class Transport(Protocol):
         timeout: float,
         identity: Identity | None = None,
     ) -> Exchange:
-        """Begin to send a request; never wait.
-
-        What goes wrong is the exchange's `result` to raise.
+        """Begin to send a request, without waiting; `result` raises what goes wrong.
 
         Args:
             endpoint: scheme, host and port, without a trailing slash.
@@ -143,7 +148,7 @@ class Transport(Protocol):
         """
 
     def distrust(self, endpoint: str) -> None:
-        """Use none of the connections to an endpoint again: nonsense came on one.
+        """Use none of the connections to an endpoint again, as nonsense came on one.
 
         Never raises: the caller has an error to tell already.
         """
@@ -156,11 +161,11 @@ class BlockingTransport(Protocol):
     """What can only send a request and wait; `wrapped` makes a `Transport` of it."""
 
     def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
-        """Send a request to an endpoint and read the whole answer.
+        """Send a request to an endpoint, and return the answer.
 
         Raises:
             ExchangeFailed: there was no whole answer in time.
-            InvalidResponse: the answer is larger than the limit, or no HTTP.
+            InvalidResponse: the answer is larger than the limit, or is not HTTP.
         """
 
     def close(self) -> None:

@@ -1,12 +1,13 @@
 """Connections to one endpoint: open one, plain or TLS, and use it.
 
-Nothing here waits.  What would have to is a generator: it yields what it waits
-for (`Waiting`).  Whoever drives it resumes it when that is there, or throws a
+Nothing here waits.  A function that would have to is a generator, and yields what it
+waits for (`Waiting`).  Whoever drives it resumes it when the socket is ready, or throws
 TimeoutError into it when the time is over.  So one thread can drive several.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -21,102 +22,77 @@ from etcdmap.transport.names import address_of, resolver
 from etcdmap.transport.polling import READ, WRITE, Flag, Waiting, reader
 
 T = TypeVar("T")
+Steps = Generator[Waiting, None, T]
 
 #: Bytes asked of a socket at once: a TLS record has 16 KiB, loopback gives 64.
 CHUNK = 64 * 1024
 RECORD = 16 * 1024
 #: Seconds that a read may block in the kernel; see `Connection`.
 KERNEL_PATIENCE = 0.02
-#: Seconds between probes of an idle connection, as in go-etcd.
+#: Seconds before and between the probes of an idle connection.
 _KEEPALIVE = 1
 
 #: What a socket raises instead of waiting.
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-#: What it raises on sending when the other side has closed the connection.
+_TLS_WANTS: dict[type, int] = {ssl.SSLWantReadError: READ, ssl.SSLWantWriteError: WRITE}
+#: What it raises when the other side has closed the connection.
 GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 
-Steps = Generator[Waiting, None, T]
-
-
 class Connection:
-    """A connected socket that does not wait.
-
-    Attributes:
-        sock: the socket.
-        tls: whether it is a TLS one.
-        blocks: whether ``sock.recv`` itself waits, for `KERNEL_PATIENCE`: one
-            call of the system instead of two.  Plain sockets only: with TLS,
-            Python would go on waiting.
-        readable: waits some seconds until there is something to read.
-        age: of the pool when it was opened; see `Pool.distrust`.
-        fresh: whether no exchange on it has ended well yet.
-        shown: the `Identity` that it has shown.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_flags",
-        "age",
-        "blocks",
-        "fresh",
-        "readable",
-        "shown",
-        "sock",
-        "tls",
-    )
+    """A connected socket that does not wait."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.tls = isinstance(sock, ssl.SSLSocket)
-        self.blocks = not self.tls and _limit_blocking(sock)
-        self._flags = _DONT_WAIT if self.blocks else 0
+        # Where ``recv`` itself can wait for `KERNEL_PATIENCE`, that takes one call of
+        # the system instead of two.  With TLS, Python would go on waiting.
+        self._blocks = not self.tls and _limit_blocking(sock)
+        self._flags = _DONT_WAIT if self._blocks else 0
+        #: Waits some seconds until there is something to read.
         self.readable = reader(sock)
+        #: That of the pool when it was opened; see `Pool.distrust`.
         self.age: object = None
+        #: Whether no exchange on it has ended well yet.
         self.fresh = True
+        #: The `Identity` that it has shown.
         self.shown: object = None
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send what can be sent now; `BLOCKED` if that is nothing."""
+        """Send what can be sent now; raise one of `BLOCKED` if that is nothing."""
         return self.sock.send(data, self._flags)
 
     def receive(self) -> bytes:
-        """Give what is there, ``b""`` at the end; `BLOCKED` if that is nothing."""
+        """Return what is there, ``b""`` at the end; `BLOCKED` if that is nothing."""
         return self.sock.recv(CHUNK, self._flags)
 
     def receive_soon(self) -> bytes:
         """Like `receive`, but wait for `KERNEL_PATIENCE`."""
-        if not (self.blocks or self.pending() or self.readable(KERNEL_PATIENCE)):
+        if not (self._blocks or self._holds() or self.readable(KERNEL_PATIENCE)):
             raise BlockingIOError
         if self.tls:  # a record at most, and without the detour that `recv` takes
             return self.sock.read(RECORD)  # type: ignore[attr-defined,no-any-return]
         return self.sock.recv(CHUNK)
 
-    def pending(self) -> bool:
-        """Tell whether TLS holds what no waiting on the socket would show."""
+    def _holds(self) -> bool:  # what TLS holds, no waiting on the socket would show
         return self.tls and bool(self.sock.pending())  # type: ignore[attr-defined]
 
-    def waiting(self, error: Exception, otherwise: int, due: float) -> Waiting:
-        """Tell what to wait for after one of `BLOCKED`."""
-        events = otherwise
-        if isinstance(error, ssl.SSLWantReadError):
-            events = READ
-        elif isinstance(error, ssl.SSLWantWriteError):
-            events = WRITE
-        return Waiting(self.sock, events, due)
+    def waiting(self, blocked: Exception, otherwise: int, due: float) -> Waiting:
+        """Return what to wait for after one of `BLOCKED`."""
+        return Waiting(self.sock, _TLS_WANTS.get(type(blocked), otherwise), due)
 
     def close(self) -> None:
-        """Close it; without a word of TLS, so that a forked child may, too."""
+        """Close it without a word of TLS, which the parent of a fork may still need."""
         self.sock.close()
         # Its number may be that of another socket soon.
         self.readable = lambda timeout: True
 
 
 def _limit_blocking(sock: socket.socket) -> bool:
-    """Let a socket block for a short time in the kernel, if the system can."""
+    """Let reads block for `KERNEL_PATIENCE`; return whether the system can do it."""
     if type(sock).__module__.partition(".")[0] == "gevent":
         return False  # it would not block there, but wait without an end
     limit = struct.pack("ll", 0, int(KERNEL_PATIENCE * 1_000_000))
@@ -134,26 +110,31 @@ def _limit_blocking(sock: socket.socket) -> bool:
 def dial(
     host: str, port: int, context: ssl.SSLContext | None, due: float
 ) -> Steps[Connection]:
-    """Connect, TLS handshake included, by a time.
+    """Connect by a time, TLS handshake included.
 
     Raises:
         OSError: no address took the connection, or TLS failed.
         TimeoutError: it took too long.
+        ExchangeFailed: the host can't be a name, or the TLS handshake was cut off.
     """
     sock = yield from _connect_any(host, port, due)
     try:
         _set_options(sock)
-        if context is not None:
-            # Without suppress_ragged_eofs, an end that TLS did not announce is an
-            # error and not the end of a body.
-            sock = context.wrap_socket(
-                sock,
-                server_hostname=host,
-                do_handshake_on_connect=False,
-                suppress_ragged_eofs=False,
-            )
-            yield from _shake_hands(sock, due)
-        return Connection(sock)
+        if context is None:
+            return Connection(sock)
+        # `wrap_socket` would raise it, too, but leave the socket open.
+        _raise_error_of(sock)
+        # Without suppress_ragged_eofs, an end that TLS did not announce is an
+        # error and not the end of a body.
+        sock = context.wrap_socket(
+            sock,
+            server_hostname=host,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+        connection = Connection(sock)
+        yield from _shake_hands(connection, sock, due)
+        return connection
     except BaseException:
         sock.close()
         raise
@@ -182,18 +163,14 @@ def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
 
 
 def _look_up(host: str, port: int, due: float) -> Steps[list[Any]]:
-    """Return the addresses of a name, by a time."""
-    flag = Flag()
-    look_up = None
-    try:
+    with contextlib.closing(Flag()) as flag:
         look_up = resolver.look_up(host, flag)
-        while look_up.outcome is None:
-            yield Waiting(flag.sock, READ, due)
-        return look_up.addresses(port)
-    finally:
-        if look_up is not None:
+        try:
+            while look_up.outcome is None:
+                yield Waiting(flag.sock, READ, due)
+            return look_up.addresses(port)
+        finally:
             resolver.leave(look_up, flag)
-        flag.close()
 
 
 def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:
@@ -201,7 +178,14 @@ def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:
     code = sock.connect_ex(address)
     if code in _IN_PROGRESS:
         yield Waiting(sock, WRITE, due)
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        _raise_error_of(sock)
+    elif code:
+        raise OSError(code, os.strerror(code))
+
+
+def _raise_error_of(sock: socket.socket) -> None:
+    """Raise what has happened to a connection since it was last used, if anything."""
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))
 
@@ -215,16 +199,15 @@ def _set_options(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE)
 
 
-def _shake_hands(sock: ssl.SSLSocket, due: float) -> Steps[None]:
+def _shake_hands(
+    connection: Connection, sock: ssl.SSLSocket, due: float
+) -> Steps[None]:
     while True:
         try:
-            sock.do_handshake()
-            return
-        except ssl.SSLWantReadError:
-            yield Waiting(sock, READ, due)
-        except ssl.SSLWantWriteError:
-            yield Waiting(sock, WRITE, due)
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError) as error:
+            return sock.do_handshake()
+        except BLOCKED as blocked:
+            yield connection.waiting(blocked, READ, due)
+        except (*GONE, ssl.SSLZeroReturnError) as error:
             raise ExchangeFailed(
                 "the TLS handshake was cut off: is there TLS on this port, or is it "
                 "http://?",

@@ -1,10 +1,8 @@
 """The transport on requests' own path, for what a `requests.Session` can be given.
 
-* No redirects, no cookies, and no proxies or netrc from the environment, unless
-  the caller's session says so.
-* It can only block, so `wrapped` gives each exchange a thread.  That bounds it,
-  too: http.client's timeouts are per packet, so a server that sends a byte now and
-  then within a head would never meet the deadline.
+It can only block, so `wrapped` gives each exchange a thread.  That bounds it, too:
+http.client's timeouts are per packet, so a server that sends a byte now and then
+within a head would never meet the deadline.
 """
 
 from __future__ import annotations
@@ -18,18 +16,14 @@ from typing import Any, NoReturn
 
 import requests
 import urllib3.exceptions
+from requests import Response
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from etcdmap import forking
-from etcdmap.errors import EtcdMapError, ExchangeFailed, InvalidResponse
+from etcdmap.errors import EtcdMapError, ExchangeFailed
 from etcdmap.transport import failures
 from etcdmap.transport.head import standing_fields
-from etcdmap.transport.protocol import (
-    DEFAULT_MAX_RESPONSE,
-    Answer,
-    Opening,
-    Request,
-)
+from etcdmap.transport.protocol import Answer, Request, Settings
 
 _CHUNK = 64 * 1024
 #: Seconds; sockets take no infinity, and no more than some hundred years.
@@ -39,33 +33,13 @@ _LONGEST = 365 * 86400.0
 class RequestsTransport:
     """A `BlockingTransport` on a `requests.Session`.
 
-    Args:
-        session: the caller's, used as it is: its proxies, hooks, adapters, auth and
-            TLS settings apply; it is not closed here.
-        connect_timeout: seconds to wait for a connection.
-        username: for HTTP basic auth, which is what v2 auth uses.
-        password: goes with it.
-        max_response: limit for an answer, bytes.
-        opening: what is sent before a target that is too long to come first.
-        tls: what the session says itself.
+    The session is the caller's and used as it is, with its proxies, hooks, adapters,
+    auth and TLS settings (those of `Settings` don't count); it is not closed here.
     """
 
-    def __init__(
-        self,
-        *,
-        session: requests.Session,
-        connect_timeout: float = 1.0,
-        username: str | None = None,
-        password: str | None = None,
-        max_response: int = DEFAULT_MAX_RESPONSE,
-        opening: Opening | None = None,
-        **tls: Any,
-    ) -> None:
+    def __init__(self, *, session: requests.Session, **settings: Any) -> None:
         self._session = session
-        self._connect_timeout = connect_timeout
-        self._max_response = max_response
-        self._opening = opening
-        self._headers = standing_fields(username, password)
+        self._settings = Settings(**settings)
         self._closed = False
         forking.register(self)
 
@@ -75,7 +49,7 @@ class RequestsTransport:
         deadline = time.monotonic() + timeout
         answered = False
         try:
-            opening = self._opening
+            opening = self._settings.opening
             if opening is not None and len(request.target) > opening.longest:
                 self._send(endpoint, opening.request, timeout).close()
                 timeout = max(deadline - time.monotonic(), 0.001)
@@ -88,17 +62,15 @@ class RequestsTransport:
             raise
         except Exception as error:  # a session may run hooks and auth of any kind
             retried = _retries(_adapter(self._session, endpoint))
-            raise of_requests(
-                error, timeout, answered=answered, retried=retried
-            ) from error
+            failure = of_requests(error, timeout, answered=answered, retried=retried)
+            raise failure from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, body, endpoint)
 
     def distrust(self, endpoint: str) -> None:
-        """Use none of the connections again; closes what is idle to others as well.
+        """Close all idle connections of requests' own adapter, which opens others.
 
-        requests' adapters as they come close their idle connections, and open
-        others on demand; what others do is theirs.
+        What an adapter of another class does is its own affair.
         """
         adapter = _adapter(self._session, endpoint)
         if type(adapter) is HTTPAdapter and not (
@@ -109,11 +81,10 @@ class RequestsTransport:
             adapter.close()
 
     def close(self) -> None:
-        """Use the session no more."""
         self._closed = True
 
     def after_fork(self) -> None:
-        """Start anew in a forked child: the parent goes on with the old ones."""
+        """Start anew in a forked child: the parent goes on with the connections."""
         for adapter in self._session.adapters.values():
             # As when it is unpickled: with new pools.  To close the old ones would
             # take their locks, which a thread that is not here may hold.
@@ -125,65 +96,56 @@ class RequestsTransport:
 
     # --- one exchange
 
-    def _send(
-        self, endpoint: str, request: Request, timeout: float
-    ) -> requests.Response:
-        prepared = self._prepare(endpoint, request)
-        settings: dict[str, Any] = {
-            **self._session.merge_environment_settings(
-                endpoint + request.target, {}, True, None, None
-            ),
-            "stream": True,
-            "allow_redirects": False,
-            "timeout": (min(self._connect_timeout, timeout), min(timeout, _LONGEST)),
-        }
+    def _send(self, endpoint: str, request: Request, timeout: float) -> Response:
+        url = endpoint + request.target
+        headers = standing_fields(self._settings)
+        if request.body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        prepared = self._session.prepare_request(
+            requests.Request(request.method, url, headers, data=request.body)
+        )
+        prepared.url = url  # it was quoted already, and requests has changed that
+        settings = self._session.merge_environment_settings(url, {}, True, None, None)
+        connect_timeout = min(self._settings.connect_timeout, timeout)
         location: str | None = None
 
-        def hide(response: requests.Response, *_: Any, **__: Any) -> None:
+        def hide(response: Response, *_: Any, **__: Any) -> None:
             # `Session.send` would look into a redirect that it must not follow: read
             # its body, without any limit, and fail where it leads to what is no URL.
             nonlocal location
             location = response.headers.pop("Location", None)
 
         prepared.hooks["response"].append(hide)
-        response = self._session.send(prepared, **settings)
+        response = self._session.send(
+            prepared,
+            **settings,
+            allow_redirects=False,
+            timeout=(connect_timeout, min(timeout, _LONGEST)),
+        )
         if location is not None:
             response.headers["Location"] = location
         return response
 
-    def _prepare(self, endpoint: str, request: Request) -> requests.PreparedRequest:
-        headers = dict(self._headers)
-        if request.body is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        url = endpoint + request.target
-        prepared = self._session.prepare_request(
-            requests.Request(request.method, url, headers, data=request.body)
-        )
-        prepared.url = url  # it is spelt as it must be, and was quoted anew
-        return prepared
-
-    def _body(
-        self, response: requests.Response, endpoint: str, deadline: float
-    ) -> bytes:
+    def _body(self, response: Response, endpoint: str, deadline: float) -> bytes:
+        # read1 returns what has arrived; read would wait for a whole chunk.
+        read = getattr(response.raw, "read1", None) or response.raw.read
+        limit = self._settings.max_response
         chunks = []
         size = 0
-        for chunk in _chunks(response):
+        while chunk := read(_CHUNK):
             chunks.append(chunk)
             size += len(chunk)
-            if size > self._max_response:
-                raise failures.too_large(
-                    endpoint, response.status_code, self._max_response
-                )
+            if size > limit:
+                raise failures.too_large(endpoint, response.status_code, limit)
             # The socket's timeout is per packet: a slow drip never meets it.
             if time.monotonic() > deadline:
-                raise ExchangeFailed(
-                    "the answer did not end in time", sent=True, timed_out=True
-                )
+                what = "the answer did not end in time"
+                raise ExchangeFailed(what, sent=True, timed_out=True)
         return b"".join(chunks)
 
 
 def _retries(adapter: BaseAdapter | None) -> bool:
-    """Tell whether an adapter may send a request again by itself."""
+    """Return whether an adapter may send a request again by itself."""
     retry = getattr(adapter, "max_retries", None)
     return retry is not None and getattr(retry, "total", 1) != 0
 
@@ -195,23 +157,12 @@ def _adapter(session: requests.Session, endpoint: str) -> BaseAdapter | None:
         return None
 
 
-def _check_length(response: requests.Response, endpoint: str) -> None:
+def _check_length(response: Response, endpoint: str) -> None:
     """Refuse a length that is no number: http.client would read to the end."""
     length = response.headers.get("Content-Length", "0")
     if not (length.isascii() and length.isdigit() and len(length) < 20):
-        raise InvalidResponse(
-            f"{endpoint} answered with a Content-Length that is no number",
-            endpoint=endpoint,
-            status=response.status_code,
-        )
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    raw = response.raw
-    # read1 gives what has arrived; read would wait for a whole chunk.
-    read = getattr(raw, "read1", None) or raw.read
-    while chunk := read(_CHUNK):
-        yield chunk
+        what = "a Content-Length that is no number"
+        raise failures.invalid(endpoint, response.status_code, what)
 
 
 # --- what went wrong ---------------------------------------------------------------
@@ -220,37 +171,32 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
 def of_requests(
     error: Exception, timeout: float, *, answered: bool = False, retried: bool = False
 ) -> ExchangeFailed:
-    """Tell what an exception of requests or urllib3 means for the request.
+    """Return the failure for an exception of requests or urllib3.
 
     requests wraps "never connected" and "died after sending" in the same
-    ConnectionError; only the wrapped reason tells them apart.
-
-    Args:
-        error: what was raised.
-        timeout: seconds that the exchange had.
-        answered: whether an answer had begun.
-        retried: whether it may have been sent before it failed to be sent.
+    ConnectionError; only the wrapped reason tells them apart.  `answered` says that an
+    answer had begun, `retried` that the adapter may have sent the request before.
     """
     chain = list(_chain(error))
-    if not answered:
-        lasting = _lasting(error, chain)
-        if lasting is not None:
-            return ExchangeFailed(lasting, sent=False, lasting=True)
+    lasting = None if answered else _lasting(error, chain)
+    if lasting is not None:
+        return ExchangeFailed(lasting, sent=False, lasting=True)
     sent = answered or retried or not any(map(_was_before_sending, chain))
     if any(map(_is_timeout, chain)):
         return failures.timed_out(timeout, sent=sent)
-    cut_off = isinstance(chain[-1], http.client.IncompleteRead)
-    what = "the answer was cut off" if cut_off else failures.cause_of(chain[-1])
-    return ExchangeFailed(what, sent=sent)
+    if isinstance(chain[-1], http.client.IncompleteRead):
+        return ExchangeFailed(failures.CUT_OFF, sent=sent)
+    return ExchangeFailed(failures.cause_of(chain[-1]), sent=sent)
 
 
 def _lasting(error: Exception, chain: list[BaseException]) -> str | None:
-    """Tell what no second try would change, if that is the cause."""
+    """Return what is wrong if trying again is no use."""
     for inner in reversed(chain):
-        if _is_certificate_error(inner):
+        refused = "certificate verify failed" in str(inner).lower()
+        if refused and isinstance(inner, OSError):
             return f"TLS certificate refused: {failures.cause_of(inner)}"
     if isinstance(error, _NO_URL):
-        return f"not a usable URL: {error}"
+        return str(failures.unusable_url(str(error)))
     if type(error) is OSError and error.errno is None:
         return str(error)  # requests' own, about a file of verify or cert
     return None
@@ -288,7 +234,7 @@ def _is_timeout(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk to the innermost exception, through both ways of wrapping one."""
+    """Yield an exception and those that it wraps, from the outermost inwards."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -297,9 +243,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         inner = [getattr(current, "reason", None), *current.args]
         wrapped = next((e for e in inner if isinstance(e, BaseException)), None)
         current = wrapped or current.__cause__ or current.__context__
-
-
-def _is_certificate_error(error: BaseException) -> bool:
-    return "certificate verify failed" in str(error).lower() and isinstance(
-        error, OSError
-    )

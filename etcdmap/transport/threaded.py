@@ -36,24 +36,20 @@ class ThreadedTransport:
 
     It can't tell connections apart, so an `Identity` is asked for once at each
     endpoint, and again after any exchange with it that failed.
-
-    Args:
-        inner: carries the exchanges.
     """
 
     def __init__(self, inner: BlockingTransport) -> None:
         self.inner = inner
-        #: Of each endpoint, the identity last shown, if any.  After a failure there is
-        #: a new list: what was begun before notes what it showed in the old one.
-        self._shown: dict[str, list[Identity]] = {}
-        self._running: set[ThreadExchange] = set()
         self._closed = False
+        self.after_fork()
         forking.register(self)
 
     def after_fork(self) -> None:
         """Start anew in a forked child: the threads are the parent's."""
-        self._shown = {}
-        self._running = set()
+        #: The identity last shown by each endpoint, in a list of its own.  A failure
+        #: drops the list, so that exchanges begun before it note theirs in vain.
+        self._shown: dict[str, list[Identity]] = {}
+        self._running: set[ThreadExchange] = set()
 
     def begin(
         self,
@@ -64,7 +60,7 @@ class ThreadedTransport:
     ) -> ThreadExchange:
         exchange = ThreadExchange(timeout, self._shown.setdefault(endpoint, []))
         self._running.add(exchange)
-        # Looked at only now: what is among the running ones, close() ends.
+        # Only now, or close() might miss it: what it finds in `_running`, it ends.
         if self._closed:
             exchange.give_up()
             raise failures.client_closed()
@@ -101,7 +97,7 @@ class ThreadedTransport:
                 if shown is not None:
                     exchange.showed(cast("Identity", shown))
             if not exchange.leave():
-                return  # nobody waits any more: then it must not be sent, either
+                return
             left = max(deadline - time.monotonic(), 0.001)
             outcome = self.inner.exchange(endpoint, request, left)
         except BaseException as error:  # what interrupts it, interrupts who waits
@@ -139,22 +135,23 @@ class ThreadExchange:
         except OSError as error:
             raise failures.of_socket(error, sent=False) from error
 
-    # --- for the thread
-
     def leave(self) -> bool:
-        """Note that the request leaves now, if somebody waits for it still."""
+        """Note that the request leaves now; return False if nobody waits any more."""
         with self._lock:
-            self.sent = not self.ended and self._outcome is None
+            self.sent = self._outcome is None
             return self.sent
 
-    def end(self, outcome: Answer | BaseException) -> None:
-        """Have an answer or a failure."""
+    def end(
+        self,
+        outcome: Answer | BaseException | None = None,
+        failure: Callable[..., ExchangeFailed] = failures.given_up,
+    ) -> None:
+        """End with an outcome, or with a failure, if it has not ended already."""
+        # The lock is that of `leave`: a request that is told to be unsent never leaves.
         with self._lock:
             if self._outcome is None:
-                self._outcome = outcome
+                self._outcome = outcome or failure(sent=self.sent)
         self._flag.raise_()
-
-    # --- for who waits
 
     def waiting(self) -> Waiting | None:
         return None if self.ended else Waiting(self._flag.sock, READ, self._due)
@@ -166,33 +163,23 @@ class ThreadExchange:
         self.wait(math.inf)
         if isinstance(self._outcome, Answer):
             return self._outcome
-        if self._outcome is None:
-            raise AssertionError("unreachable")
-        raise self._outcome
+        raise self._outcome or AssertionError("unreachable")
 
     def give_up(self) -> None:
         if not self.ended:
-            self._finish(failures.given_up)
+            self.end()
+            self.advance()
 
     def showed(self, identity: Identity) -> None:
         self._shown[:] = [identity]
 
     def cancel(self) -> None:
-        # In one hold with `leave`: what is told to be unsent never leaves.
-        with self._lock:
-            if self._outcome is None:
-                self._outcome = failures.given_up(sent=self.sent)
-        self._flag.raise_()
+        self.end()
 
     def advance(self, *, late: bool = False) -> None:
-        self._finish(partial(failures.timed_out, self._timeout) if late else None)
-
-    def _finish(self, failure: Callable[..., ExchangeFailed] | None = None) -> None:
-        # In one hold with `leave`: what was given up unsent never leaves.
-        with self._lock:
-            self.ended = True
-            if failure is not None:
-                self._outcome = failure(sent=self.sent)
-            elif isinstance(self._outcome, ExchangeFailed):
-                self.sent = self.sent and self._outcome.sent
+        if late:
+            self.end(failure=partial(failures.timed_out, self._timeout))
+        self.ended = True
+        if isinstance(self._outcome, ExchangeFailed):
+            self.sent = self.sent and self._outcome.sent
         self._flag.close()

@@ -1,4 +1,4 @@
-"""TLS settings, as requests spells them, in one context."""
+"""The TLS settings, spelt as requests spells them, as one context."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import ssl
 
 from etcdmap.errors import ExchangeFailed
 
+#: True for the CAs that requests brings along, the path of a bundle or of a directory
+#: of CAs, or False to verify nothing.
 Verify = bool | str
+#: Path of a client certificate, or a pair (certificate, key).
 Cert = str | tuple[str, str] | None
 
 
 def make_context(verify: Verify, cert: Cert) -> ssl.SSLContext:
-    """Make a context; dear (20 ms for the CAs of a system), so once per client.
-
-    Args:
-        verify: True for the CAs that requests brings along, the path of a
-            bundle or of a directory of CAs, or False to verify nothing.
-        cert: path of a client certificate, or a pair (certificate, key).
+    """Return a context, which takes some 20 ms to make with a system's CAs.
 
     Raises:
         ExchangeFailed: a file is missing or is not what it should be.
@@ -25,7 +23,7 @@ def make_context(verify: Verify, cert: Cert) -> ssl.SSLContext:
     # Verifies names and IP addresses; TLS 1.2 at least.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False  # as browsers and urllib3 do
-    # Go's server would speak HTTP/2 to whoever lets it choose.
+    # Without it, a server may choose HTTP/2.
     context.set_alpn_protocols(["http/1.1"])
     try:
         _load_authorities(context, verify)
@@ -43,11 +41,9 @@ def _load_authorities(context: ssl.SSLContext, verify: Verify) -> None:
         context.verify_mode = ssl.CERT_NONE
         return
     if verify is True:
-        # requests' way to say it, which distributions patch; loaded only for https.
+        # requests' own constant, which distributions patch; imported for https only.
         from requests.utils import DEFAULT_CA_BUNDLE_PATH as path
     else:
         path = os.fspath(verify)
-    if os.path.isdir(path):
-        context.load_verify_locations(capath=path)
-    else:
-        context.load_verify_locations(cafile=path)
+    place = "capath" if os.path.isdir(path) else "cafile"
+    context.load_verify_locations(**{place: path})

@@ -1,67 +1,33 @@
 """The transport of our own: HTTP/1.1 on kept-alive sockets.
 
-What it does for the plain case, and requests' own path does not: one buffer out
-for head and body, an answer read by the few rules that it needs, the exchange
-bounded as a whole (a slow drip ends at the deadline), keep-alive probes, and no
-thread for an exchange that is waited for beside others.
+It does what requests does not: head and body leave in one buffer, a deadline bounds
+the whole exchange (an answer that drips slowly, too), idle connections are probed, and
+no exchange takes a thread.
 
-It serves neither proxies nor what else a `requests.Session` can be given:
-`make_transport` takes the stock path for those.  Nothing of the environment
-matters: no proxy variables, no ~/.netrc, no REQUESTS_CA_BUNDLE or
-CURL_CA_BUNDLE; ``verify`` and ``cert`` say it all.
+It has no proxies, nor what else a `requests.Session` can be given, which is what
+`stock` is for.  Nothing is taken from the environment: no proxies, no ~/.netrc, no
+REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE.
 """
 
 from __future__ import annotations
 
 import ssl
 import threading
+from typing import Any
 
 from etcdmap import forking
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import WireExchange
-from etcdmap.transport.head import standing_fields
 from etcdmap.transport.pool import Pool
-from etcdmap.transport.protocol import (
-    DEFAULT_MAX_RESPONSE,
-    Identity,
-    Opening,
-    Request,
-)
-from etcdmap.transport.tls import Cert, Verify, make_context
+from etcdmap.transport.protocol import Identity, Request, Settings
+from etcdmap.transport.tls import make_context
 
 
 class WireTransport:
-    """A `Transport` on sockets, for what needs nothing of `requests.Session`.
+    """A `Transport` on sockets; its arguments are the fields of `Settings`."""
 
-    Args:
-        connect_timeout: seconds to wait for a connection, TLS included.
-        username: for HTTP basic auth, which is what v2 auth uses.
-        password: goes with it.
-        verify: whether to verify TLS certificates, or the path of a CA bundle
-            or of a directory of CAs.
-        cert: path of a client certificate, or a pair (certificate, key).
-        max_response: limit for an answer, bytes.
-        opening: what is sent before a target that is too long to come first.
-    """
-
-    def __init__(
-        self,
-        *,
-        connect_timeout: float = 1.0,
-        username: str | None = None,
-        password: str | None = None,
-        verify: Verify = True,
-        cert: Cert = None,
-        max_response: int = DEFAULT_MAX_RESPONSE,
-        opening: Opening | None = None,
-    ) -> None:
-        self._connect_timeout = connect_timeout
-        self._opening = opening
-        self._max_response = max_response
-        self._verify = verify
-        self._cert = cert
-        fields = standing_fields(username, password)
-        self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    def __init__(self, **settings: Any) -> None:
+        self._settings = Settings(**settings)
         self._context: ssl.SSLContext | None = None
         self._pools: dict[str, Pool] = {}
         self._closed = False
@@ -81,9 +47,8 @@ class WireTransport:
         return WireExchange(pool, request, timeout, identity)
 
     def distrust(self, endpoint: str) -> None:
-        pool = self._pools.get(endpoint)
-        if pool is not None:
-            pool.distrust()
+        if endpoint in self._pools:
+            self._pools[endpoint].distrust()
 
     def close(self) -> None:
         self._closed = True
@@ -91,20 +56,13 @@ class WireTransport:
             pool.close()
 
     def after_fork(self) -> None:
-        """Start anew in a forked child: the parent goes on with the old ones."""
+        """Start anew in a forked child: the parent goes on with the connections."""
         self._context_lock = threading.Lock()  # another thread may have held it
         for pool in self._pools.values():
             pool.forget()
 
     def _add_pool(self, endpoint: str) -> Pool:
-        new = Pool(
-            endpoint,
-            self._fields,
-            self._max_response,
-            self._connect_timeout,
-            self._tls,
-            self._opening,
-        )
+        new = Pool(endpoint, self._settings, self._tls)
         pool = self._pools.setdefault(endpoint, new)
         # close() may have run since; then nobody else would close this one.
         if self._closed:
@@ -114,5 +72,6 @@ class WireTransport:
     def _tls(self) -> ssl.SSLContext:
         with self._context_lock:
             if self._context is None:
-                self._context = make_context(self._verify, self._cert)
+                settings = self._settings
+                self._context = make_context(settings.verify, settings.cert)
             return self._context
