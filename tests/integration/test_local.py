@@ -370,7 +370,7 @@ def test_majority_lost_no_leader_and_not_healthy():
         with pytest.raises(LocalClusterError, match=r"no leader .* running: m0$"):
             cluster.leader(timeout=0.1)
         wait_until(lambda: not healthy(one))
-        with pytest.raises(LocalClusterError, match=r"m0 at http.* not healthy"):
+        with pytest.raises(LocalClusterError, match=r"not healthy .*: m0 at http"):
             one.wait_healthy(timeout=0)
         three.resume()
         cluster.wait_healthy()
@@ -552,6 +552,23 @@ def test_owner_exits_without_close_leaves_nothing(end, temp):
     with script(temp, "sys.stderr = None\n" + end) as (process, running):
         process.wait(timeout=15)
         assert_all_gone(temp, running)
+
+
+def test_owner_killed_during_the_first_start_leaves_no_data_dir(temp, tmp_path):
+    """A new cluster's data directory stays only once the cluster has started."""
+    data = tmp_path / "data"
+    text = (
+        "import os\n"
+        "from etcdmap.local import LocalCluster\n"
+        f"assert not os.path.exists({str(data)!r})\n"
+        "LocalCluster.wait_healthy = lambda *_: os.kill(os.getpid(), 9)\n"
+        f"LocalCluster(1, {str(data)!r}).start()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(temp)}
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, env=environment, timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: not data.exists() and os.listdir(temp) == [])
 
 
 def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp):

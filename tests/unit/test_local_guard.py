@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from etcdmap.errors import LocalClusterError
-from etcdmap.local import _guard, guardian, store
+from etcdmap.local import _guard, guardian
 
 
 @pytest.fixture
@@ -31,10 +31,11 @@ def test_members_signals_and_status(guard, tmp_path):
     guard.do_open(str(tmp_path / "run"), 0)
     guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
     pid = guard.members["m0"].pid
-    assert guard.do_status() == {"m0": (pid, None)}
+    assert guard.do_status("m0") == (pid, None)
     assert guard.do_signal("m0", signal.SIGSTOP)
     assert guard.do_signal("m0", signal.SIGKILL)
-    assert guard.do_status() == {"m0": (pid, -signal.SIGKILL)}
+    assert guard.do_status("m0") == (None, -signal.SIGKILL)
+    assert guard.do_status("m1") == (None, None)
     assert not guard.do_signal("m0", signal.SIGCONT)
     assert not guard.do_signal("m1", signal.SIGCONT)
 
@@ -89,16 +90,16 @@ def test_serves_only_when_answering(guard, tmp_path, monkeypatch):
         thread.join()
 
 
-def test_member_holds_what_is_inherited(guard, tmp_path, monkeypatch):
+def test_member_holds_the_lock_of_its_data_dir(guard, tmp_path, monkeypatch):
     """As long as a process can write to a data directory, nobody else may."""
-    monkeypatch.setattr(store, "_LOCK_WAIT", 0.05)
-    path = tmp_path / "data"
-    with store.hold(path, 1) as (_, lock):
-        guard.inherited = (lock.fileno(),)
-        guard.do_open(str(tmp_path / "run"), 0)
-        guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
-    with pytest.raises(LocalClusterError, match="in use"), store.hold(path, 1):
-        pass
+    monkeypatch.setattr(_guard, "LOCK_TRIES", 1)
+    path = str(tmp_path / "data")
+    guard.do_hold(path, ["m0"], "new")
+    guard.do_open(str(tmp_path / "run"), 0)
+    guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
+    os.close(guard.locks[0])
+    with pytest.raises(OSError, match="in use"):
+        _guard.Guard(os.getppid()).do_hold(path, ["m0"], "new")
 
 
 def test_spawn_without_pdeathsig_still_works(guard, tmp_path, monkeypatch):
@@ -122,10 +123,10 @@ def test_serve_ends_with_the_owner(how, guard):
     """It ends when the line does."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.sendall(b'[1, "status"]\n')
+        ours.sendall(b'[1, "status", "m0"]\n')
         thread = threading.Thread(target=guard.serve, args=[theirs])
         thread.start()
-        assert json.loads(ours.recv(4096)) == [1, None, {}]
+        assert json.loads(ours.recv(4096)) == [1, None, [None, None]]
         if how == "end":
             ours.shutdown(socket.SHUT_WR)
         else:
@@ -187,7 +188,7 @@ def owner():
 
 def test_ask_answer_left_unread_is_passed_over(owner):
     """Ctrl-C between request and answer does no harm."""
-    owner._socket.sendall(b'[0, "status"]\n')
+    owner._socket.sendall(b'[0, "status", "m0"]\n')
     assert owner.status("m0") == (None, None)
 
 
@@ -226,17 +227,18 @@ def test_guardian_in_another_process_refused(owner, monkeypatch):
     monkeypatch.setattr(guardian.os, "getpid", lambda: -1)
     with pytest.raises(LocalClusterError, match="belongs to process"):
         owner.status("m0")
-    owner.close()  # does nothing
     monkeypatch.undo()
     assert owner.status("m0") == (None, None)
 
 
-def test_forget_lets_go_of_line_and_lock(tmp_path):
-    """A forked child's copies keep neither the guard nor the data directory."""
-    with store.hold(tmp_path / "data", 1) as (_, lock):
-        made = guardian.Guardian(lock)
-        made._forget()
-        assert lock.closed
-    os.waitpid(made._process.pid, 0)  # the guard ends
-    with store.hold(tmp_path / "data", 1):
-        pass
+def test_close_in_a_forked_child_lets_go_of_the_line(owner, monkeypatch):
+    """Its copy is closed, so that nothing warns of it; the guard goes on."""
+    copy = owner._socket.dup()
+    with monkeypatch.context() as patch, copy:
+        patch.setattr(guardian.os, "getpid", lambda: -1)
+        owner.close()
+        assert owner._socket.fileno() == -1
+        assert owner._process.returncode == 0
+        copy.sendall(b'[1, "status", "m0"]\n')
+        assert json.loads(copy.recv(4096)) == [1, None, [None, None]]
+    os.waitpid(owner._process.pid, 0)  # the guard ends with the last copy

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from etcdmap.errors import LocalClusterError
 from etcdmap.local import probe
 
 
@@ -35,9 +36,16 @@ def answering():
         assert not thread.is_alive()
 
 
+def trouble_of(ask, endpoint):
+    """Return why an answer is not a good one."""
+    with pytest.raises(probe.NotYet) as info:
+        ask(endpoint)
+    return str(info.value)
+
+
 def test_health_good_answer_no_trouble(answering):
     """etcd says "true" as a text."""
-    assert probe.health(answering(b'{"health":"true","reason":""}')) == ""
+    probe.check_health(answering(b'{"health":"true","reason":""}'))
 
 
 @pytest.mark.parametrize(
@@ -52,8 +60,8 @@ def test_health_good_answer_no_trouble(answering):
     ],
 )
 def test_health_bad_answer_says_why(body, trouble, answering):
-    """Whatever comes back is a reason, not an exception."""
-    assert trouble in probe.health(answering(body))
+    """Whatever comes back is a reason to wait, not another exception."""
+    assert trouble in trouble_of(probe.check_health, answering(body))
 
 
 def test_health_no_http_says_why():
@@ -62,9 +70,9 @@ def test_health_no_http_says_why():
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         thread = threading.Thread(target=lambda: server.accept()[0].close())
         thread.start()
-        assert probe.health(endpoint) != ""
+        assert trouble_of(probe.check_health, endpoint) != ""
         thread.join()
-    assert "refused" in probe.health(endpoint)
+    assert "refused" in trouble_of(probe.check_health, endpoint)
 
 
 def test_health_no_answer_is_bounded(monkeypatch):
@@ -72,7 +80,7 @@ def test_health_no_answer_is_bounded(monkeypatch):
     monkeypatch.setattr(probe, "_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert "timed out" in probe.health(endpoint)
+        assert "timed out" in trouble_of(probe.check_health, endpoint)
 
 
 def test_known_endpoints_and_raft_are_read(answering):
@@ -83,11 +91,34 @@ def test_known_endpoints_and_raft_are_read(answering):
     assert probe.raft(endpoint) == ("1", "2")
 
 
-def test_known_endpoints_and_raft_bad_answer_is_nothing(answering):
+def test_known_endpoints_and_raft_bad_answer_is_not_yet(answering):
     """A member that does not answer well does not count."""
     endpoint = answering(b"{}", b'{"id":"1"}')
-    assert probe.known_endpoints(endpoint) == frozenset()
-    assert probe.raft(endpoint) == ("", "")
+    assert "members" in trouble_of(probe.known_endpoints, endpoint)
+    assert "leaderInfo" in trouble_of(probe.raft, endpoint)
+
+
+def test_wait_for_returns_what_comes_in_time():
+    """It looks again until there is something to return."""
+    looks = iter([probe.NotYet("later"), "it"])
+
+    def look():
+        found = next(looks)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    assert probe.wait_for(look, 5, "nothing came") == "it"
+
+
+def test_wait_for_time_is_up_tells_the_last_reason():
+    """The error says what was waited for, how long, and why it did not come."""
+
+    def look():
+        raise probe.NotYet("too early")
+
+    with pytest.raises(LocalClusterError, match=r"^no tea within 0 s: too early$"):
+        probe.wait_for(look, 0, "no tea")
 
 
 def test_moments_without_time_gives_one():
