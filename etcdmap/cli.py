@@ -8,13 +8,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.metadata import version
 
+import etcdmap
 from etcdmap.errors import EtcdMapError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and give the exit status: 0, 1 for our errors, 130 for Ctrl-C."""
+    """Run a command and return its exit status: 0, 1 for our errors, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="etcdmap", description="etcd's v2 key space as a nested Python dict."
     )
-    parser.add_argument("--version", action="version", version=version("etcdmap"))
+    parser.add_argument("--version", action="version", version=etcdmap.__version__)
     commands = parser.add_subparsers(title="commands", required=True)
     demo = commands.add_parser(
         "demo", help="show the mapping on three real etcd members, one of them killed"

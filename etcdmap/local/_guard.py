@@ -1,21 +1,18 @@
-"""The guard: a process that owns the etcd processes of one LocalCluster.
+"""The guard: a process that owns the etcd processes and files of one LocalCluster.
 
-Run as a script, with the standard library only, and never imported by the
-package.  Its standard input is a socket to the process that made the cluster
-(the owner).  Requests and answers are lines of JSON: ``[number, what to do,
-*arguments]`` and ``[number, error or null, result]``.
+Run as a script, with the standard library only.  Its standard input is a socket
+to the process that made the cluster, the owner.  Requests and answers are lines of
+JSON: ``[number, what to do, *arguments]`` and ``[number, error or null, result]``.
 
-Why a process of its own: when the owner dies, by whatever means, the socket
-ends and the owner's process id is no longer the parent's; a running Python
-process is then still there to kill the members and to remove the files.
-
-When the guard itself is killed, Linux kills the members (PR_SET_PDEATHSIG);
-elsewhere they stay, so there the guard must not be killed.
+Why a process of its own: it outlives the owner, however that ends, and then kills
+the members and removes their files.  When the guard itself is killed, Linux kills
+the members (PR_SET_PDEATHSIG); on other systems they go on running.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -24,27 +21,36 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
-#: Seconds between looks at the parent's process id and for ended members.
-#: The socket tells at once that the owner died, unless a child of the owner
-#: (fork without exec, in an extension module) holds a copy of it.
+#: Seconds between looks at the parent's process id, which tells that the owner died
+#: even if a child that it forked holds a copy of the socket, which then does not end.
 TICK = 0.2
 
 PR_SET_PDEATHSIG = 1
 
+# What a data directory holds besides the members' own files.
+MANIFEST = "cluster.json"
+DRAFT = "cluster.json.new"
+LOCK = "lock"
+
+#: Tries to lock a data directory, a ``TICK`` apart: the guard of an owner that was
+#: killed needs a moment to let go of it.
+LOCK_TRIES = 10
+
 
 class Guard:
-    """Answers the requests of one owner; ``close`` ends everything."""
+    """Serves one owner.  Each ``do_`` method is a request: JSON values in, one out."""
 
-    def __init__(self, owner: int, *inherited: int) -> None:
+    def __init__(self, owner: int) -> None:
         self.owner = owner
-        self.inherited = inherited  # descriptors that the members get, too
         self.run_dir = ""
+        self.locks: list[int] = []
+        self.unkept: list[str] = []  # removed in the end, as run_dir is
+        self.new_dir = ""  # also removed, if nobody else has put anything into it
         self.members: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: list[socket.socket] = []
-
-    # Requests: each takes JSON values and returns one.
 
     def do_open(self, run_dir: str, ports: int) -> list[int]:
         """Make the directory to run in, and take free ports."""
@@ -53,27 +59,59 @@ class Guard:
         os.chdir(run_dir)  # where the members' sockets are
         self.ports = [_reserve_port() for _ in range(ports)]
         numbers = [sock.getsockname()[1] for sock in self.ports]
-        while self.ports and sys.platform != "linux":  # nobody else could bind them
+        while self.ports and sys.platform != "linux":  # else no member could bind them
             self.ports.pop().close()
         return numbers
 
-    def do_spawn(self, name: str, argv: list[str], log: str) -> None:
-        """Start a member."""
+    def do_hold(self, path: str, names: list[str], token: str) -> str:
+        """Lock a data directory, and return the token of the cluster in it.
+
+        If there is none, a new cluster gets the token given, and all its files are
+        removed in the end unless ``do_keep`` is called.
+        """
+        made = not os.path.exists(path)
+        try:
+            _refuse_foreign(path)
+            self.locks.append(_lock(path, self.owner))
+            known = _read_token(path, len(names))
+            if known is None:
+                own = [
+                    *names,
+                    *(f"{name}.log" for name in names),
+                    MANIFEST,
+                    DRAFT,
+                    LOCK,
+                ]
+                self.unkept = [os.path.join(path, name) for name in own]
+                self.new_dir = path if made else ""
+                _write_token(path, len(names), token)
+        except OSError as exc:
+            raise OSError(f"data_dir {path} can't be used: {exc}") from exc
+        return known or token
+
+    def do_keep(self) -> None:
+        """Keep the files of a new cluster: it has started."""
+        self.unkept, self.new_dir = [], ""
+
+    def do_spawn(self, name: str, argv: list[str], log: str) -> int:
+        """Start a member, and return the size that its log had before."""
         with open(log, "ab") as output:
+            start = output.tell()
             self.members[name] = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=self.inherited,
+                pass_fds=self.locks,  # whoever can write there holds them
                 # Safe: this process has one thread.
                 preexec_fn=_dies_with(os.getpid()),
             )
+            return start
 
     def do_signal(self, name: str, number: int) -> bool:
-        """Signal a member; tells whether it was running.
+        """Signal a member, and return whether it was running.
 
-        After SIGSTOP and SIGKILL, the member has stopped or ended.
+        After SIGSTOP and SIGKILL, the member has stopped or ended on return.
         """
         process = self.members.get(name)
         if process is None or process.poll() is not None:
@@ -82,21 +120,25 @@ class Guard:
         if number == signal.SIGKILL:
             process.wait()
         elif number == signal.SIGSTOP and hasattr(os, "waitid"):
-            # It has to reach all threads.  (macOS has this from Python 3.13 on.)
+            # Threads that it has not reached yet would still answer.  (macOS has
+            # waitid from Python 3.13 on.)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         return True
 
-    def do_status(self) -> dict[str, tuple[int, int | None]]:
-        """Tell (process id, exit status or None) of each member."""
-        return {name: (p.pid, p.poll()) for name, p in self.members.items()}
+    def do_status(self, name: str) -> tuple[int | None, int | None]:
+        """Return a member's process id while it runs, and its exit status after."""
+        process = self.members.get(name)
+        if process is None:
+            return None, None
+        code = process.poll()
+        return (process.pid if code is None else None), code
 
     def do_serves(self, name: str) -> bool:
-        """Tell whether a member answers other members already."""
+        """Return whether a member answers other members already."""
         with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
-            # It listens for a while before it answers.
-            sock.settimeout(0.05)
-            # A relative name, as a socket's path may have about 100 characters only.
-            # etcd wants a "port" in it, and takes it as a part of the name.
+            sock.settimeout(0.05)  # it listens for a while before it answers
+            # Relative, since longer paths than about 100 characters are refused.
+            # etcd demands a "port", and takes it for a part of the name.
             sock.connect(f"{name}:1")
             sock.sendall(b"GET /version HTTP/1.0\r\n\r\n")
             return sock.recv(1) != b""
@@ -107,7 +149,8 @@ class Guard:
         buffer = b""
         while True:
             ready, _, _ = select.select([sock], [], [], TICK)
-            self.do_status()  # reaps the members that have ended
+            for process in self.members.values():
+                process.poll()  # else one that has ended stays a zombie
             if ready:
                 data = sock.recv(65536)
                 if not data:
@@ -119,7 +162,7 @@ class Guard:
                 return
 
     def answer(self, line: bytes) -> bytes:
-        """Carry out one request; gives its result, or what went wrong."""
+        """Carry out a request, and return its answer."""
         number, do, *arguments = json.loads(line)
         error = result = None
         try:
@@ -129,22 +172,83 @@ class Guard:
         return json.dumps([number, error, result]).encode() + b"\n"
 
     def close(self) -> None:
-        """Kill all members and remove the directory they ran in."""
+        """Kill all members, and remove their files."""
         for process in self.members.values():
             process.kill()  # a stopped process dies of it, too
         for process in self.members.values():
             process.wait()
-        if self.run_dir:
-            shutil.rmtree(self.run_dir, ignore_errors=True)
+        for path in (self.run_dir, *self.unkept):
+            shutil.rmtree(path, ignore_errors=True)  # not files, not links
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.new_dir)
+
+
+def _refuse_foreign(path: str) -> None:
+    found = set(os.listdir(path)) if os.path.exists(path) else set()
+    if MANIFEST not in found and not found <= {LOCK, DRAFT}:
+        raise OSError(
+            "it is not empty, and holds no cluster made here: take another data_dir"
+        )
+
+
+def _lock(path: str, owner: int) -> int:
+    """Make a directory, if there is none, and return the descriptor of its lock."""
+    name, user = os.path.join(path, LOCK), ""
+    for _ in range(LOCK_TRIES):
+        os.makedirs(path, 0o700, exist_ok=True)
+        # Another cluster may fail to start now, and remove its lock.
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(fd), os.stat(name)):
+                    os.ftruncate(fd, 0)
+                    os.write(fd, b"%d" % owner)  # for the message below
+                    return fd
+            except (BlockingIOError, PermissionError):  # the latter on SMB
+                user = os.read(fd, 20).decode(errors="replace")
+            os.close(fd)
+        time.sleep(TICK)
+    raise OSError(
+        f"it is in use by another LocalCluster, of process {user}: "
+        "close that, or take another data_dir"
+    )
+
+
+def _read_token(path: str, members: int) -> str | None:
+    """Return the token of the cluster in a directory, or None if there is none."""
+    try:
+        with open(os.path.join(path, MANIFEST), "rb") as file:
+            manifest = json.load(file)
+        count, token = int(manifest["members"]), str(manifest["token"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as exc:
+        raise OSError(f"{MANIFEST} can't be read: {exc!r}") from exc
+    if count != members:
+        raise OSError(
+            f"it holds a cluster of {count}, not of {members}: "
+            f"pass members={count}, or take another data_dir"
+        )
+    return token
+
+
+def _write_token(path: str, members: int, token: str) -> None:
+    draft = os.path.join(path, DRAFT)
+    with open(draft, "w") as file:
+        json.dump({"members": members, "token": token}, file)
+    # Whole or not at all, even if this process is killed.
+    os.replace(draft, os.path.join(path, MANIFEST))
 
 
 def _reserve_port() -> socket.socket:
     """Take a free port, so that nobody but a member gets it.
 
-    Linux: bound without SO_REUSEADDR the port is exclusively ours; with the
-    option set afterwards, a process that sets it too (Go does) can listen
-    there as long as we don't.  Nothing else is given the port meanwhile, not
-    even while the member is down; connecting to it is refused as usual.
+    On Linux a port bound without SO_REUSEADDR is ours alone.  With the option set
+    afterwards, who sets it too (Go does) can listen there as long as we don't; the
+    system gives the port to nobody else, even while the member is down.
     """
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
@@ -153,10 +257,9 @@ def _reserve_port() -> socket.socket:
 
 
 def _dies_with(guard: int) -> Callable[[], None] | None:
-    """Make the hook that ties a member's life to the guard's, on Linux."""
+    """Return a hook by which a member ends with the guard; only on Linux."""
     try:
-        # Loaded before the fork: little may be done after it.
-        import ctypes
+        import ctypes  # before the fork: little may be done after it
 
         prctl = ctypes.CDLL(None).prctl
     except (ImportError, OSError, AttributeError):  # no ctypes, or not Linux
@@ -172,12 +275,12 @@ def _dies_with(guard: int) -> Callable[[], None] | None:
 
 def main() -> None:
     """Serve the owner at standard input, then clean up."""
-    # Whoever signals all processes (a terminal, a service manager) means the
-    # owner.  Handlers, not SIG_IGN, which the members would inherit.
+    # A terminal or a service manager may signal every process; whether the cluster
+    # ends of it is for the owner to say.  The members would inherit SIG_IGN.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    guard = Guard(*map(int, sys.argv[1:]))
+    guard = Guard(owner=int(sys.argv[1]))
     with socket.socket(fileno=0) as sock:
         try:
             with contextlib.suppress(ConnectionError):

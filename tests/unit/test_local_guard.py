@@ -8,18 +8,15 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from etcdmap.errors import LocalClusterError
-from etcdmap.local import _guard, guardian, store
+from etcdmap.local import _guard, guardian
 
 
 @pytest.fixture
-def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_guard.Guard]:
+def guard(tmp_path, monkeypatch):
     """A guard that serves this process's parent, cleaned up afterwards."""
     monkeypatch.chdir(tmp_path)  # the guard changes directory
     made = _guard.Guard(os.getppid())
@@ -29,22 +26,21 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_guard.Gu
         sock.close()
 
 
-def test_members_signals_and_status(guard: _guard.Guard, tmp_path: Path) -> None:
+def test_members_signals_and_status(guard, tmp_path):
     """A member is started, frozen, killed and reaped."""
     guard.do_open(str(tmp_path / "run"), 0)
     guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
     pid = guard.members["m0"].pid
-    assert guard.do_status() == {"m0": (pid, None)}
+    assert guard.do_status("m0") == (pid, None)
     assert guard.do_signal("m0", signal.SIGSTOP)
     assert guard.do_signal("m0", signal.SIGKILL)
-    assert guard.do_status() == {"m0": (pid, -signal.SIGKILL)}
+    assert guard.do_status("m0") == (None, -signal.SIGKILL)
+    assert guard.do_status("m1") == (None, None)
     assert not guard.do_signal("m0", signal.SIGCONT)
     assert not guard.do_signal("m1", signal.SIGCONT)
 
 
-def test_close_ends_members_and_removes_files(
-    guard: _guard.Guard, tmp_path: Path
-) -> None:
+def test_close_ends_members_and_removes_files(guard, tmp_path):
     """Processes and the directory are gone; nothing else is."""
     guard.do_open(str(tmp_path / "run"), 0)
     guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
@@ -57,9 +53,7 @@ def test_close_ends_members_and_removes_files(
             os.kill(process.pid, 0)
 
 
-def test_ports_reserved_for_those_who_share(
-    guard: _guard.Guard, tmp_path: Path
-) -> None:
+def test_ports_reserved_for_those_who_share(guard, tmp_path):
     """Nobody gets the port by chance; a member, as Go listens, does."""
     (port,) = guard.do_open(str(tmp_path / "run"), 1)
     if not guard.ports:
@@ -73,9 +67,7 @@ def test_ports_reserved_for_those_who_share(
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
 
 
-def test_serves_only_when_answering(
-    guard: _guard.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_serves_only_when_answering(guard, tmp_path, monkeypatch):
     """To listen is not enough."""
     guard.do_open(str(tmp_path / "run"), 0)
     assert not guard.do_serves("m0")
@@ -85,7 +77,7 @@ def test_serves_only_when_answering(
         assert not guard.do_serves("m0")
         server.accept()[0].close()
 
-        def answer() -> None:
+        def answer():
             connection, _ = server.accept()
             with connection:
                 connection.recv(100)
@@ -98,33 +90,28 @@ def test_serves_only_when_answering(
         thread.join()
 
 
-def test_member_holds_what_is_inherited(
-    guard: _guard.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_member_holds_the_lock_of_its_data_dir(guard, tmp_path, monkeypatch):
     """As long as a process can write to a data directory, nobody else may."""
-    monkeypatch.setattr(store, "_LOCK_WAIT", 0.05)
-    path = tmp_path / "data"
-    with store.hold(path, 1) as (_, lock):
-        assert lock is not None
-        guard.inherited = (lock.fileno(),)
-        guard.do_open(str(tmp_path / "run"), 0)
-        guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
-    with pytest.raises(LocalClusterError, match="in use"), store.hold(path, 1):
-        pass
+    monkeypatch.setattr(_guard, "LOCK_TRIES", 1)
+    path = str(tmp_path / "data")
+    guard.do_hold(path, ["m0"], "new")
+    guard.do_open(str(tmp_path / "run"), 0)
+    guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
+    os.close(guard.locks[0])
+    with pytest.raises(OSError, match="in use"):
+        _guard.Guard(os.getppid()).do_hold(path, ["m0"], "new")
 
 
-def test_spawn_without_pdeathsig_still_works(
-    guard: _guard.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spawn_without_pdeathsig_still_works(guard, tmp_path, monkeypatch):
     """Other systems have no PR_SET_PDEATHSIG."""
-    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(_guard.sys, "platform", "darwin")
     assert len(guard.do_open(str(tmp_path / "run"), 1)) == 1
     assert guard.ports == []
     guard.do_spawn("m0", ["true"], str(tmp_path / "log"))
     assert guard.members["m0"].wait() == 0
 
 
-def test_answer_failure_is_told(guard: _guard.Guard) -> None:
+def test_answer_failure_is_told(guard):
     """The owner gets the text of what went wrong."""
     number, error, _ = json.loads(guard.answer(b'[7, "spawn", "m0", ["x"], "/"]'))
     assert number == 7
@@ -132,14 +119,14 @@ def test_answer_failure_is_told(guard: _guard.Guard) -> None:
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
-def test_serve_ends_with_the_owner(how: str, guard: _guard.Guard) -> None:
+def test_serve_ends_with_the_owner(how, guard):
     """It ends when the line does."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.sendall(b'[1, "status"]\n')
+        ours.sendall(b'[1, "status", "m0"]\n')
         thread = threading.Thread(target=guard.serve, args=[theirs])
         thread.start()
-        assert json.loads(ours.recv(4096)) == [1, None, {}]
+        assert json.loads(ours.recv(4096)) == [1, None, [None, None]]
         if how == "end":
             ours.shutdown(socket.SHUT_WR)
         else:
@@ -149,7 +136,7 @@ def test_serve_ends_with_the_owner(how: str, guard: _guard.Guard) -> None:
         assert not thread.is_alive()
 
 
-def test_serve_ends_when_the_owner_is_no_longer_the_parent() -> None:
+def test_serve_ends_when_the_owner_is_no_longer_the_parent():
     """A copy of the line in a stranger's hands does not count."""
     guard = _guard.Guard(owner=0)
     ours, theirs = socket.socketpair()
@@ -157,20 +144,20 @@ def test_serve_ends_when_the_owner_is_no_longer_the_parent() -> None:
         guard.serve(theirs)  # returns
 
 
-def test_main_owner_gone_cleans_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_main_owner_gone_cleans_up(tmp_path, monkeypatch):
     """The end of the line ends the members and removes the directory."""
     ours, theirs = socket.socketpair()
-    handled: dict[Any, Any] = {}
+    handled = {}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["_guard.py", str(os.getppid())])
-    monkeypatch.setattr(signal, "signal", handled.__setitem__)
-    monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: None)
-    monkeypatch.setattr(socket, "socket", lambda fileno: theirs)
-    made: list[None] = []
+    monkeypatch.setattr(_guard.sys, "argv", ["_guard.py", str(os.getppid())])
+    monkeypatch.setattr(_guard.signal, "signal", handled.__setitem__)
+    monkeypatch.setattr(_guard.signal, "pthread_sigmask", lambda *_: None)
+    monkeypatch.setattr(_guard.socket, "socket", lambda fileno: theirs)
+    made = []
     mkdir = os.mkdir
-    monkeypatch.setattr(os, "mkdir", lambda path, mode: made.append(mkdir(path, mode)))
+    monkeypatch.setattr(
+        _guard.os, "mkdir", lambda path, mode: made.append(mkdir(path, mode))
+    )
     with ours:
         request = [1, "open", str(tmp_path / "run"), 0]
         ours.sendall(json.dumps(request).encode() + b"\n")
@@ -182,9 +169,7 @@ def test_main_owner_gone_cleans_up(
     assert handled[signal.SIGTERM]() is None
 
 
-def test_spawn_without_ctypes_still_works(
-    guard: _guard.Guard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spawn_without_ctypes_still_works(guard, monkeypatch):
     """Some Pythons are built without it."""
     monkeypatch.setitem(sys.modules, "ctypes", None)
     assert _guard._dies_with(os.getpid()) is None
@@ -194,22 +179,20 @@ def test_spawn_without_ctypes_still_works(
 
 
 @pytest.fixture
-def owner() -> Iterator[guardian.Guardian]:
+def owner():
     """A guard process with no members."""
     made = guardian.Guardian()
     yield made
     made.close()
 
 
-def test_ask_answer_left_unread_is_passed_over(owner: guardian.Guardian) -> None:
+def test_ask_answer_left_unread_is_passed_over(owner):
     """Ctrl-C between request and answer does no harm."""
-    owner._socket.sendall(b'[0, "status"]\n')
+    owner._socket.sendall(b'[0, "status", "m0"]\n')
     assert owner.status("m0") == (None, None)
 
 
-def test_ask_guard_that_hangs_is_bounded_and_ended(
-    owner: guardian.Guardian, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_ask_guard_that_hangs_is_bounded_and_ended(owner, monkeypatch, tmp_path):
     """A guard that is frozen is killed in the end, and its files removed."""
     monkeypatch.setattr(guardian, "_ANSWER_TIMEOUT", 0.05)
     owner.run_dir = tmp_path / "run"
@@ -224,9 +207,7 @@ def test_ask_guard_that_hangs_is_bounded_and_ended(
     assert os.listdir(tmp_path) == []
 
 
-def test_guardian_error_of_the_guard_is_ours(
-    owner: guardian.Guardian, tmp_path: Path
-) -> None:
+def test_guardian_error_of_the_guard_is_ours(owner, tmp_path):
     """What the guard can't do is a LocalClusterError here."""
     (tmp_path / "file").touch()
     with pytest.raises(LocalClusterError, match="File exists"):
@@ -234,34 +215,30 @@ def test_guardian_error_of_the_guard_is_ours(
 
 
 @pytest.mark.parametrize("executable", ["", "/nonexistent/python"])
-def test_guardian_without_python_refused(
-    executable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_guardian_without_python_refused(executable, monkeypatch):
     """An embedded interpreter may not know its program."""
-    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(guardian.sys, "executable", executable)
     with pytest.raises(LocalClusterError, match="guard process"):
         guardian.Guardian()
 
 
-def test_guardian_in_another_process_refused(
-    owner: guardian.Guardian, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_guardian_in_another_process_refused(owner, monkeypatch):
     """A forked child is told that the cluster is not its own."""
-    monkeypatch.setattr(os, "getpid", lambda: -1)
+    monkeypatch.setattr(guardian.os, "getpid", lambda: -1)
     with pytest.raises(LocalClusterError, match="belongs to process"):
         owner.status("m0")
-    owner.close()  # does nothing
     monkeypatch.undo()
     assert owner.status("m0") == (None, None)
 
 
-def test_forget_lets_go_of_line_and_lock(tmp_path: Path) -> None:
-    """A forked child's copies keep neither the guard nor the data directory."""
-    with store.hold(tmp_path / "data", 1) as (_, lock):
-        made = guardian.Guardian(lock)
-        made._forget()
-        assert lock is not None
-        assert lock.closed
-    os.waitpid(made._process.pid, 0)  # the guard ends
-    with store.hold(tmp_path / "data", 1):
-        pass
+def test_close_in_a_forked_child_lets_go_of_the_line(owner, monkeypatch):
+    """Its copy is closed, so that nothing warns of it; the guard goes on."""
+    copy = owner._socket.dup()
+    with monkeypatch.context() as patch, copy:
+        patch.setattr(guardian.os, "getpid", lambda: -1)
+        owner.close()
+        assert owner._socket.fileno() == -1
+        assert owner._process.returncode == 0
+        copy.sendall(b'[1, "status", "m0"]\n')
+        assert json.loads(copy.recv(4096)) == [1, None, [None, None]]
+    os.waitpid(owner._process.pid, 0)  # the guard ends with the last copy
