@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from etcdmap.v2 import Memory
 from etcdmap import (
     Client,
     DirectoryGone,
@@ -20,6 +19,7 @@ from etcdmap import (
 from etcdmap.cache import ReadCache
 from etcdmap.connect import make_client
 from etcdmap.mapping.views import plain_mapping
+from etcdmap.v2 import Memory
 
 from support.mapping_kit import read_tree, write_tree
 from support.transports import CountingTransport
@@ -273,7 +273,9 @@ def test_unreadable_name_never_comes_out_of_the_cache(
     below.get("y")
     assert caching.get(name) is None
     assert name not in caching
-    assert not [path for path in Memory.of(caching.client).cache.hot if "\ufffd" in path]
+    assert not [
+        path for path in Memory.of(caching.client).cache.hot if "\ufffd" in path
+    ]
 
 
 # --- mappings without a directory --------------------------------------------------
