@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from importlib.metadata import version
 
 import pytest
@@ -98,17 +100,35 @@ def etcd_version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def etcd(etcd_version: str) -> Iterator[LocalCluster]:
-    """Give a cluster of one member, shared by the tests: keep it alive."""
-    with LocalCluster(members=1, binary=binaries()[etcd_version]) as cluster:
+def clusters() -> Iterator[Callable[[str, int], LocalCluster]]:
+    """Give a function from a version and a number of members to a cluster of such.
+
+    One is started when it is first asked for, and shared by the tests from then on.
+    """
+    with ExitStack() as stack:
+
+        @cache
+        def cluster(version: str, members: int) -> LocalCluster:
+            binary = binaries()[version]
+            return stack.enter_context(LocalCluster(members=members, binary=binary))
+
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def etcd3(etcd_version: str) -> Iterator[LocalCluster]:
+def etcd(
+    etcd_version: str, clusters: Callable[[str, int], LocalCluster]
+) -> LocalCluster:
+    """Give a cluster of one member, shared by the tests: keep it alive."""
+    return clusters(etcd_version, 1)
+
+
+@pytest.fixture(scope="session")
+def etcd3(
+    etcd_version: str, clusters: Callable[[str, int], LocalCluster]
+) -> LocalCluster:
     """Give a cluster of three members, shared by the tests: leave it whole."""
-    with LocalCluster(members=3, binary=binaries()[etcd_version]) as cluster:
-        yield cluster
+    return clusters(etcd_version, 3)
 
 
 _prefixes = itertools.count(1)

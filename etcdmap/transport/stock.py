@@ -51,7 +51,9 @@ class RequestsTransport:
         try:
             opening = self._settings.opening
             if opening is not None and len(request.target) > opening.longest:
-                self._send(endpoint, opening.request, timeout).close()
+                with self._send(endpoint, opening.request, timeout) as response:
+                    # Read to its end, or the connection would be closed with it.
+                    self._body(response, endpoint, deadline)
                 timeout = max(deadline - time.monotonic(), 0.001)
             response = self._send(endpoint, request, timeout)
             answered = True

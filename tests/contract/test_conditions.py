@@ -20,7 +20,7 @@ from etcdmap import (
 from etcdmap.transport import Answer
 from etcdmap.transport import Request as HTTPRequest
 
-from support.mapping_kit import read_tree, write_tree
+from support.mapping_kit import StoreKit
 from support.transports import Between, CountingTransport
 from support.values import same_value
 
@@ -34,16 +34,16 @@ VALUES = ["text", "", "8080", 8080, 0, True, None, 1.5, [1, "1"], {"a": {"b": 1}
 
 
 @pytest.fixture
-def filled(mapping: EtcdMapping) -> EtcdMapping:
-    """Give a mapping with content."""
-    write_tree(mapping.keys_api, mapping.prefix, CONTENT)
-    return mapping
+def mapping(kit: StoreKit) -> EtcdMapping:
+    """Give an empty mapping."""
+    return kit.make()
 
 
 @pytest.fixture
-def stored(mapping: EtcdMapping) -> Callable[[], Any]:
-    """Give a function that tells what is stored below the mapping's prefix."""
-    return lambda: read_tree(mapping.keys_api, mapping.prefix)
+def filled(kit: StoreKit, mapping: EtcdMapping) -> EtcdMapping:
+    """Give it with content."""
+    kit.fill(mapping.prefix, CONTENT)
+    return mapping
 
 
 def rising(call: Callable[[], object], error: type[Exception]) -> Callable[[], None]:
@@ -153,9 +153,7 @@ def test_compare_and_swap_of_what_is_there_stores(
     mapping["k"] = old
     index = mapping.compare_and_swap("k", old, new)
     assert same_value(mapping["k"], new)
-    node = mapping.keys_api.get(f"{mapping.prefix}/k").node
-    assert node is not None
-    assert node.modified_index == index
+    assert mapping._view.store.get(f"{mapping.prefix}/k").modified_index == index
 
 
 @pytest.mark.parametrize(
@@ -448,6 +446,7 @@ def test_refresh_renews_the_ttl_and_nothing_else(
     assert (mapping["k"], mapping.ttl("k")) == ("x", 100)
 
 
+@pytest.mark.usefixtures("client")  # a watch goes past the mapping, to etcd
 def test_refresh_makes_no_event(mapping: EtcdMapping) -> None:
     """Watchers are told of the next real write only."""
     mapping.set("k", 1, ttl=50)
@@ -550,6 +549,7 @@ def test_snapshot_is_the_content_and_its_index(filled: EtcdMapping, cost: Cost) 
     assert index == filled.index() == given[0].index
 
 
+@pytest.mark.usefixtures("client")  # a watch goes past the mapping, to etcd
 def test_snapshot_index_is_where_a_watch_goes_on(filled: EtcdMapping) -> None:
     """What is written next is the first change after it."""
     index = filled.snapshot().index

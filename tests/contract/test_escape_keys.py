@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from etcdmap import Client, EtcdMapping, InvalidKey
+from etcdmap import EtcdMapping, InvalidKey
 
-from support.mapping_kit import read_tree
+from support.mapping_kit import StoreKit
 
 Cost: TypeAlias = "Callable[[Callable[[], object]], list[str]]"
 
@@ -56,9 +56,9 @@ STRANGE = [
 
 
 @pytest.fixture
-def escaping(client: Client, prefix: str) -> EtcdMapping:
+def escaping(kit: StoreKit) -> EtcdMapping:
     """Give a mapping whose keys are escaped."""
-    return EtcdMapping(client=client, prefix=prefix, escape_keys=True)
+    return kit.make(escape_keys=True)
 
 
 @pytest.mark.parametrize("key", STRANGE)
@@ -84,7 +84,7 @@ def test_escaped_key_works_in_every_method(escaping: EtcdMapping, key: str) -> N
     assert escaping == {}
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)  # for each kind
 @example(dict.fromkeys(STRANGE, 1))
 @example({"": {"": {"": 1}}})
 @example({"a%2Fb": 1, "a/b": 2, "a": {"b": 3}})
@@ -103,11 +103,13 @@ def test_escaped_mapping_of_any_keys_is_read_back(
     assert escaping.assign(content, dry_run=True) == []
 
 
-def test_escaped_ordinary_names_are_stored_as_they_are(escaping: EtcdMapping) -> None:
+def test_escaped_ordinary_names_are_stored_as_they_are(
+    kit: StoreKit, escaping: EtcdMapping
+) -> None:
     """So that `etcdctl` and mappings without it read them."""
     content = {"a": 1, "b-c.d": {"ü e": 2}, "x_y": 3}
     escaping.assign(content)
-    assert read_tree(escaping.keys_api, escaping.prefix) == content
+    assert kit.stored(escaping) == content
 
 
 def test_escaped_slash_does_not_walk_the_tree(escaping: EtcdMapping) -> None:
@@ -119,11 +121,13 @@ def test_escaped_slash_does_not_walk_the_tree(escaping: EtcdMapping) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::etcdmap.UnreadableName")
-def test_escaped_names_that_others_stored_are_left_out(escaping: EtcdMapping) -> None:
+def test_escaped_names_that_others_stored_are_left_out(
+    kit: StoreKit, escaping: EtcdMapping
+) -> None:
     """A name that no key is spelt as can't be reached, so it is not shown."""
     escaping["a"] = 1
     for name in ("50%", "a%2fb", "%41", "%zz", "_h"):
-        escaping.keys_api.set(f"{escaping.prefix}/{name}", "x")
+        kit.write(f"{escaping.prefix}/{name}", "x")
     assert list(escaping) == ["a"]
     assert len(escaping) == 1
     assert escaping.to_dict() == {"a": 1}

@@ -19,7 +19,7 @@ from etcdmap import (
     ReadOnly,
 )
 
-from support.mapping_kit import read_tree, write_tree
+from support.mapping_kit import StoreKit
 
 Cost: TypeAlias = "Callable[[Callable[[], object]], list[str]]"
 Call: TypeAlias = "Callable[[FlatView], Any]"
@@ -35,9 +35,15 @@ FLAT = {"a-b": 3, "a/b": 1, "a/c/d": [2], "z": ""}
 
 
 @pytest.fixture
-def filled(mapping: EtcdMapping) -> EtcdMapping:
-    """Give a mapping with content."""
-    write_tree(mapping.keys_api, mapping.prefix, CONTENT)
+def mapping(kit: StoreKit) -> EtcdMapping:
+    """Give an empty mapping."""
+    return kit.make()
+
+
+@pytest.fixture
+def filled(kit: StoreKit, mapping: EtcdMapping) -> EtcdMapping:
+    """Give it with content."""
+    kit.fill(mapping.prefix, CONTENT)
     return mapping
 
 
@@ -45,12 +51,6 @@ def filled(mapping: EtcdMapping) -> EtcdMapping:
 def flat(filled: EtcdMapping) -> FlatView:
     """Give its flat view."""
     return filled.flat
-
-
-@pytest.fixture
-def stored(mapping: EtcdMapping) -> Callable[[], Any]:
-    """Give a function that tells what is stored below the mapping's prefix."""
-    return lambda: read_tree(mapping.keys_api, mapping.prefix)
 
 
 @pytest.mark.parametrize(
@@ -288,10 +288,10 @@ def test_flat_of_a_sub_mapping_starts_there(filled: EtcdMapping) -> None:
 
 
 def test_flat_of_readonly_mapping_is_readonly(
-    filled: EtcdMapping, cost: Cost, client: Any
+    kit: StoreKit, filled: EtcdMapping, cost: Cost
 ) -> None:
     """Every write is refused before any request."""
-    flat = EtcdMapping(client=client, prefix=filled.prefix, readonly=True).flat
+    flat = kit.on(filled.prefix, readonly=True).flat
     writes: list[Call] = [
         lambda f: setitem(f, "x", 1),
         lambda f: delitem(f, "a/b"),
@@ -310,17 +310,17 @@ def test_flat_of_readonly_mapping_is_readonly(
     assert cost(attempt) == []
 
 
-def test_flat_with_escaped_keys_shows_names_as_stored(client: Any, prefix: str) -> None:
+def test_flat_with_escaped_keys_shows_names_as_stored(kit: StoreKit) -> None:
     """Otherwise a "/" in a key could not be told from one between two."""
-    mapping = EtcdMapping(client=client, prefix=prefix, escape_keys=True)
+    mapping = kit.make(escape_keys=True)
     mapping["text/html"] = {"_x": 1}
     assert mapping.flat == {"text%2Fhtml/%5Fx": 1}
     assert mapping.flat["text%2Fhtml/%5Fx"] == 1
 
 
-def test_flat_hides_what_is_hidden(filled: EtcdMapping) -> None:
+def test_flat_hides_what_is_hidden(kit: StoreKit, filled: EtcdMapping) -> None:
     """As every listing does."""
-    filled.keys_api.set(f"{filled.prefix}/a/_h", "x")
+    kit.write(f"{filled.prefix}/a/_h", "x")
     assert filled.flat == FLAT
 
 
@@ -333,12 +333,12 @@ def test_flat_repr_shows_prefix_and_endpoints(flat: FlatView, cost: Cost) -> Non
 
 @pytest.mark.parametrize("take", ["pop", "popitem"])
 def test_flat_take_of_what_cannot_be_read_leaves_it(
-    mapping: EtcdMapping, take: str
+    kit: StoreKit, mapping: EtcdMapping, take: str
 ) -> None:
     """What the codec can't read is refused before it is gone."""
     path = f"{mapping.prefix}/k"
-    mapping.keys_api.set(path, "no JSON")
+    kit.write(path, "no JSON")
     flat = mapping.using(codec="json").flat
     with pytest.raises(DecodeError):
         flat.pop("k") if take == "pop" else flat.popitem()
-    assert mapping.keys_api.exists(path)
+    assert kit.read(path) is not None

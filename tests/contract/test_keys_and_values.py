@@ -1,17 +1,17 @@
-"""Odd keys and odd values on a real etcd: read back as written, or refused at once."""
+"""Odd keys and odd values: read back as written, or refused at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import setitem
 from typing import Any
 
 import pytest
 
-from etcdmap import Client, EtcdMapping, InvalidKey, LimitExceeded
+from etcdmap import EtcdMapping, InvalidKey, LimitExceeded
 from etcdmap.local import LocalCluster
 
-from support.mapping_kit import read_tree
+from support.mapping_kit import StoreKit
 from support.values import same_value
 
 Cost = Callable[[Callable[[], object]], list[str]]
@@ -85,29 +85,21 @@ ODD_KEYS = {
 }
 
 
-@pytest.fixture(params=[1, 2], ids=["one-endpoint", "fenced"])
-def either(
-    request: pytest.FixtureRequest, etcd: LocalCluster, prefix: str
-) -> Iterator[EtcdMapping]:
-    """Give an empty mapping; with two endpoints its writes name what they replace."""
-    url = etcd.endpoints[0]
-    endpoints = (url, url.replace("127.0.0.1", "localhost"))[: request.param]
-    with EtcdMapping(endpoints, prefix) as mapping:
-        yield mapping
+@pytest.fixture
+def mapping(kit: StoreKit) -> EtcdMapping:
+    """Give an empty mapping."""
+    return kit.make()
 
 
 @pytest.mark.parametrize(
     "key", [pytest.param(key, id=name) for name, key in ODD_KEYS.items()]
 )
 def test_key_odd_is_stored_as_it_is_and_found_again(
-    either: EtcdMapping, key: str
+    kit: StoreKit, mapping: EtcdMapping, key: str
 ) -> None:
     """An odd key names the node of just that name, as file, directory and inside."""
-    mapping = either
     mapping[key] = "value"
-    node = mapping.keys_api.get(mapping.prefix, recursive=True).node
-    assert node is not None
-    assert [child.key for child in node.nodes or ()] == [f"{mapping.prefix}/{key}"]
+    assert kit.stored(mapping) == {key: "value"}
     assert (mapping[key], key in mapping, mapping.get(key)) == ("value", True, "value")
     assert (list(mapping), mapping.to_dict()) == ([key], {key: "value"})
     assert list(mapping.items()) == [(key, "value")]
@@ -336,30 +328,55 @@ OTHER_VALUES: dict[str, Any] = {
 }
 
 
+ODD_STRS = [pytest.param(value, id=f"str-{name}") for name, value in ODD_TEXTS.items()]
+ODD_VALUES = [
+    *ODD_STRS,
+    *(pytest.param(value, id=name) for name, value in OTHER_VALUES.items()),
+]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_value_odd_is_read_back_with_its_type(kit: StoreKit, value: Any) -> None:
+    """A value is read back the same, however it was written or is read."""
+    check_read_back(kit.make(), value)
+
+
+@pytest.mark.usefixtures("client")  # codecs are above all stores
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_value_odd_is_read_back_as_json(kit: StoreKit, value: Any) -> None:
+    """The same is true of the codec that writes nothing but JSON."""
+    check_read_back(kit.make(codec="json"), value)
+
+
+@pytest.mark.usefixtures("client")  # codecs are above all stores
+@pytest.mark.parametrize("value", ODD_STRS)
+def test_value_odd_is_read_back_as_text(kit: StoreKit, value: str) -> None:
+    """The same is true of the codec that stores texts as they are."""
+    check_read_back(kit.make(codec="text"), value)
+
+
+def check_read_back(m: EtcdMapping, value: Any) -> None:
+    """Check that a value is read back the same, however written and read."""
+    m["a"] = value
+    m["d"] = {"b": value}
+    m.update(c=value)
+    assert same_value(m.setdefault("e", value), value)
+    assert all(same_value(m[key], value) for key in ("a", "d/b", "c", "e"))
+    assert all(same_value(found, value) for found in m["d"].values())
+    content = {"a": value, "c": value, "d": {"b": value}, "e": value}
+    assert same_value(m.to_dict(), content)
+    assert same_value(m.pop("a"), value)
+    assert same_value(m.pop("d"), {"b": value})
+
+
 @pytest.mark.parametrize(
-    "value",
-    [pytest.param(value, id=f"str-{name}") for name, value in ODD_TEXTS.items()]
-    + [pytest.param(value, id=name) for name, value in OTHER_VALUES.items()],
+    "value", [pytest.param(value, id=name) for name, value in OTHER_VALUES.items()]
 )
-def test_value_odd_is_read_back_with_its_type_under_every_codec(
-    client: Client, prefix: str, cost: Cost, value: Any
+def test_value_that_is_no_text_is_refused_by_the_codec_for_texts(
+    kit: StoreKit, cost: Cost, value: Any
 ) -> None:
-    """What a codec takes is read back the same, however it was written or is read."""
-    for codec in ("auto", "json", "text"):
-        m = EtcdMapping(client=client, prefix=f"{prefix}/{codec}", codec=codec)
-        if codec == "text" and type(value) is not str:
-            check_refused(m, cost, value, TypeError)
-            continue
-        m["a"] = value
-        m["d"] = {"b": value}
-        m.update(c=value)
-        assert same_value(m.setdefault("e", value), value)
-        assert all(same_value(m[key], value) for key in ("a", "d/b", "c", "e"))
-        assert all(same_value(found, value) for found in m["d"].values())
-        content = {"a": value, "c": value, "d": {"b": value}, "e": value}
-        assert same_value(m.to_dict(), content)
-        assert same_value(m.pop("a"), value)
-        assert same_value(m.pop("d"), {"b": value})
+    """It stores texts as they are, so it can't tell others apart from them."""
+    check_refused(kit.make(codec="text"), cost, value, TypeError)
 
 
 def check_refused(
@@ -380,15 +397,14 @@ def check_refused(
     assert cost(use) == []
 
 
+@pytest.mark.usefixtures("client")  # what is large takes its time
 @pytest.mark.parametrize("codec", ["auto", "json", "text"])
 @pytest.mark.parametrize(
     "piece", [pytest.param("x", id="plain"), pytest.param("é\x00&", id="quoted")]
 )
-def test_value_of_1_mib_is_read_back(
-    client: Client, prefix: str, codec: str, piece: str
-) -> None:
+def test_value_of_1_mib_is_read_back(kit: StoreKit, codec: str, piece: str) -> None:
     """A large value is a value like any other."""
-    mapping = EtcdMapping(client=client, prefix=prefix, codec=codec)
+    mapping = kit.make(codec=codec)
     value = piece * (1024 * 1024 // len(piece.encode()))
     mapping["k"] = value
     assert mapping["k"] == value
@@ -405,10 +421,10 @@ def test_value_of_1_mib_is_read_back(
     ],
 )
 def test_value_with_a_surrogate_is_refused(
-    client: Client, prefix: str, cost: Cost, codec: str, value: str
+    kit: StoreKit, cost: Cost, codec: str, value: str
 ) -> None:
     """What has no UTF-8 form is refused by every codec, before any request."""
-    mapping = EtcdMapping(client=client, prefix=prefix, codec=codec)
+    mapping = kit.make(codec=codec)
     check_refused(mapping, cost, value, ValueError)
 
 
@@ -430,15 +446,14 @@ def test_value_with_a_surrogate_is_refused(
     ],
 )
 def test_value_without_a_form_is_refused(
-    client: Client,
-    prefix: str,
+    kit: StoreKit,
     cost: Cost,
     codec: str,
     value: Any,
     error: type[Exception],
 ) -> None:
     """What would not read back the same is refused, before any request."""
-    mapping = EtcdMapping(client=client, prefix=prefix, codec=codec)
+    mapping = kit.make(codec=codec)
     check_refused(mapping, cost, value, error)
 
 
@@ -452,16 +467,16 @@ def test_value_without_a_form_is_refused(
     ids=lambda text: repr(text[:12]),
 )
 def test_value_written_by_others_survives_being_assigned_to_itself(
-    mapping: EtcdMapping, text: str
+    kit: StoreKit, mapping: EtcdMapping, text: str
 ) -> None:
     """With `auto` every text can be read, and what was read is written as it was."""
-    mapping.keys_api.set(f"{mapping.prefix}/k", text)
+    kit.write(f"{mapping.prefix}/k", text)
     mapping["k"] = mapping["k"]
     mapping["d"] = mapping.to_dict()
-    stored = read_tree(mapping.keys_api, mapping.prefix, text=True)
-    assert stored == {"k": text, "d": {"k": text}}
+    assert kit.stored(mapping, text=True) == {"k": text, "d": {"k": text}}
 
 
+@pytest.mark.usefixtures("client")  # the limit is etcd's
 def test_value_of_the_largest_form_is_read_back(mapping: EtcdMapping) -> None:
     """The largest value that is allowed is one that etcd takes."""
     value = "x" * (MAX_FORM - len("value="))

@@ -1,6 +1,6 @@
-"""What a dict does, done by a dict and by an EtcdMapping on a real etcd.
+"""What a dict does, done by a dict and by an EtcdMapping of each kind.
 
-One suite over both.  Of order only the sorted one is promised by etcd, so contents
+One suite over all.  Of order only the sorted one is promised by etcd, so contents
 are written down sorted where order shows.  What only etcd has is in
 `test_mapping_etcd`.
 """
@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
-from etcdmap import Client, EtcdMapping
+from etcdmap import EtcdMapping
 
-from support.mapping_kit import DictKit, EtcdKit, Kit, deep_sorted
+from support.mapping_kit import DictKit, Kit, deep_sorted
 from support.values import same_value
 
 NESTED: dict[str, Any] = {"a": 1, "b": {"c": "x", "d": {"e": [1, 2]}}, "f": None}
@@ -929,12 +929,7 @@ class TestDict(Contract):
 
 
 class TestEtcdMapping(Contract):
-    """A mapping on a real etcd keeps it as well."""
-
-    @pytest.fixture
-    def kit(self, client: Client, prefix: str) -> Kit:
-        """Give the maker of mappings."""
-        return EtcdKit(client, prefix)
+    """A mapping keeps it as well, of each kind."""
 
     def test_kit_makes_what_is_tested(self, kit: Kit) -> None:
         """The suite above ran over what it should."""

@@ -29,6 +29,8 @@ import pytest
 from etcdmap import EtcdMapping
 from etcdmap.local import LocalCluster
 
+from support.mapping_kit import StoreKit
+
 CONTENT: dict[str, Any] = {
     "db": {"host": "localhost", "port": 5432},
     "debug": False,
@@ -37,15 +39,10 @@ CONTENT: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=["cache-off", "cache-on"])
-def cfg(
-    request: pytest.FixtureRequest, etcd: LocalCluster, prefix: str
-) -> Iterator[EtcdMapping]:
-    """Give a filled mapping, without and with a cache."""
-    cache_ttl = 60 if request.param == "cache-on" else None
-    with EtcdMapping(etcd.endpoints, prefix=prefix, cache_ttl=cache_ttl) as cfg:
-        cfg.assign(CONTENT)
-        yield cfg
+@pytest.fixture
+def cfg(kit: StoreKit) -> EtcdMapping:
+    """Give a filled mapping."""
+    return kit.make(CONTENT)
 
 
 # --- the standard library, reading --------------------------------------------
@@ -322,9 +319,7 @@ def test_argparse_results_are_written_into_it(cfg: EtcdMapping) -> None:
     assert (cfg["name"], cfg["retries"]) == ("cli", 9)
 
 
-def test_dictconfig_takes_the_plain_dict(
-    cfg: EtcdMapping, etcd: LocalCluster, prefix: str
-) -> None:
+def test_dictconfig_takes_the_plain_dict(cfg: EtcdMapping) -> None:
     """logging changes what it is given, so it gets a copy; empty directories stay."""
     config = {
         "version": 1,
@@ -345,12 +340,10 @@ def test_dictconfig_takes_the_plain_dict(
 
 
 def test_dictconfig_with_dotted_names_and_slashes_needs_escape_keys(
-    cfg: EtcdMapping,
+    kit: StoreKit, cfg: EtcdMapping
 ) -> None:
     """A dict whose keys hold `/` or start with `_` is kept as it is by that option."""
-    escaped = EtcdMapping(
-        client=cfg.client, prefix=f"{cfg.prefix}/escaped", escape_keys=True
-    )
+    escaped = kit.make(escape_keys=True)
     content = {"text/html": 1, "_private": {"": 2}, "a.b.c": 3}
     with pytest.raises(ValueError, match="escape_keys"):
         cfg["plain"] = {"text/html": 1}
@@ -359,6 +352,21 @@ def test_dictconfig_with_dotted_names_and_slashes_needs_escape_keys(
 
 
 # --- pickling, processes --------------------------------------------------------
+#
+# Only what is reached over a network can be reached from another process, and neither
+# a session nor a transport of the user's goes there: so these have mappings that made
+# their client themselves.
+
+
+@pytest.fixture(params=["cache-off", "cache-on"])
+def own(
+    request: pytest.FixtureRequest, etcd: LocalCluster, prefix: str
+) -> Iterator[EtcdMapping]:
+    """Give a filled mapping that made its client, without and with a cache."""
+    cache_ttl = 60 if request.param == "cache-on" else None
+    with EtcdMapping(etcd.endpoints, prefix=prefix, cache_ttl=cache_ttl) as own:
+        own.assign(CONTENT)
+        yield own
 
 
 def _read_in_child(cfg: EtcdMapping) -> tuple[int, str]:
@@ -373,22 +381,22 @@ def _read_sub_in_child(db: EtcdMapping) -> int:
         return port
 
 
-def test_pickled_mapping_connects_anew_in_a_spawned_process(cfg: EtcdMapping) -> None:
+def test_pickled_mapping_connects_anew_in_a_spawned_process(own: EtcdMapping) -> None:
     """Mapping and sub-mapping go to other processes as arguments."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_read_in_child, (cfg,)) == (5432, cfg.prefix)
-        assert pool.apply(_read_sub_in_child, (cfg["db"],)) == 5432
-    assert cfg["from-child"] is True
+        assert pool.apply(_read_in_child, (own,)) == (5432, own.prefix)
+        assert pool.apply(_read_sub_in_child, (own["db"],)) == 5432
+    assert own["from-child"] is True
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_pickled_mapping_is_the_same_directory(cfg: EtcdMapping, protocol: int) -> None:
+def test_pickled_mapping_is_the_same_directory(own: EtcdMapping, protocol: int) -> None:
     """What is pickled is where the data is, not the data."""
-    with pickle.loads(pickle.dumps(cfg, protocol)) as again:  # noqa: S301
-        assert again.prefix == cfg.prefix
+    with pickle.loads(pickle.dumps(own, protocol)) as again:  # noqa: S301
+        assert again.prefix == own.prefix
         again["name"] = "other"
-    cfg.cache_clear()
-    assert cfg["name"] == "other"
+    own.cache_clear()
+    assert own["name"] == "other"
 
 
 # --- libraries ----------------------------------------------------------------

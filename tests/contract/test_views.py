@@ -11,6 +11,8 @@ import pytest
 
 from etcdmap import EtcdMapping, FlatView, View
 
+from support.mapping_kit import StoreKit
+
 Part = Callable[[EtcdMapping], Any]
 
 #: Everything that makes another mapping of the same class.
@@ -31,8 +33,8 @@ PARTS = [
 class Config(EtcdMapping):
     """A subclass with a constructor, an attribute and a cached property."""
 
-    def __init__(self, kit: EtcdMapping, name: str) -> None:
-        super().__init__(client=kit.client, prefix=kit.prefix)
+    def __init__(self, like: EtcdMapping, name: str) -> None:
+        vars(self).update(vars(like))
         self.name = name
 
     @cached_property
@@ -56,10 +58,9 @@ class Named(Config):
 
 
 @pytest.fixture
-def filled(mapping: EtcdMapping) -> EtcdMapping:
+def filled(kit: StoreKit) -> EtcdMapping:
     """Give a mapping with a directory."""
-    mapping.assign({"d": {"x": 1}})
-    return mapping
+    return kit.make({"d": {"x": 1}})
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -97,7 +98,7 @@ def test_with_view_calls_no_constructor(filled: EtcdMapping) -> None:
 
     class Strange(EtcdMapping):
         def __init__(self, *, must: int) -> None:
-            super().__init__(client=filled.client, prefix=filled.prefix)
+            vars(self).update(vars(filled))
 
     assert Strange(must=1)["d"]["x"] == 1
 
