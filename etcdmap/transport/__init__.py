@@ -26,6 +26,7 @@ from etcdmap.transport.protocol import (
     Exchange,
     Identity,
     Opening,
+    Request,
     Transport,
 )
 from etcdmap.transport.threaded import wrapped
@@ -38,6 +39,7 @@ __all__ = [
     "Exchange",
     "Identity",
     "Opening",
+    "Request",
     "Transport",
     "WireTransport",
     "make_transport",

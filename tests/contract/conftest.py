@@ -117,7 +117,9 @@ def kit(
         return
     if make is None:
         transport = request.getfixturevalue("transport")
-        made = make_client(clusters(version, 1).endpoints, transport)
+        made: AbstractContextManager[Client] = make_client(
+            clusters(version, 1).endpoints, transport
+        )
     else:
         made = make(lambda members: clusters(version, members))
     with made as client:

@@ -590,9 +590,7 @@ WRITES = [
 
 
 @pytest.fixture
-def failing(
-    kit: StoreKit, transport: CountingTransport
-) -> Callable[..., Any]:
+def failing(kit: StoreKit, transport: CountingTransport) -> Callable[..., Any]:
     """Give a function that does a write whose n-th request fails, in a new directory.
 
     It gives the error, what the server then holds, and what it would hold without.

@@ -19,6 +19,7 @@ from etcdmap import (
 )
 from etcdmap.transport import Answer
 from etcdmap.transport import Request as HTTPRequest
+from etcdmap.tree import File
 
 from support.mapping_kit import StoreKit
 from support.transports import Between, CountingTransport
@@ -153,7 +154,9 @@ def test_compare_and_swap_of_what_is_there_stores(
     mapping["k"] = old
     index = mapping.compare_and_swap("k", old, new)
     assert same_value(mapping["k"], new)
-    assert mapping._view.store.get(f"{mapping.prefix}/k").modified_index == index
+    node = mapping._view.store.get(f"{mapping.prefix}/k")
+    assert isinstance(node, File)
+    assert node.modified_index == index
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ class SplitCluster(LocalCluster):
     """
 
     _links: Links | None = None
-    _names: dict[int, str]
+    _member_names: dict[int, str]
 
     @property
     def links(self) -> Links:
@@ -56,7 +56,7 @@ class SplitCluster(LocalCluster):
     ) -> tuple[Member, ...]:
         members = super()._make_members(guardian, binary, token)
         self._close_links()  # of an attempt that failed
-        self._names = {}
+        self._member_names = {}
         self._links = links = Links(lambda pid: self._name_of(members, pid))
         advertised = {m.name: f"unix://{m.name}-link:1" for m in members}
         cluster = ",".join(f"{name}={url}" for name, url in advertised.items())
@@ -74,6 +74,6 @@ class SplitCluster(LocalCluster):
 
     def _name_of(self, members: tuple[Member, ...], pid: int) -> str | None:
         # A restarted member has another process id.
-        if pid not in self._names:
-            self._names = {m.pid: m.name for m in members if m.pid is not None}
-        return self._names.get(pid)
+        if pid not in self._member_names:
+            self._member_names = {m.pid: m.name for m in members if m.pid is not None}
+        return self._member_names.get(pid)
