@@ -17,18 +17,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from etcdmap.errors import LocalClusterError
-from etcdmap.local import LocalCluster, find_binary
+from etcdmap.local import LocalCluster, Member, find_binary
 
 pytestmark = pytest.mark.etcd
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def request(endpoint, path, data=None, timeout=5.0):
+def request(
+    endpoint: str, path: str, data: bytes | None = None, timeout: float = 5.0
+) -> tuple[Any, Any]:
     """Send one request, past any proxy; returns (JSON, headers)."""
     method = "GET" if data is None else "PUT"
     asked = urllib.request.Request(endpoint + path, data, method=method)  # noqa: S310
@@ -36,15 +39,16 @@ def request(endpoint, path, data=None, timeout=5.0):
         return json.loads(answer.read()), answer.headers
 
 
-def put(endpoint, value):
+def put(endpoint: str, value: str) -> None:
     """Store a value."""
     request(endpoint, "/v2/keys/k", b"value=" + value.encode())
 
 
-def get(endpoint):
+def get(endpoint: str) -> str:
     """Read the value that put() stored, from the whole cluster."""
     answer, _ = request(endpoint, "/v2/keys/k?quorum=true")
-    return answer["node"]["value"]
+    value: str = answer["node"]["value"]
+    return value
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
@@ -67,13 +71,19 @@ def alive(pid: int) -> bool:
         return False
 
 
-def pids(cluster):
+def pid_of(member: Member) -> int:
+    """Give the process id of a member that runs."""
+    assert member.pid is not None
+    return member.pid
+
+
+def pids(cluster: LocalCluster) -> list[int]:
     """List the process ids of all members."""
-    return [member.pid for member in cluster.members]
+    return [pid_of(member) for member in cluster.members]
 
 
 @pytest.fixture(autouse=True)
-def temp(tmp_path, monkeypatch) -> Iterator[Path]:
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Everything temporary is made here, and nothing may be left of it."""
     path = tmp_path / "temp"
     path.mkdir()
@@ -85,7 +95,7 @@ def temp(tmp_path, monkeypatch) -> Iterator[Path]:
 # --- start -----------------------------------------------------------------
 
 
-def test_start_three_members_healthy_with_a_leader():
+def test_start_three_members_healthy_with_a_leader() -> None:
     """All members are healthy, know each other and have a leader on return."""
     with LocalCluster(3) as cluster:
         assert len(set(cluster.endpoints)) == 3
@@ -102,7 +112,9 @@ def test_start_three_members_healthy_with_a_leader():
         assert get(cluster.endpoints[2]) == "1"
 
 
-def test_start_settings_of_the_caller_do_not_reach_etcd(monkeypatch):
+def test_start_settings_of_the_caller_do_not_reach_etcd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """ETCD_* and proxy variables, and blocked signals, stay the caller's."""
     monkeypatch.setenv("ETCD_NAME", "wrong")
     monkeypatch.setenv("ETCD_ENABLE_PPROF", "nonsense")
@@ -119,7 +131,7 @@ def test_start_settings_of_the_caller_do_not_reach_etcd(monkeypatch):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
-def test_start_two_clusters_have_nothing_in_common():
+def test_start_two_clusters_have_nothing_in_common() -> None:
     """Ports, directories and the cluster's id differ."""
     with LocalCluster() as one, LocalCluster() as two:
         assert one.endpoints != two.endpoints
@@ -131,10 +143,9 @@ def test_start_two_clusters_have_nothing_in_common():
         assert len(ids) == 2
 
 
-def test_start_without_fsync_and_with_own_timing_starts():
+def test_start_without_fsync_and_with_own_timing_starts() -> None:
     """Options reach etcd in its own units."""
-    options = {"election_timeout": 0.5, "heartbeat": 0.05, "fsync": False}
-    with LocalCluster(**options) as cluster:
+    with LocalCluster(election_timeout=0.5, heartbeat=0.05, fsync=False) as cluster:
         command = Path(f"/proc/{cluster.members[0].pid}/cmdline")
         if command.exists():
             arguments = command.read_bytes().decode().split("\0")
@@ -144,7 +155,7 @@ def test_start_without_fsync_and_with_own_timing_starts():
         put(cluster.endpoints[0], "1")
 
 
-def test_start_twice_refused():
+def test_start_twice_refused() -> None:
     """A cluster that runs can't be started."""
     with LocalCluster() as cluster:
         with pytest.raises(LocalClusterError, match="started already"):
@@ -152,7 +163,7 @@ def test_start_twice_refused():
         cluster.wait_healthy()
 
 
-def test_start_after_close_gives_a_new_cluster():
+def test_start_after_close_gives_a_new_cluster() -> None:
     """A closed cluster starts again, empty."""
     cluster = LocalCluster()
     with cluster:
@@ -162,7 +173,9 @@ def test_start_after_close_gives_a_new_cluster():
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["temporary", "data_dir"])
-def test_start_bad_argument_shows_the_log_and_leaves_nothing(given, tmp_path):
+def test_start_bad_argument_shows_the_log_and_leaves_nothing(
+    given: bool, tmp_path: Path
+) -> None:
     """The error has the end of etcd's log; no file is left."""
     data_dir = tmp_path / "data" if given else None
     cluster = LocalCluster(3, data_dir, extra_args=("--no-such-flag",))
@@ -173,14 +186,16 @@ def test_start_bad_argument_shows_the_log_and_leaves_nothing(given, tmp_path):
         _ = cluster.members
 
 
-def test_start_in_existing_empty_directory_failing_leaves_it_empty(tmp_path):
+def test_start_in_existing_empty_directory_failing_leaves_it_empty(
+    tmp_path: Path,
+) -> None:
     """Only what the cluster made is removed."""
     with pytest.raises(LocalClusterError):
         LocalCluster(1, tmp_path / "temp", extra_args=("--no-such-flag",)).start()
     assert os.listdir(tmp_path / "temp") == []
 
 
-def test_start_not_healthy_in_time_says_why_and_leaves_nothing():
+def test_start_not_healthy_in_time_says_why_and_leaves_nothing() -> None:
     """The bound holds although no member ends."""
     cluster = LocalCluster(3, start_timeout=0.0)
     with pytest.raises(
@@ -189,12 +204,12 @@ def test_start_not_healthy_in_time_says_why_and_leaves_nothing():
         cluster.start()
 
 
-def test_start_interrupted_leaves_nothing(monkeypatch):
+def test_start_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C while waiting ends the members."""
     cluster = LocalCluster(3)
     seen = []
 
-    def interrupt(_):
+    def interrupt(_: Any) -> NoReturn:
         seen.extend(pids(cluster))
         raise KeyboardInterrupt
 
@@ -205,7 +220,7 @@ def test_start_interrupted_leaves_nothing(monkeypatch):
     assert not any(alive(pid) for pid in seen)
 
 
-def fake_etcd(path, failures):
+def fake_etcd(path: Path, failures: int) -> Path:
     """An etcd whose first starts lose the race for their port."""
     count = path.with_suffix(".count")
     path.write_text(
@@ -223,14 +238,14 @@ exec {find_binary()} "$@"
     return path
 
 
-def test_start_port_taken_meanwhile_tries_others(tmp_path):
+def test_start_port_taken_meanwhile_tries_others(tmp_path: Path) -> None:
     """Losing the race for a port is not the end."""
     binary = fake_etcd(tmp_path / "etcd", failures=2)
     with LocalCluster(binary=binary) as cluster:
         put(cluster.endpoints[0], "1")
 
 
-def test_start_ports_always_taken_gives_up(tmp_path):
+def test_start_ports_always_taken_gives_up(tmp_path: Path) -> None:
     """The number of attempts is bounded."""
     binary = fake_etcd(tmp_path / "etcd", failures=1000)
     with pytest.raises(LocalClusterError, match="address already in use"):
@@ -240,12 +255,12 @@ def test_start_ports_always_taken_gives_up(tmp_path):
 # --- members ---------------------------------------------------------------
 
 
-def test_kill_and_start_same_endpoint_and_data():
+def test_kill_and_start_same_endpoint_and_data() -> None:
     """A killed member comes back with its own port and data."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
         put(member.endpoint, "1")
-        old = member.pid
+        old = pid_of(member)
         member.kill()
         assert not alive(old)
         assert member.pid is None
@@ -259,7 +274,7 @@ def test_kill_and_start_same_endpoint_and_data():
         member.start()  # does nothing
 
 
-def test_kill_leader_another_is_elected():
+def test_kill_leader_another_is_elected() -> None:
     """The others elect a leader, and the killed one rejoins."""
     with LocalCluster(3) as cluster:
         first = cluster.leader()
@@ -273,7 +288,7 @@ def test_kill_leader_another_is_elected():
         assert cluster.leader() is second
 
 
-def test_pause_leader_another_is_elected():
+def test_pause_leader_another_is_elected() -> None:
     """A paused leader is replaced, and follows when resumed."""
     with LocalCluster(3) as cluster:
         first = cluster.leader()
@@ -287,7 +302,7 @@ def test_pause_leader_another_is_elected():
         assert get(first.endpoint) == "1"
 
 
-def test_pause_and_resume_answers_wait():
+def test_pause_and_resume_answers_wait() -> None:
     """A paused member accepts connections, but does not answer."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
@@ -303,38 +318,38 @@ def test_pause_and_resume_answers_wait():
         assert get(member.endpoint) == "1"
 
 
-def test_stop_paused_member_ends():
+def test_stop_paused_member_ends() -> None:
     """SIGTERM reaches a member that was paused."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
-        pid = member.pid
+        pid = pid_of(member)
         member.pause()
         member.stop()
         assert not alive(pid)
         assert not member.paused
 
 
-def test_stop_without_time_kills():
+def test_stop_without_time_kills() -> None:
     """A member that does not stop in time is killed."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
-        pid = member.pid
+        pid = pid_of(member)
         member.stop(timeout=0)
         assert not alive(pid)
 
 
-def test_restart_new_process_same_data():
+def test_restart_new_process_same_data() -> None:
     """A restarted member is another process with the same data."""
     with LocalCluster(3) as cluster:
         member = cluster.members[1]
         put(member.endpoint, "1")
-        old = member.pid
+        old = pid_of(member)
         member.restart()
         assert member.pid != old
         assert get(member.endpoint) == "1"
 
 
-def test_member_down_can_be_neither_paused_nor_resumed():
+def test_member_down_can_be_neither_paused_nor_resumed() -> None:
     """What needs a process says that there is none."""
     with LocalCluster() as cluster:
         (member,) = cluster.members
@@ -349,7 +364,7 @@ def test_member_down_can_be_neither_paused_nor_resumed():
         assert not member.paused
 
 
-def test_all_members_down_and_up_again():
+def test_all_members_down_and_up_again() -> None:
     """A whole cluster restarts without waiting for each member."""
     with LocalCluster(3) as cluster:
         put(cluster.endpoints[0], "1")
@@ -361,7 +376,7 @@ def test_all_members_down_and_up_again():
         assert get(cluster.endpoints[2]) == "1"
 
 
-def test_majority_lost_no_leader_and_not_healthy():
+def test_majority_lost_no_leader_and_not_healthy() -> None:
     """One of three has no leader, and the waits for one are bounded."""
     with LocalCluster(3, election_timeout=0.2) as cluster:
         one, two, three = cluster.members
@@ -376,7 +391,7 @@ def test_majority_lost_no_leader_and_not_healthy():
         cluster.wait_healthy()
 
 
-def healthy(member):
+def healthy(member: Member) -> bool:
     """Whether a member is healthy now."""
     try:
         member.wait_healthy(timeout=0)
@@ -385,16 +400,16 @@ def healthy(member):
     return True
 
 
-def test_member_that_dies_by_itself_is_reported():
+def test_member_that_dies_by_itself_is_reported() -> None:
     """A crash is told with the exit status and the log."""
     with LocalCluster() as cluster:
-        os.kill(cluster.members[0].pid, signal.SIGKILL)
+        os.kill(pid_of(cluster.members[0]), signal.SIGKILL)
         wait_until(lambda: not cluster.members[0].running)
         with pytest.raises(LocalClusterError, match=r"exit status -9.*m0\.log"):
             cluster.wait_healthy()
 
 
-def test_member_found_by_endpoint_or_name():
+def test_member_found_by_endpoint_or_name() -> None:
     """Lookup takes a client URL, with or without a slash, or a name."""
     with LocalCluster(2) as cluster:
         second = cluster.members[1]
@@ -409,7 +424,7 @@ def test_member_found_by_endpoint_or_name():
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_data_dir_new_ports_old_data(members, tmp_path):
+def test_data_dir_new_ports_old_data(members: int, tmp_path: Path) -> None:
     """The data is there again, on other ports, even in a moved directory."""
     with LocalCluster(members, tmp_path / "data") as cluster:
         old = cluster.endpoints
@@ -423,7 +438,7 @@ def test_data_dir_new_ports_old_data(members, tmp_path):
         assert sorted(known) == sorted(cluster.endpoints)
 
 
-def test_data_dir_failed_second_start_keeps_the_data(tmp_path):
+def test_data_dir_failed_second_start_keeps_the_data(tmp_path: Path) -> None:
     """Data that was there before a failed start is there after it."""
     with LocalCluster(1, tmp_path / "data") as cluster:
         put(cluster.endpoints[0], "1")
@@ -433,7 +448,7 @@ def test_data_dir_failed_second_start_keeps_the_data(tmp_path):
         assert get(cluster.endpoints[0]) == "1"
 
 
-def test_data_dir_other_member_count_refused(tmp_path):
+def test_data_dir_other_member_count_refused(tmp_path: Path) -> None:
     """The error says what to pass."""
     with LocalCluster(1, tmp_path / "data"):
         pass
@@ -441,7 +456,9 @@ def test_data_dir_other_member_count_refused(tmp_path):
         LocalCluster(3, tmp_path / "data").start()
 
 
-def test_data_dir_in_use_refused(tmp_path, monkeypatch):
+def test_data_dir_in_use_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A second cluster is refused, also by a relative path; the first goes on."""
     monkeypatch.chdir(tmp_path)
     with LocalCluster(1, tmp_path / "data") as cluster:
@@ -450,7 +467,7 @@ def test_data_dir_in_use_refused(tmp_path, monkeypatch):
         put(cluster.endpoints[0], "1")
 
 
-def test_data_dir_with_other_files_refused_and_untouched(tmp_path):
+def test_data_dir_with_other_files_refused_and_untouched(tmp_path: Path) -> None:
     """Somebody else's directory is left as it was."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "file").write_text("precious")
@@ -459,7 +476,7 @@ def test_data_dir_with_other_files_refused_and_untouched(tmp_path):
     assert os.listdir(tmp_path / "theirs") == ["file"]
 
 
-def test_data_dir_that_is_a_file_refused(tmp_path):
+def test_data_dir_that_is_a_file_refused(tmp_path: Path) -> None:
     """A file is no directory."""
     (tmp_path / "file").touch()
     with pytest.raises(LocalClusterError, match="can't be used"):
@@ -469,12 +486,12 @@ def test_data_dir_that_is_a_file_refused(tmp_path):
 # --- nothing is left -------------------------------------------------------
 
 
-def open_files():
+def open_files() -> int:
     """Count this process's descriptors; 0 where that can't be known."""
     return len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
 
 
-def test_close_leaves_no_process_file_or_descriptor(temp):
+def test_close_leaves_no_process_file_or_descriptor(temp: Path) -> None:
     """All is gone when close returns, and may be said twice."""
     files = open_files()
     cluster = LocalCluster(3).start()
@@ -492,7 +509,7 @@ def test_close_leaves_no_process_file_or_descriptor(temp):
         cluster.members[0].start()
 
 
-def test_garbage_collected_cluster_is_closed(temp):
+def test_garbage_collected_cluster_is_closed(temp: Path) -> None:
     """Dropping the last reference ends the processes."""
     cluster = LocalCluster().start()
     (pid,) = pids(cluster)
@@ -503,7 +520,7 @@ def test_garbage_collected_cluster_is_closed(temp):
 
 
 @contextlib.contextmanager
-def script(temp, body):
+def script(temp: Path, body: str) -> Iterator[tuple[Any, list[int]]]:
     """Run a script that starts a cluster and prints the process ids."""
     text = "import gc, os, signal, sys, time\n"
     text += "from etcdmap.local import LocalCluster\n"
@@ -519,6 +536,7 @@ def script(temp, body):
         env={**os.environ, "TMPDIR": str(temp)},
     ) as process:
         try:
+            assert process.stdout is not None
             running = [int(pid) for pid in process.stdout.readline().split()]
             assert len(running) == 4
             yield process, running
@@ -526,14 +544,14 @@ def script(temp, body):
             process.kill()
 
 
-def assert_all_gone(temp, running):
+def assert_all_gone(temp: Path, running: list[int]) -> None:
     """Wait until processes and temporary files are gone."""
     wait_until(lambda: not any(alive(pid) for pid in running))
     wait_until(lambda: os.listdir(temp) == [])
 
 
 @pytest.mark.parametrize("pause", ["", "cluster.members[1].pause()\n"])
-def test_owner_killed_leaves_nothing(pause, temp):
+def test_owner_killed_leaves_nothing(pause: str, temp: Path) -> None:
     """SIGKILL of the Python process ends members, paused ones as well."""
     body = pause + "print('ready', flush=True)\ntime.sleep(60)"
     with script(temp, body) as (process, running):
@@ -547,14 +565,16 @@ def test_owner_killed_leaves_nothing(pause, temp):
 @pytest.mark.parametrize(
     "end", ["", "sys.exit(3)", "os._exit(0)", "os.abort()", "1 / 0"]
 )
-def test_owner_exits_without_close_leaves_nothing(end, temp):
+def test_owner_exits_without_close_leaves_nothing(end: str, temp: Path) -> None:
     """However the interpreter ends, the cluster does."""
     with script(temp, "sys.stderr = None\n" + end) as (process, running):
         process.wait(timeout=15)
         assert_all_gone(temp, running)
 
 
-def test_owner_killed_during_the_first_start_leaves_no_data_dir(temp, tmp_path):
+def test_owner_killed_during_the_first_start_leaves_no_data_dir(
+    temp: Path, tmp_path: Path
+) -> None:
     """A new cluster's data directory stays only once the cluster has started."""
     data = tmp_path / "data"
     text = (
@@ -571,7 +591,7 @@ def test_owner_killed_during_the_first_start_leaves_no_data_dir(temp, tmp_path):
     wait_until(lambda: not data.exists() and os.listdir(temp) == [])
 
 
-def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp):
+def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp: Path) -> None:
     """A child's copies of the owner's descriptors don't hide its death."""
     body = """
         pid = os.fork()
@@ -591,7 +611,7 @@ def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp):
         wait_until(lambda: not alive(child))
 
 
-def test_guard_killed_leaves_nothing(temp):
+def test_guard_killed_leaves_nothing(temp: Path) -> None:
     """Members die with the guard; close removes the files all the same."""
     if sys.platform != "linux":
         pytest.skip("needs PR_SET_PDEATHSIG")
@@ -606,18 +626,18 @@ def test_guard_killed_leaves_nothing(temp):
     assert os.listdir(temp) == []
 
 
-def test_terminal_signals_do_not_reach_the_cluster(temp):
+def test_terminal_signals_do_not_reach_the_cluster(temp: Path) -> None:
     """Ctrl-C and SIGTERM to everything leave the decision to the owner."""
     with LocalCluster() as cluster:
         guard = cluster.members[0]._guardian._process.pid
         assert os.getsid(guard) != os.getsid(0)
-        assert os.getsid(cluster.members[0].pid) == os.getsid(guard)
+        assert os.getsid(pid_of(cluster.members[0])) == os.getsid(guard)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(guard, number)
         cluster.wait_healthy()
 
 
-def test_forked_child_neither_ends_nor_controls_the_cluster(temp):
+def test_forked_child_neither_ends_nor_controls_the_cluster(temp: Path) -> None:
     """A child may close, drop and exit; the parent's cluster lives on."""
     body = """
         pid = os.fork()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,7 +18,11 @@ OWN = ["cluster.json", "lock", "m0", "m0.log", "m1", "m1.log", "m2", "m2.log"]
 
 
 @contextlib.contextmanager
-def hold(path, names=NAMES, token="new"):  # noqa: S107
+def hold(
+    path: Path,
+    names: list[str] = NAMES,
+    token: str = "new",  # noqa: S107
+) -> Iterator[str]:
     """Hold a directory as the guard of a cluster does; gives its token."""
     guard = _guard.Guard(os.getppid())
     try:
@@ -27,7 +34,12 @@ def hold(path, names=NAMES, token="new"):  # noqa: S107
             os.close(fd)
 
 
-def start(path, names=NAMES, token="new", error=None):  # noqa: S107
+def start(
+    path: Path,
+    names: list[str] = NAMES,
+    token: str = "new",  # noqa: S107
+    error: BaseException | None = None,
+) -> str:
     """Start a cluster in a directory, and have it fail or not; gives its token."""
     with hold(path, names, token) as known:
         for name in names:
@@ -39,14 +51,14 @@ def start(path, names=NAMES, token="new", error=None):  # noqa: S107
     return known
 
 
-def test_hold_new_then_known(tmp_path):
+def test_hold_new_then_known(tmp_path: Path) -> None:
     """The token of the first start is that of all others."""
     assert start(tmp_path) == "new"
     assert start(tmp_path, token="another") == "new"
     assert sorted(os.listdir(tmp_path)) == OWN
 
 
-def test_hold_other_size_refused(tmp_path):
+def test_hold_other_size_refused(tmp_path: Path) -> None:
     """The error has both sizes and what to pass."""
     start(tmp_path)
     with pytest.raises(OSError, match=r"of 3, not of 1: pass members=3"):
@@ -56,7 +68,7 @@ def test_hold_other_size_refused(tmp_path):
 @pytest.mark.parametrize(
     "text", ["", "\xff", "{", "[]", "null", "{}", '{"members": "x", "token": 1}']
 )
-def test_hold_unreadable_refused(text, tmp_path):
+def test_hold_unreadable_refused(text: str, tmp_path: Path) -> None:
     """A damaged file is named."""
     (tmp_path / "cluster.json").write_text(text, "latin-1")
     with pytest.raises(OSError, match=r"cluster\.json can't be read"):
@@ -64,14 +76,14 @@ def test_hold_unreadable_refused(text, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cluster.json", "cluster.json.new"])
-def test_hold_blocked_refused(name, tmp_path):
+def test_hold_blocked_refused(name: str, tmp_path: Path) -> None:
     """What the system refuses to read or write is told."""
     (tmp_path / name).mkdir()
     with pytest.raises(OSError, match=f"data_dir {tmp_path} can't be used"):
         start(tmp_path)
 
 
-def test_hold_own_or_empty_or_absent_accepted(tmp_path):
+def test_hold_own_or_empty_or_absent_accepted(tmp_path: Path) -> None:
     """A start that was killed early left no more than a lock and a draft."""
     start(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
@@ -85,7 +97,7 @@ def test_hold_own_or_empty_or_absent_accepted(tmp_path):
     start(early)
 
 
-def test_hold_other_files_refused(tmp_path):
+def test_hold_other_files_refused(tmp_path: Path) -> None:
     """Somebody else's files are left alone."""
     (tmp_path / "member").mkdir()
     with pytest.raises(OSError, match="not empty, and holds no cluster"):
@@ -93,7 +105,7 @@ def test_hold_other_files_refused(tmp_path):
     assert os.listdir(tmp_path) == ["member"]
 
 
-def test_hold_on_a_file_refused(tmp_path):
+def test_hold_on_a_file_refused(tmp_path: Path) -> None:
     """What is not a directory can't be a data directory."""
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
@@ -102,7 +114,9 @@ def test_hold_on_a_file_refused(tmp_path):
             start(tmp_path / name)
 
 
-def test_hold_failed_start_leaves_what_it_found(tmp_path, monkeypatch):
+def test_hold_failed_start_leaves_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the cluster made is gone, and nothing else."""
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path / "new", error=KeyboardInterrupt())
@@ -119,7 +133,9 @@ def test_hold_failed_start_leaves_what_it_found(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "kept") == ["file"]
 
 
-def test_hold_failed_start_leaves_a_new_directory_that_others_use(tmp_path):
+def test_hold_failed_start_leaves_a_new_directory_that_others_use(
+    tmp_path: Path,
+) -> None:
     """A file of somebody else's stays, and so does the directory it is in."""
     guard = _guard.Guard(os.getppid())
     guard.do_hold(str(tmp_path / "new"), NAMES, "new")
@@ -128,7 +144,7 @@ def test_hold_failed_start_leaves_a_new_directory_that_others_use(tmp_path):
     assert os.listdir(tmp_path / "new") == ["theirs"]
 
 
-def test_hold_failed_start_of_a_known_cluster_leaves_all(tmp_path):
+def test_hold_failed_start_of_a_known_cluster_leaves_all(tmp_path: Path) -> None:
     """Its data was there before."""
     start(tmp_path)
     with pytest.raises(KeyboardInterrupt):
@@ -136,7 +152,9 @@ def test_hold_failed_start_of_a_known_cluster_leaves_all(tmp_path):
     assert sorted(os.listdir(tmp_path)) == OWN
 
 
-def test_hold_second_refused_until_released(tmp_path, monkeypatch):
+def test_hold_second_refused_until_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The one who is refused learns of the owner; the lock ends with its holders."""
     monkeypatch.setattr(_guard, "LOCK_TRIES", 1)
     refused = pytest.raises(OSError, match=f"of process {os.getppid()}:")
@@ -153,12 +171,14 @@ def test_hold_second_refused_until_released(tmp_path, monkeypatch):
     start(tmp_path)
 
 
-def test_hold_lock_removed_meanwhile_is_made_again(tmp_path, monkeypatch):
+def test_hold_lock_removed_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lock on a file that is gone from the directory is no lock."""
     path = tmp_path / "data"
     flock = fcntl.flock
 
-    def remove_first(fd, how):
+    def remove_first(fd: int, how: int) -> None:
         flock(fd, how)
         if not seen:
             seen.append(fd)
@@ -172,10 +192,12 @@ def test_hold_lock_removed_meanwhile_is_made_again(tmp_path, monkeypatch):
         assert (path / "lock").exists()
 
 
-def test_hold_locks_unsupported_is_told(tmp_path, monkeypatch):
+def test_hold_locks_unsupported_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file system without locks is an error, not an endless loop."""
 
-    def refuse(fd, how):
+    def refuse(fd: int, how: int) -> NoReturn:
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", refuse)

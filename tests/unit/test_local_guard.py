@@ -8,6 +8,9 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from etcdmap.local import _guard, guardian
 
 
 @pytest.fixture
-def guard(tmp_path, monkeypatch):
+def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_guard.Guard]:
     """A guard that serves this process's parent, cleaned up afterwards."""
     monkeypatch.chdir(tmp_path)  # the guard changes directory
     made = _guard.Guard(os.getppid())
@@ -26,7 +29,7 @@ def guard(tmp_path, monkeypatch):
         sock.close()
 
 
-def test_members_signals_and_status(guard, tmp_path):
+def test_members_signals_and_status(guard: _guard.Guard, tmp_path: Path) -> None:
     """A member is started, frozen, killed and reaped."""
     guard.do_open(str(tmp_path / "run"), 0)
     guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
@@ -40,7 +43,9 @@ def test_members_signals_and_status(guard, tmp_path):
     assert not guard.do_signal("m1", signal.SIGCONT)
 
 
-def test_close_ends_members_and_removes_files(guard, tmp_path):
+def test_close_ends_members_and_removes_files(
+    guard: _guard.Guard, tmp_path: Path
+) -> None:
     """Processes and the directory are gone; nothing else is."""
     guard.do_open(str(tmp_path / "run"), 0)
     guard.do_spawn("m0", ["sleep", "60"], str(tmp_path / "log"))
@@ -53,7 +58,9 @@ def test_close_ends_members_and_removes_files(guard, tmp_path):
             os.kill(process.pid, 0)
 
 
-def test_ports_reserved_for_those_who_share(guard, tmp_path):
+def test_ports_reserved_for_those_who_share(
+    guard: _guard.Guard, tmp_path: Path
+) -> None:
     """Nobody gets the port by chance; a member, as Go listens, does."""
     (port,) = guard.do_open(str(tmp_path / "run"), 1)
     if not guard.ports:
@@ -67,7 +74,9 @@ def test_ports_reserved_for_those_who_share(guard, tmp_path):
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
 
 
-def test_serves_only_when_answering(guard, tmp_path, monkeypatch):
+def test_serves_only_when_answering(
+    guard: _guard.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To listen is not enough."""
     guard.do_open(str(tmp_path / "run"), 0)
     assert not guard.do_serves("m0")
@@ -77,7 +86,7 @@ def test_serves_only_when_answering(guard, tmp_path, monkeypatch):
         assert not guard.do_serves("m0")
         server.accept()[0].close()
 
-        def answer():
+        def answer() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(100)
@@ -90,7 +99,9 @@ def test_serves_only_when_answering(guard, tmp_path, monkeypatch):
         thread.join()
 
 
-def test_member_holds_the_lock_of_its_data_dir(guard, tmp_path, monkeypatch):
+def test_member_holds_the_lock_of_its_data_dir(
+    guard: _guard.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As long as a process can write to a data directory, nobody else may."""
     monkeypatch.setattr(_guard, "LOCK_TRIES", 1)
     path = str(tmp_path / "data")
@@ -102,16 +113,18 @@ def test_member_holds_the_lock_of_its_data_dir(guard, tmp_path, monkeypatch):
         _guard.Guard(os.getppid()).do_hold(path, ["m0"], "new")
 
 
-def test_spawn_without_pdeathsig_still_works(guard, tmp_path, monkeypatch):
+def test_spawn_without_pdeathsig_still_works(
+    guard: _guard.Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Other systems have no PR_SET_PDEATHSIG."""
-    monkeypatch.setattr(_guard.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert len(guard.do_open(str(tmp_path / "run"), 1)) == 1
     assert guard.ports == []
     guard.do_spawn("m0", ["true"], str(tmp_path / "log"))
     assert guard.members["m0"].wait() == 0
 
 
-def test_answer_failure_is_told(guard):
+def test_answer_failure_is_told(guard: _guard.Guard) -> None:
     """The owner gets the text of what went wrong."""
     number, error, _ = json.loads(guard.answer(b'[7, "spawn", "m0", ["x"], "/"]'))
     assert number == 7
@@ -119,7 +132,7 @@ def test_answer_failure_is_told(guard):
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
-def test_serve_ends_with_the_owner(how, guard):
+def test_serve_ends_with_the_owner(how: str, guard: _guard.Guard) -> None:
     """It ends when the line does."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -136,7 +149,7 @@ def test_serve_ends_with_the_owner(how, guard):
         assert not thread.is_alive()
 
 
-def test_serve_ends_when_the_owner_is_no_longer_the_parent():
+def test_serve_ends_when_the_owner_is_no_longer_the_parent() -> None:
     """A copy of the line in a stranger's hands does not count."""
     guard = _guard.Guard(owner=0)
     ours, theirs = socket.socketpair()
@@ -144,20 +157,20 @@ def test_serve_ends_when_the_owner_is_no_longer_the_parent():
         guard.serve(theirs)  # returns
 
 
-def test_main_owner_gone_cleans_up(tmp_path, monkeypatch):
+def test_main_owner_gone_cleans_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The end of the line ends the members and removes the directory."""
     ours, theirs = socket.socketpair()
-    handled = {}
+    handled: dict[Any, Any] = {}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_guard.sys, "argv", ["_guard.py", str(os.getppid())])
-    monkeypatch.setattr(_guard.signal, "signal", handled.__setitem__)
-    monkeypatch.setattr(_guard.signal, "pthread_sigmask", lambda *_: None)
-    monkeypatch.setattr(_guard.socket, "socket", lambda fileno: theirs)
-    made = []
+    monkeypatch.setattr(sys, "argv", ["_guard.py", str(os.getppid())])
+    monkeypatch.setattr(signal, "signal", handled.__setitem__)
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: None)
+    monkeypatch.setattr(socket, "socket", lambda fileno: theirs)
+    made: list[None] = []
     mkdir = os.mkdir
-    monkeypatch.setattr(
-        _guard.os, "mkdir", lambda path, mode: made.append(mkdir(path, mode))
-    )
+    monkeypatch.setattr(os, "mkdir", lambda path, mode: made.append(mkdir(path, mode)))
     with ours:
         request = [1, "open", str(tmp_path / "run"), 0]
         ours.sendall(json.dumps(request).encode() + b"\n")
@@ -169,7 +182,9 @@ def test_main_owner_gone_cleans_up(tmp_path, monkeypatch):
     assert handled[signal.SIGTERM]() is None
 
 
-def test_spawn_without_ctypes_still_works(guard, monkeypatch):
+def test_spawn_without_ctypes_still_works(
+    guard: _guard.Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Some Pythons are built without it."""
     monkeypatch.setitem(sys.modules, "ctypes", None)
     assert _guard._dies_with(os.getpid()) is None
@@ -179,20 +194,22 @@ def test_spawn_without_ctypes_still_works(guard, monkeypatch):
 
 
 @pytest.fixture
-def owner():
+def owner() -> Iterator[guardian.Guardian]:
     """A guard process with no members."""
     made = guardian.Guardian()
     yield made
     made.close()
 
 
-def test_ask_answer_left_unread_is_passed_over(owner):
+def test_ask_answer_left_unread_is_passed_over(owner: guardian.Guardian) -> None:
     """Ctrl-C between request and answer does no harm."""
     owner._socket.sendall(b'[0, "status", "m0"]\n')
     assert owner.status("m0") == (None, None)
 
 
-def test_ask_guard_that_hangs_is_bounded_and_ended(owner, monkeypatch, tmp_path):
+def test_ask_guard_that_hangs_is_bounded_and_ended(
+    owner: guardian.Guardian, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A guard that is frozen is killed in the end, and its files removed."""
     monkeypatch.setattr(guardian, "_ANSWER_TIMEOUT", 0.05)
     owner.run_dir = tmp_path / "run"
@@ -207,7 +224,9 @@ def test_ask_guard_that_hangs_is_bounded_and_ended(owner, monkeypatch, tmp_path)
     assert os.listdir(tmp_path) == []
 
 
-def test_guardian_error_of_the_guard_is_ours(owner, tmp_path):
+def test_guardian_error_of_the_guard_is_ours(
+    owner: guardian.Guardian, tmp_path: Path
+) -> None:
     """What the guard can't do is a LocalClusterError here."""
     (tmp_path / "file").touch()
     with pytest.raises(LocalClusterError, match="File exists"):
@@ -215,27 +234,33 @@ def test_guardian_error_of_the_guard_is_ours(owner, tmp_path):
 
 
 @pytest.mark.parametrize("executable", ["", "/nonexistent/python"])
-def test_guardian_without_python_refused(executable, monkeypatch):
+def test_guardian_without_python_refused(
+    executable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An embedded interpreter may not know its program."""
-    monkeypatch.setattr(guardian.sys, "executable", executable)
+    monkeypatch.setattr(sys, "executable", executable)
     with pytest.raises(LocalClusterError, match="guard process"):
         guardian.Guardian()
 
 
-def test_guardian_in_another_process_refused(owner, monkeypatch):
+def test_guardian_in_another_process_refused(
+    owner: guardian.Guardian, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A forked child is told that the cluster is not its own."""
-    monkeypatch.setattr(guardian.os, "getpid", lambda: -1)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(LocalClusterError, match="belongs to process"):
         owner.status("m0")
     monkeypatch.undo()
     assert owner.status("m0") == (None, None)
 
 
-def test_close_in_a_forked_child_lets_go_of_the_line(owner, monkeypatch):
+def test_close_in_a_forked_child_lets_go_of_the_line(
+    owner: guardian.Guardian, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its copy is closed, so that nothing warns of it; the guard goes on."""
     copy = owner._socket.dup()
     with monkeypatch.context() as patch, copy:
-        patch.setattr(guardian.os, "getpid", lambda: -1)
+        patch.setattr(os, "getpid", lambda: -1)
         owner.close()
         assert owner._socket.fileno() == -1
         assert owner._process.returncode == 0

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 
 from etcdmap.errors import LocalClusterError
 from etcdmap.local import probe
 
+Answering = Callable[..., str]
+
 
 @pytest.fixture
-def answering():
+def answering() -> Iterator[Answering]:
     """Serve one given answer to each connection; gives the endpoint."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         answers: list[bytes] = []
 
-        def serve():
+        def serve() -> None:
             for answer in answers:
                 connection, _ = server.accept()
                 with connection:
@@ -26,7 +30,7 @@ def answering():
 
         thread = threading.Thread(target=serve)
 
-        def start(*bodies):
+        def start(*bodies: bytes) -> str:
             answers.extend(b"HTTP/1.1 200 OK\r\n\r\n" + body for body in bodies)
             thread.start()
             return f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -36,14 +40,14 @@ def answering():
         assert not thread.is_alive()
 
 
-def trouble_of(ask, endpoint):
+def trouble_of(ask: Callable[[str], object], endpoint: str) -> str:
     """Return why an answer is not a good one."""
     with pytest.raises(probe.NotYet) as info:
         ask(endpoint)
     return str(info.value)
 
 
-def test_health_good_answer_no_trouble(answering):
+def test_health_good_answer_no_trouble(answering: Answering) -> None:
     """etcd says "true" as a text."""
     probe.check_health(answering(b'{"health":"true","reason":""}'))
 
@@ -59,12 +63,14 @@ def test_health_good_answer_no_trouble(answering):
         (b"\xff\xff", "codec"),
     ],
 )
-def test_health_bad_answer_says_why(body, trouble, answering):
+def test_health_bad_answer_says_why(
+    body: bytes, trouble: str, answering: Answering
+) -> None:
     """Whatever comes back is a reason to wait, not another exception."""
     assert trouble in trouble_of(probe.check_health, answering(body))
 
 
-def test_health_no_http_says_why():
+def test_health_no_http_says_why() -> None:
     """A connection that is closed at once is a reason, too."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -75,7 +81,7 @@ def test_health_no_http_says_why():
     assert "refused" in trouble_of(probe.check_health, endpoint)
 
 
-def test_health_no_answer_is_bounded(monkeypatch):
+def test_health_no_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A paused member accepts, and says nothing."""
     monkeypatch.setattr(probe, "_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -83,7 +89,7 @@ def test_health_no_answer_is_bounded(monkeypatch):
         assert "timed out" in trouble_of(probe.check_health, endpoint)
 
 
-def test_known_endpoints_and_raft_are_read(answering):
+def test_known_endpoints_and_raft_are_read(answering: Answering) -> None:
     """Both come from the v2 API."""
     members = b'{"members":[{"clientURLs":["http://a"]},{"clientURLs":[]}]}'
     endpoint = answering(members, b'{"id":"1","leaderInfo":{"leader":"2"}}')
@@ -91,18 +97,18 @@ def test_known_endpoints_and_raft_are_read(answering):
     assert probe.raft(endpoint) == ("1", "2")
 
 
-def test_known_endpoints_and_raft_bad_answer_is_not_yet(answering):
+def test_known_endpoints_and_raft_bad_answer_is_not_yet(answering: Answering) -> None:
     """A member that does not answer well does not count."""
     endpoint = answering(b"{}", b'{"id":"1"}')
     assert "members" in trouble_of(probe.known_endpoints, endpoint)
     assert "leaderInfo" in trouble_of(probe.raft, endpoint)
 
 
-def test_wait_for_returns_what_comes_in_time():
+def test_wait_for_returns_what_comes_in_time() -> None:
     """It looks again until there is something to return."""
-    looks = iter([probe.NotYet("later"), "it"])
+    looks: Iterator[probe.NotYet | str] = iter([probe.NotYet("later"), "it"])
 
-    def look():
+    def look() -> str:
         found = next(looks)
         if isinstance(found, Exception):
             raise found
@@ -111,22 +117,22 @@ def test_wait_for_returns_what_comes_in_time():
     assert probe.wait_for(look, 5, "nothing came") == "it"
 
 
-def test_wait_for_time_is_up_tells_the_last_reason():
+def test_wait_for_time_is_up_tells_the_last_reason() -> None:
     """The error says what was waited for, how long, and why it did not come."""
 
-    def look():
+    def look() -> NoReturn:
         raise probe.NotYet("too early")
 
     with pytest.raises(LocalClusterError, match=r"^no tea within 0 s: too early$"):
         probe.wait_for(look, 0, "no tea")
 
 
-def test_moments_without_time_gives_one():
+def test_moments_without_time_gives_one() -> None:
     """Something is looked at once, however short the time."""
     assert len(list(probe.moments(0))) == 1
     assert len(list(probe.moments(-1))) == 1
 
 
-def test_moments_with_time_ends():
+def test_moments_with_time_ends() -> None:
     """The number of looks is bounded by the time."""
     assert 2 <= len(list(probe.moments(0.05))) <= 6
