@@ -20,15 +20,14 @@ from etcdmap.transport.sockets import BLOCKED, GONE, KERNEL_PATIENCE, Connection
 class WireExchange:
     """An `Exchange` on a connection of a pool; `Transport.begin` has the arguments.
 
-    Nearly always a connection is idle, the request leaves at once, and the answer is
-    read by whoever waits.  All else is in steps: a generator that yields what it waits
-    for.
+    Nearly always a connection is idle, the request leaves at once, and `wait` reads the
+    answer.  All else is in steps: a generator that yields what it waits for.
     """
 
-    # On the class, which is quicker: most exchanges never set the others.
+    # On the class, which is quicker: most exchanges set none but the first.
     _answer: Answer | None = None
     _failure: EtcdMapError | None = None
-    _steps: Steps[None] | None = None
+    _steps: Steps[Connection] | None = None
     _cancelled = False
     #: What `cancel` has to wake; changed with the pool's lock held.
     _waiting: Waiting | None = None
@@ -95,8 +94,8 @@ class WireExchange:
         try:
             self._note_waiting(None)
             self._note_waiting(steps.throw(TimeoutError()) if late else next(steps))
-        except StopIteration:
-            self._finish()
+        except StopIteration as end:
+            self._finish(end.value)
         except BaseException as problem:
             self._stop(problem)
 
@@ -126,14 +125,14 @@ class WireExchange:
         connection = self._connection
         if connection is None:
             return False
-        # Not the whole patience: a timeout of just that would be too short to wait.
+        # Not the whole patience, or a timeout of just that would be too short for it.
         latest = min(until, self._deadline) - 0.9 * KERNEL_PATIENCE
         try:
             # `cancel` does not wake it here, but is seen after `KERNEL_PATIENCE`.
             while time.monotonic() <= latest and not self._cancelled:
                 try:
                     if self._reader.feed(connection.receive_soon()):
-                        self._finish()
+                        self._finish(connection)
                         return True
                 except BLOCKED:
                     pass
@@ -154,7 +153,7 @@ class WireExchange:
             if self._cancelled:
                 raise failures.given_up(sent=self.sent)
 
-    def _run(self, offset: int) -> Steps[None]:
+    def _run(self, offset: int) -> Steps[Connection]:
         connection = self._connection
         if connection is None:
             connection = yield from self._connect()
@@ -163,6 +162,7 @@ class WireExchange:
         is_whole = yield from self._send(connection, offset)
         if not is_whole:
             yield from self._receive(connection, self._reader)
+        return connection
 
     def _connect(self) -> Steps[Connection]:
         connection = yield from self._pool.connect(self._deadline, self)
@@ -173,19 +173,15 @@ class WireExchange:
     def _ask_first(self, connection: Connection) -> Steps[Connection]:
         """Send what must come before the request, if anything.
 
-        Returns:
-            The connection to go on with: a new one if the server closed this one.
+        That may end the connection; return the one to go on with.
         """
         identity, opening = self._identity, self._pool.opening
+        target = self._request.target
         if identity is not None and connection.shown is not identity:
-            reader = yield from self._exchange_before(connection, identity)
+            reader = yield from self._ask(connection, identity)
             shown = identity.read(self._answer_of(reader))
-        elif (
-            connection.fresh
-            and opening is not None
-            and len(self._request.target) > opening.longest
-        ):
-            reader = yield from self._exchange_before(connection, opening.request)
+        elif connection.fresh and opening is not None and len(target) > opening.longest:
+            reader = yield from self._ask(connection, opening.request)
             shown = connection.shown
         else:
             return connection
@@ -196,9 +192,7 @@ class WireExchange:
         connection.shown = shown
         return connection
 
-    def _exchange_before(
-        self, connection: Connection, request: Request
-    ) -> Steps[Reader]:
+    def _ask(self, connection: Connection, request: Request) -> Steps[Reader]:
         reader = Reader(self._pool.endpoint, request.method, self._pool.limit)
         rest = memoryview(spell(request, self._pool.fields))
         while rest:
@@ -249,20 +243,17 @@ class WireExchange:
 
     # --- the end
 
-    def _finish(self) -> None:
-        connection = self._connection
-        if connection is None:
-            raise AssertionError("unreachable")
+    def _finish(self, connection: Connection) -> None:
         reader = self._reader
         if reader.reusable:
             self._answer = self._answer_of(reader)
-            # Before the connection is another's: a signal may come, and `give_up` then
-            # closes it.
+            # Not after `give_back`: should a signal come there, `give_up` would close a
+            # connection that is another's by then.
             self.ended = True
             connection.fresh = False
             self._pool.give_back(connection)
         elif self._cancelled or self._pool.closed:
-            # Its end, which ended the answer, may be our own doing.
+            # `cancel` and `close` end the connection: the answer may be cut off.
             self._fail(failures.given_up(sent=self.sent))
         else:
             self._answer = self._answer_of(reader)
@@ -288,7 +279,8 @@ class WireExchange:
         self._failure = failure
         self.ended = True
         if self._steps is not None:
-            with self._pool.lock:  # `cancel` must not end another's socket
+            with self._pool.lock:
+                # Once closed, its number may be another's, which `cancel` would end.
                 self._waiting = None
             self._steps.close()
         if self._connection is not None:

@@ -53,8 +53,7 @@ def of_socket(error: OSError, *, sent: bool) -> ExchangeFailed:
         what = f"TLS certificate refused: {cause}"
         return ExchangeFailed(what, sent=False, lasting=True)
     if isinstance(error, ssl.SSLError) and _is_about_ours(error):
-        # With TLS 1.3 this may come after the request has left.  Nothing says whether
-        # the server's own check or a later one refused it, so `sent` stays.
+        # With TLS 1.3 this may come after the request has left, so `sent` counts.
         what = f"the server refused our TLS certificate: {cause}"
         return ExchangeFailed(what, sent=sent, lasting=True)
     return ExchangeFailed(cause, sent=sent)

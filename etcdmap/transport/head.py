@@ -1,4 +1,7 @@
-"""The head of HTTP/1.1: request line, status line and fields."""
+"""The head of HTTP/1.1: request line, status line and fields.
+
+Where what is read breaks the rules, a ValueError says how.
+"""
 
 from __future__ import annotations
 
@@ -99,9 +102,6 @@ def read_head(head: bytes) -> Head:
 
     Servers send the same head again and again, but for a date and a number or two.
     So only what has changed since the last one is read.
-
-    Raises:
-        ValueError: says what is wrong.
     """
     global _last
     last, read = _last
@@ -111,7 +111,7 @@ def read_head(head: bytes) -> Head:
     lines = head.decode("latin-1").split("\r\n")
     read = _read_difference(lines) or _read_lines(head, lines)
     if len(head) <= _CACHED_HEAD:
-        if len(_known) >= _MOST_KNOWN:  # by whoever makes status lines up
+        if len(_known) >= _MOST_KNOWN:  # a server may make any number of them up
             _known.clear()
         _known[lines[0]] = read, lines
         _last = head, read
@@ -159,7 +159,7 @@ def _read_lines(head: bytes, lines: list[str]) -> Head:
 
 
 def _length_in(minor: int, status: int, fields: dict[str, str]) -> int:
-    # RFC 9112 section 6.3 has the order.
+    # The order is that of RFC 9112 section 6.3.
     if status < 200 or status in (204, 304):
         return 0
     length = fields.get("content-length")
@@ -175,11 +175,7 @@ def _length_in(minor: int, status: int, fields: dict[str, str]) -> int:
 
 
 def field_of(line: str) -> tuple[str, str]:
-    """Return a field's name in lower case, and its value (RFC 9112 section 5).
-
-    Raises:
-        ValueError: says what is wrong.
-    """
+    """Return a field's name in lower case, and its value (RFC 9112 section 5)."""
     # A fold starts with a space (section 5.2), which no name does; a space
     # before the colon (section 5.1) has let requests be smuggled.
     name, colon, value = line.partition(":")
@@ -189,7 +185,7 @@ def field_of(line: str) -> tuple[str, str]:
 
 
 def _stays_open(minor: int, connection: str) -> bool:
-    """Tell whether the connection persists (RFC 9112 section 9.3)."""
+    """Return whether the connection persists (RFC 9112 section 9.3)."""
     if not connection:
         return minor > 0
     options = {option.strip(" \t").lower() for option in connection.split(",")}

@@ -57,13 +57,12 @@ class Reader:
         self._parts: list[bytes | bytearray] = []
 
     def feed(self, data: bytes) -> bool:
-        """Take what arrived, ``b""`` for the end of the connection.
+        """Take what arrived; return whether the answer is whole, and no more expected.
 
-        Returns:
-            Whether the answer is whole; nothing may be fed after that.
+        The end of the connection is ``b""``.
 
         Raises:
-            InvalidResponse: this is no HTTP/1.1, or more than the limits.
+            InvalidResponse: this is not HTTP/1.1, or more than the limits.
             ExchangeFailed: the connection ended too early.
         """
         if not data:
@@ -240,6 +239,5 @@ class Reader:
             raise failures.too_large(self._endpoint, self.status, self._limit)
 
     def _refused(self, what: str, excerpt: bytes = b"") -> InvalidResponse:
-        advice = "is the URL the right one, and is there a proxy in between?"
-        what = f"{what}; {advice}"
+        what = f"{what}; is the URL the right one, and is there a proxy in between?"
         return failures.invalid(self._endpoint, self.status, what, excerpt)

@@ -18,15 +18,12 @@ from etcdmap.transport.polling import Flag, in_thread
 
 
 class LookUp:
-    """One look-up, for all that wait for it.
-
-    Attributes:
-        outcome: what `socket.getaddrinfo` returned or raised; None until then.
-        flags: those that its end raises.
-    """
+    """One look-up, for all that wait for it."""
 
     def __init__(self) -> None:
+        #: What `socket.getaddrinfo` returned or raised; None until then.
         self.outcome: list[Any] | Exception | None = None
+        #: To raise at its end.
         self.flags: set[Flag] = set()
 
     def addresses(self, port: int) -> list[Any]:

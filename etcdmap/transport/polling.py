@@ -59,13 +59,10 @@ def reader(sock: socket.socket) -> Callable[[float], bool]:
 
 
 class Flag:
-    """What one thread waits for beside sockets, and another one raises.
-
-    Attributes:
-        sock: becomes readable when the flag is raised.
-    """
+    """What one thread waits for beside sockets, and another one raises."""
 
     def __init__(self) -> None:
+        #: Becomes readable when the flag is raised.
         self.sock, self._signal = socket.socketpair()
 
     def raise_(self) -> None:

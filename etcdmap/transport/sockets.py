@@ -8,7 +8,6 @@ TimeoutError into it when the time is over.  So one thread can drive several.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import ssl
@@ -39,7 +38,6 @@ _TLS_WANTS: dict[type, int] = {ssl.SSLWantReadError: READ, ssl.SSLWantWriteError
 GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
-_IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 
 class Connection:
@@ -113,8 +111,7 @@ def dial(
     """Connect by a time, TLS handshake included.
 
     Raises:
-        OSError: no address took the connection, or TLS failed.
-        TimeoutError: it took too long.
+        OSError: no address took the connection, TLS failed, or it took too long.
         ExchangeFailed: the host can't be a name, or the TLS handshake was cut off.
     """
     sock = yield from _connect_any(host, port, due)
@@ -122,7 +119,7 @@ def dial(
         _set_options(sock)
         if context is None:
             return Connection(sock)
-        # `wrap_socket` would raise it, too, but leave the socket open.
+        # If the server has gone, `wrap_socket` raises and leaves the socket open.
         _raise_error_of(sock)
         # Without suppress_ragged_eofs, an end that TLS did not announce is an
         # error and not the end of a body.
@@ -133,7 +130,7 @@ def dial(
             suppress_ragged_eofs=False,
         )
         connection = Connection(sock)
-        yield from _shake_hands(connection, sock, due)
+        yield from _handshake(connection, sock, due)
         return connection
     except BaseException:
         sock.close()
@@ -175,12 +172,11 @@ def _look_up(host: str, port: int, due: float) -> Steps[list[Any]]:
 
 def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:
     sock.setblocking(False)
-    code = sock.connect_ex(address)
-    if code in _IN_PROGRESS:
+    try:
+        sock.connect(address)
+    except (BlockingIOError, InterruptedError):  # it goes on by itself
         yield Waiting(sock, WRITE, due)
         _raise_error_of(sock)
-    elif code:
-        raise OSError(code, os.strerror(code))
 
 
 def _raise_error_of(sock: socket.socket) -> None:
@@ -199,9 +195,7 @@ def _set_options(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE)
 
 
-def _shake_hands(
-    connection: Connection, sock: ssl.SSLSocket, due: float
-) -> Steps[None]:
+def _handshake(connection: Connection, sock: ssl.SSLSocket, due: float) -> Steps[None]:
     while True:
         try:
             return sock.do_handshake()

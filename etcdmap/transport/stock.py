@@ -60,7 +60,7 @@ class RequestsTransport:
             with response:
                 _check_length(response, endpoint)
                 body = self._body(response, endpoint, deadline)
-        except (EtcdMapError, Warning):  # warnings may be made errors
+        except (EtcdMapError, Warning):  # "-W error" makes warnings exceptions
             raise
         except Exception as error:  # a session may run hooks and auth of any kind
             retried = _retries(_adapter(self._session, endpoint))

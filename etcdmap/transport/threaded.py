@@ -100,12 +100,12 @@ class ThreadedTransport:
                 return
             left = max(deadline - time.monotonic(), 0.001)
             outcome = self.inner.exchange(endpoint, request, left)
-        except BaseException as error:  # what interrupts it, interrupts who waits
+        except BaseException as error:  # `result` raises it, an interrupt, too
             self._shown.pop(endpoint, None)
             outcome = error
-            ours = (EtcdMapError, Warning)  # warnings may be made errors
+            ours = (EtcdMapError, Warning)  # "-W error" makes warnings exceptions
             if isinstance(error, Exception) and not isinstance(error, ours):
-                # A KeyError, say, would read as "absent".
+                # A KeyError, say, would seem to say that a key is absent.
                 why = f"the transport failed with {type(error).__name__}: {error}"
                 outcome = ExchangeFailed(why, sent=exchange.sent)
                 outcome.__cause__ = error
@@ -117,8 +117,8 @@ class ThreadedTransport:
 class ThreadExchange:
     """An `Exchange` that a thread carries out.
 
-    Dearer than one on a socket: a thread and a pair of sockets each.  One that
-    was given up goes on until its own deadline; nobody sees its answer.
+    It takes a thread and a pair of sockets.  When it is given up, the thread goes on
+    until its own deadline, and its answer is dropped.
     """
 
     def __init__(self, timeout: float, shown: list[Identity]) -> None:

@@ -72,6 +72,5 @@ class WireTransport:
     def _tls(self) -> ssl.SSLContext:
         with self._context_lock:
             if self._context is None:
-                settings = self._settings
-                self._context = make_context(settings.verify, settings.cert)
+                self._context = make_context(self._settings.verify, self._settings.cert)
             return self._context

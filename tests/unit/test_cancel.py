@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from etcdmap.v2 import OPENING
 from support.certificates import make_certificate
 from support.fault_server import (
     READ,
+    RESET,
     STALL,
     FaultServer,
     Repeat,
@@ -427,3 +430,28 @@ def test_cancel_while_a_socket_is_made_leaves_it_not_open(
         assert not caught.value.sent
         assert "given up" in str(caught.value)
         assert server.requests == []
+
+
+def test_reset_before_the_handshake_leaves_no_socket_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python's `wrap_socket` would leave it to the garbage collector."""
+    go = threading.Event()
+    numbers: list[int] = []
+    real = sockets_module._set_options
+
+    def set_options_and_wait(sock: socket.socket) -> None:
+        real(sock)
+        numbers.append(sock.fileno())
+        go.set()
+        server.wait_for(lambda server: 0 in server.ended)
+
+    monkeypatch.setattr(sockets_module, "_set_options", set_options_and_wait)
+    with FaultServer([Until(go), RESET]) as server:
+        transport = WireTransport(verify=False)
+        exchange = transport.begin(server.url.replace("http:", "https:"), put(), 5)
+        with pytest.raises(ExchangeFailed, match="connection was closed") as caught:
+            exchange.result()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(*numbers)
+    assert not caught.value.sent
