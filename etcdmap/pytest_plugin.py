@@ -18,20 +18,20 @@ from etcdmap.mapping import EtcdMapping
 
 @pytest.fixture(scope="session")
 def etcd_cluster() -> Iterator[LocalCluster]:
-    """Give a cluster of one member, shared by the tests; it ends with them."""
+    """Return a cluster of one member, shared by the tests; it ends with them."""
     with LocalCluster() as cluster:
         yield cluster
 
 
 @pytest.fixture
 def etcd_url(etcd_cluster: LocalCluster) -> str:
-    """Give the URL of an empty directory, as ``ETCDMAP_URL`` takes it."""
+    """Return the URL of an empty directory, as ``ETCDMAP_URL`` takes it."""
     address = etcd_cluster.endpoints[0].removeprefix("http://")
     return f"etcd://{address}/test-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def etcd_mapping(etcd_url: str) -> Iterator[EtcdMapping]:
-    """Give an empty mapping on the directory of `etcd_url`."""
+    """Return an empty mapping on the directory of `etcd_url`."""
     with EtcdMapping.from_url(etcd_url) as mapping:
         yield mapping
