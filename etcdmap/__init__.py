@@ -131,5 +131,4 @@ if not TYPE_CHECKING:
             return "0+unknown"  # a valid version, and older than every release
 
     def __dir__() -> list[str]:
-        """List the version too."""
         return sorted({*globals(), "__version__"})

@@ -145,8 +145,8 @@ class ReadCache:
     def keep_decoded(self, path: str, node: Any, codec: Any, value: Any) -> None:
         """Keep what a codec made of a node, if that node is still the cached one.
 
-        Not if a name on its path could be in no key, but in a prefix: hits on decoded
-        values don't check keys.
+        Not where no key leads (below a hidden directory, which a prefix can name):
+        hits on decoded values don't check keys.
         """
         entry = self.hot.get(path)
         if entry is not None and entry.node is node and PLAIN.readable("", path[1:]):

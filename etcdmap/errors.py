@@ -31,6 +31,7 @@ Source of the codes: etcd ``server/etcdserver/api/v2error/error.go``
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -214,12 +215,7 @@ class RequestFailed(EtcdMapError):
 
     def __str__(self) -> str:
         lines = [Exception.__str__(self)]
-        # The same endpoint failing the same way many times is one line.
-        counts: dict[str, int] = {}
-        for attempt in self.attempts:
-            line = str(attempt)
-            counts[line] = counts.get(line, 0) + 1
-        for line, count in counts.items():
+        for line, count in Counter(map(str, self.attempts)).items():
             lines.append(f"  {line}" + (f" ({count} times)" if count > 1 else ""))
         return "\n".join(lines)
 
@@ -376,14 +372,12 @@ class PartialWrite(EtcdMapError):
             "with the same values"
         ]
         shown = list(self.failed.items())[:5]
-        lines += [f"  {path}: {_first_line(error)}" for path, error in shown]
+        for path, error in shown:
+            first_line, _, _ = str(error).partition("\n")
+            lines.append(f"  {path}: {first_line}")
         if len(self.failed) > len(shown):
             lines.append(f"  ... and {len(self.failed) - len(shown)} more in .failed")
         return "\n".join(lines)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 class LocalClusterError(EtcdMapError):

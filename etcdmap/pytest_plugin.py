@@ -18,7 +18,7 @@ from etcdmap.mapping import EtcdMapping
 
 @pytest.fixture(scope="session")
 def etcd_cluster() -> Iterator[LocalCluster]:
-    """A cluster of one member, shared by all tests; it ends with them."""
+    """Return a cluster of one member, shared by the tests; it ends with them."""
     with LocalCluster() as cluster:
         yield cluster
 
@@ -32,6 +32,6 @@ def etcd_url(etcd_cluster: LocalCluster) -> str:
 
 @pytest.fixture
 def etcd_mapping(etcd_url: str) -> Iterator[EtcdMapping]:
-    """An empty mapping on the directory of `etcd_url`."""
+    """Return an empty mapping on the directory of `etcd_url`."""
     with EtcdMapping.from_url(etcd_url) as mapping:
         yield mapping

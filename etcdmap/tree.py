@@ -103,7 +103,7 @@ class ReadableStore(Protocol):
     ) -> S:
         """Return the same store with other options; None leaves one as it is.
 
-        The store of one `call` gives one for any number of calls.
+        If this one is for one `call`, the other is not.
         """
 
     def call(self: S, until: float | None = None) -> S:

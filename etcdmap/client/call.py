@@ -157,7 +157,7 @@ class Call(Attempts):
         client = self._client
         left = self._deadline - now
         if left <= 0:
-            return  # whoever called looks at the time next
+            return  # the caller checks the time next
         self._launches += 1
         must_show = self._freshness.identity if self._writes else None
         try:
@@ -235,7 +235,7 @@ class Call(Attempts):
         return self._wait(math.inf)
 
     def _wait(self, seconds: float) -> Any:
-        """Wait some seconds for one of the exchanges under way to be of use."""
+        """Wait some seconds for a usable answer, or until the next should be asked."""
         clock = self._client.clock
         running = self._running
         now = clock()

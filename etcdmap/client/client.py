@@ -60,9 +60,8 @@ class Client(Closing):
         transport: carries the exchanges; closed with the client.  One that can only
             block (``exchange``, ``close``) takes a thread for each.
         api: the one that lists the members, for `sync`.
-        clock: gives the time in seconds; for tests, as `sleep` and `rng` are.
-        recipe: how to make such a client again, as ``__reduce__`` gives it; None
-            makes it impossible to pickle.
+        clock: returns the time in seconds; for tests, as `sleep` and `rng` are.
+        recipe: what ``__reduce__`` returns; with None it can't be pickled.
 
     Threads: share one client freely.  A forked child may go on using it.
     """

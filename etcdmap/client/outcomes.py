@@ -1,4 +1,4 @@
-"""How a call ends that got no answer: which error its attempts come to."""
+"""Which error ends a call that got no usable answer."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def raise_if_hopeless(
     is_write: bool,
     may_repeat: bool,
 ) -> None:
-    """Raise if the last attempts, one at each endpoint, show that more are no use.
+    """Raise if the last attempts, as many as endpoints, show that more are no use.
 
     With `may_repeat` a 200 that makes no sense is worth another try: it may be the
     answer to another request, on a connection that is not used again.

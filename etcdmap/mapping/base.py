@@ -44,18 +44,18 @@ Entry = tuple[str, str, Node]
 
 
 class Base(Handle, ListedMapping, MutableMapping[str, Any]):
-    """What is read and taken from a directory, whatever its keys look like."""
+    """A mapping on a directory, nested or flat."""
 
     #: Whether a directory can be the value of a key.
     _nested: ClassVar[bool]
-    #: What to say of a key below another one.
+    #: How a message ends that refuses a key below another one.
     _overlap: ClassVar[str]
 
     @abstractmethod
     def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:
-        """Read all that is shown, with the index of the store.
+        """Return the whole content and the index of the store.
 
-        None for the content if the directory does not exist.
+        The content is None if the directory does not exist.
         """
 
     @abstractmethod
@@ -95,8 +95,8 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and return its value; a directory as a plain dict.
 
-        A value is handed out once, however many callers race for it.  A
-        directory is read and then deleted: what is written in between is lost.
+        Of callers who race for a value only one gets it.  A directory is read
+        and then deleted: what is written in between is lost.
 
         Raises:
             KeyNotFound: the key is absent and no default was given.
@@ -210,7 +210,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def _encode_all(
         self, other: Any, more: Mapping[str, Any], until: float
     ) -> dict[str, Any]:
-        """Check and encode many values, of keys that may be paths; by path."""
+        """Check and encode many values; return them by path."""
         values = dict(plain_mapping(other, until, stored=True))
         wanted = {}
         for key, value in {**values, **more}.items():

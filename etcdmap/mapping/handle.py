@@ -169,12 +169,11 @@ class Handle(Closing):
             self._view.store.client.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: no credentials, no connections, no cached values."""
+        """Return what is pickled; of the client that is how to make it again."""
         # An unpickled mapping makes its own client, which it must close.
         return {**self.__dict__, "_owner": True}
 
     def __repr__(self) -> str:
-        """Show prefix and endpoints; sends no request."""
         endpoints = list(self._view.store.client.endpoints)
         return f"{type(self).__name__}({endpoints}, prefix={self.prefix!r})"
 

@@ -74,7 +74,7 @@ class Reading(Base):
             return self._view.store.get(self._readable(key)).ttl
 
     def snapshot(self) -> Snapshot:
-        """Return what `to_dict` gives, and the index of the store at that moment.
+        """Return what `to_dict` returns, and the index of the store at that moment.
 
         Raises:
             NotADirectory: a file stands where this mapping's directory was.

@@ -142,11 +142,11 @@ def _on_one_listing(operate: Callable[[Any, Any], Any]) -> Any:
 
 
 class _OneListing(Set[E]):
-    """Set operations on one listing."""
+    """Set operations that make one request."""
 
     @abstractmethod
     def _listed(self) -> Any:
-        """List once, as the view of a plain dict."""
+        """Return the same view of a plain dict."""
 
     __le__ = _on_one_listing(operator.le)
     __lt__ = _on_one_listing(operator.lt)

@@ -173,7 +173,7 @@ class KeysAPI:
         if value is None and not (dir or refresh):
             raise TypeError("set() needs a value, or dir=True, or refresh=True")
         form = spell_form(value, ttl, refresh=refresh, prev_value=prev_value)
-        # In the order in which etcd looks at the conditions, if there are several.
+        # What etcd calls it, also if there are several conditions.
         action = "set"
         if prev_exist is False:
             action = "create"

@@ -68,8 +68,8 @@ T = TypeVar("T")
 #: behind needs a few milliseconds.
 _HISTORY_PATIENCE = 0.5
 
-#: Seconds between two tries, where other writers come between: at first about what a
-#: write takes, then doubled each time.
+#: Seconds between two tries, if other writers come between: at first about what a write
+#: takes, then doubled each time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 #: What etcd answers to a fenced write when the state is another one.
@@ -85,7 +85,7 @@ class Verdict(NamedTuple):
     unmoved: bool
     #: The event that ended that state, if it looks like this write.
     ours: Result | None = None
-    #: See `FencedWrite`.
+    #: Whether a copy may have been, or may yet be, carried out.
     loose: bool = False
 
 
@@ -104,10 +104,10 @@ class FencedWrite:
         self._client = keys.client
         self._path = path
         self._deadline = deadline
-        #: Whether it is not known of a copy that it was not, and won't be, carried out.
+        #: Whether a copy was sent that may have been, or may yet be, carried out.
         self._loose = False
         self._tries = 0
-        #: An index from before the first copy; all its events are newer.
+        #: An index from before the first copy: the event of this write is newer.
         self._start = keys.memory.freshness.index
 
     def _send(self, fence: Fence) -> int:
