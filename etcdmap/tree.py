@@ -36,7 +36,8 @@ class File(NamedTuple):
 class Directory(NamedTuple):
     """A directory: its children by name, and seconds left.
 
-    A subdirectory in a listing that is not recursive shows no children.
+    A subdirectory in a listing that is not recursive shows no children.  No listing
+    shows names that start with ``_``.
     """
 
     children: dict[str, Any]  # name -> Node; mypy can't recurse here

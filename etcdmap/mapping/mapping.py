@@ -1,7 +1,7 @@
 """`EtcdMapping`: a nested dict whose data lives in etcd.
 
 What it can do is in the modules it is put together from: `handle` (what it
-stands on), `common`, `reading`, `writing` (of one key), `flat`; writes of
+stands on), `base`, `reading`, `writing` (of one key), `flat`; writes of
 many keys are here.
 """
 

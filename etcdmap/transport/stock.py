@@ -43,7 +43,7 @@ class RequestsTransport:
         session: the caller's, used as it is: its proxies, hooks, adapters, auth and
             TLS settings apply; it is not closed here.
         connect_timeout: seconds to wait for a connection.
-        username: for HTTP basic auth, which is what v2 auth uses.
+        username: for HTTP basic auth.
         password: goes with it.
         max_response: limit for an answer, bytes.
         opening: what is sent before a target that is too long to come first.

@@ -35,7 +35,7 @@ class WireTransport:
 
     Args:
         connect_timeout: seconds to wait for a connection, TLS included.
-        username: for HTTP basic auth, which is what v2 auth uses.
+        username: for HTTP basic auth.
         password: goes with it.
         verify: whether to verify TLS certificates, or the path of a CA bundle
             or of a directory of CAs.
