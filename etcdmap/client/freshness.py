@@ -9,7 +9,7 @@ reads never go back in time and always see own writes, over failover too.
 
 An index that stands still proves nothing: a member that is cut off from the
 others goes on answering, and neither term nor index nor its own statistics show
-it.  So once per `max_stale` a read goes out with ``quorum=true``, which a member
+it.  So once per `max_stale` a read asks for a quorum, which a member
 can answer only in touch with the others.  A write that was acknowledged proves
 the same.  A proof holds for all members: what shows an index that was proved at
 some moment is no older than that moment, whoever answers.  So after a failover
