@@ -138,10 +138,8 @@ class Attempts:
         """Learn from an answer that was understood; raise if it must not be used."""
         client, freshness = self._client, self._freshness
         kind = self._request.kind
-        # Read before `take`, which replaces it when the cluster changes.
-        identity = freshness.identity
-        index = freshness.take(answer, self._floor, quorum=copy.quorum)
-        if freshness.cluster_id is not None:
+        index, identity = freshness.take(answer, self._floor, quorum=copy.quorum)
+        if identity is not None:
             copy.exchange.showed(identity)
         client.health.answered(copy.endpoint, kind, copy.began)
         # Without an index, the request was refused before the members agreed on

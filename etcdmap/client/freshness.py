@@ -114,8 +114,13 @@ class Freshness:
 
     # --- after an answer that was understood
 
-    def take(self, answer: Answer, floor: int, *, quorum: bool) -> int:
-        """Learn from an answer that was understood, or refuse it; return its index.
+    def take(
+        self, answer: Answer, floor: int, *, quorum: bool
+    ) -> tuple[int, Identity | None]:
+        """Learn from an answer that was understood, or refuse it.
+
+        Returns:
+            Its index, and the identity that its connection has shown, if any.
 
         Raises:
             StaleAnswer: its index is below the floor, that of when the call began.
@@ -123,8 +128,10 @@ class Freshness:
                 not tell from which.
         """
         api = self._api
+        # Before the id is compared: `forget` may change both in between.
+        identity: Identity | None = self.identity
         if api.cluster_of(answer) != self.cluster_id:
-            self.check_cluster(answer)
+            identity = self.check_cluster(answer)
         index = api.index_of(answer)
         if index > self.index:
             with self._lock:
@@ -137,7 +144,7 @@ class Freshness:
                     sent=True,
                 )
             self._start_anew(index)
-        return index
+        return index, identity
 
     def proved(self, since: float) -> None:
         """Note that the index known now is no older than this moment."""
