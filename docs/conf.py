@@ -42,10 +42,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!etcdmap\.).*"),
     (r"py:.*", r"etcdmap\.(\w+\.)+[A-Z]"),
-    (r"py:class", r"etcdmap\.views\.Etcd(Keys|Values|Items)View"),
-    (r"py:class", r"etcdmap\.models\.(Answer|Asked|Request|Resend)"),
-    (r"py:class", r"etcdmap\.transport\.protocol\.(Blocking)?Transport"),
-    (r"py:class", r"etcdmap\.(cache\.ReadCache|paths\.Naming|tree\.Tree)"),
+    (r"py:class", r"etcdmap\.mapping\.views\.Etcd(Keys|Values|Items)View"),
+    (r"py:class", r"etcdmap\.client\.(freshness\.Freshness|request\.\w+)"),
+    (r"py:class", r"etcdmap\.transport\.protocol\.(Answer|(Blocking)?Transport)"),
+    (r"py:class", r"etcdmap\.(cache\.ReadCache|paths\.Naming|tree\.Store)"),
     (r"py:class", r"etcdmap\.local\.guardian\.Guardian"),
 ]
 
