@@ -30,7 +30,6 @@ from etcdmap.client.endpoint_health import Health, Policy
 from etcdmap.client.freshness import Freshness
 from etcdmap.client.options import clean_endpoints, positive_seconds
 from etcdmap.client.request import API, Request
-from etcdmap.closing import Closing
 from etcdmap.errors import EtcdMapError, InvalidResponse
 from etcdmap.transport import BlockingTransport, Transport, wrapped
 
@@ -51,7 +50,7 @@ class State(NamedTuple):
     pinned: str
 
 
-class Client(Closing):
+class Client(contextlib.AbstractContextManager["Client"]):
     """Sends requests to a cluster, over whichever of its endpoints works.
 
     Args:
@@ -221,6 +220,9 @@ class Client(Closing):
         """
         self._closing.set()
         self.transport.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Client {list(self.endpoints)}>"
