@@ -92,9 +92,13 @@ class Writing(Reading):
         store: Store,
         path: str,
         wanted: dict[str, plan.Encoded],
-        ttl: float | None = None,
+        ttl: float | None,
+        *,
+        present: bool = False,
     ) -> None:
         current, index = survey(store, path, recursive=True)
+        if current is None and present:
+            raise KeyNotFound("Key not found", key=path)
         todo = Plan(self._view.naming, index)
         if ttl is None:
             plan.become(todo, path, wanted, current)
@@ -132,9 +136,7 @@ class Writing(Reading):
         store = self._view.store.call(until)
         with named(key):
             if not isinstance(wanted, str):
-                if survey(store, path)[0] is None:
-                    raise absent(key, "Key not found")
-                self._set_directory(store, path, wanted, ttl)
+                self._set_directory(store, path, wanted, ttl, present=True)
                 return None
             try:
                 return store.put(path, wanted, ttl=ttl, expect=Present())
