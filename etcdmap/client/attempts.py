@@ -199,7 +199,6 @@ class Attempts:
             raise outcomes.unknown(self._request, self._attempts) from error
 
     def _is_no_failure(self, error: Exception) -> bool:
-        """Tell whether an error is no reason to leave the endpoint."""
         if self._request.patient:  # a watch is silent while nothing changes
             return getattr(error, "timed_out", False)
         # A user who may not list the members, or a proxy, serves keys all the same.

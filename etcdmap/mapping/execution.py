@@ -39,15 +39,9 @@ def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> Non
     can be reached, or none has answered for a whole deadline, the rest is not tried:
     each step would take as long.
 
-    Args:
-        store: where to.  Its deadline counts for a plan of one step only; of several
-            steps each has one of its own.
-        plan: what.
-        progress: called, on the caller's thread, with the number of steps done
-            and of all steps.
-
-    Raises:
-        PartialWrite: some of several steps failed; a single one raises its own error.
+    The store's deadline counts for a plan of one step only; of several steps each has
+    one of its own.  If some of several fail, PartialWrite tells; a single one raises
+    its own error.  `progress` is called on the caller's thread.
     """
     steps = plan.steps
     if len(steps) == 1:

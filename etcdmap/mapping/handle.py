@@ -208,7 +208,6 @@ class Handle:
             )
 
     def _encode(self, path: str, value: Any, until: float) -> plan.Encoded:
-        """Check and encode a value or a whole mapping; see `plan.encode`."""
         return plan.encode(path, value, self._encode_text, self._view.naming, until)
 
     def _encode_text(self, value: Any) -> str:
@@ -217,7 +216,6 @@ class Handle:
         return text
 
     def _check_ttl(self, ttl: float | None) -> None:
-        """Raise for a bad ttl, before the first request."""
         if ttl is not None:
             self._view.store.check_ttl(ttl)
 

@@ -116,13 +116,8 @@ def become(
 ) -> None:
     """Add what makes the node at `path` equal to `wanted`; what is not shown stays.
 
-    Args:
-        plan: gets the steps.
-        path: the absolute path of both.
-        wanted: what should be there.
-        current: what is there, listed whole; None for nothing.
-        keep: whether what `wanted` does not name stays as well.
-        ttl: for each file, seconds; all files are then written.
+    `current` was listed whole.  With `keep`, what `wanted` does not name stays as well;
+    with `ttl`, all files are written.
     """
     if isinstance(wanted, str):
         if isinstance(current, Directory):
