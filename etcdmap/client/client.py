@@ -119,11 +119,6 @@ class Client(contextlib.AbstractContextManager["Client"]):
         return self.state.endpoints
 
     @property
-    def has_several(self) -> bool:
-        """Whether more than one endpoint is known now."""
-        return len(self.state[0]) > 1
-
-    @property
     def pinned(self) -> str:
         """The endpoint that the next request goes to first."""
         return self.state.pinned

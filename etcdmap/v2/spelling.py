@@ -111,12 +111,7 @@ def need_condition(prev_value: str | None, prev_index: int | None) -> None:
 
 
 def whole_seconds(ttl: float) -> int:
-    """Check a ttl and round it up to the whole seconds that etcd takes.
-
-    Raises:
-        TypeError: it is no number.
-        ValueError: it is below 1 second after rounding, or above 10 years.
-    """
+    """Check a ttl and round it up to the whole seconds that etcd takes."""
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
         raise TypeError(f"a ttl is a number of seconds, not {type(ttl).__name__}")
     if not 0 < ttl <= MAX_TTL:
