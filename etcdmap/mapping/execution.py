@@ -112,13 +112,13 @@ def _send_all(store: Store, steps: list[Step], outage: _Outage) -> Iterator[Outc
 
 
 def _try(store: Store, step: Step, outage: _Outage) -> Exception | None:
+    problem = None
     try:
         send(store, step)
     except EtcdMapError as error:
-        outage.note(error)
-        return error
-    outage.note(None)
-    return None
+        problem = error
+    outage.note(problem)
+    return problem
 
 
 class _Outage:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.base import MISSING, rounds, survey
-from etcdmap.mapping.handle import absent, named
+from etcdmap.mapping.handle import H, absent, named
 from etcdmap.mapping.plan import Plan
 from etcdmap.mapping.reading import Reading
 from etcdmap.tree import Directory, Fence, File, Holding, Present, Store
-
-W = TypeVar("W", bound="Writing")
 
 
 class Writing(Reading):
@@ -243,7 +241,7 @@ class Writing(Reading):
         with named(key):
             self._view.store.refresh(path, ttl)
 
-    def mkdir(self: W, key: str, *, ttl: float | None = None) -> W:
+    def mkdir(self: H, key: str, *, ttl: float | None = None) -> H:
         """Make an empty directory; return the mapping on it.
 
         Args:
