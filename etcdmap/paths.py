@@ -183,9 +183,6 @@ class Naming:
             return key
         return str.__str__(key) if isinstance(key, str) else None
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
 
 class EscapedNaming(Naming):
     """Every `str` is one segment: what a path can't hold is percent-escaped.
