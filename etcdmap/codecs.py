@@ -35,8 +35,6 @@ from etcdmap.errors import DecodeError, InvalidResponse
 
 T = TypeVar("T")
 
-__all__ = ["AutoCodec", "Codec", "JsonCodec", "TextCodec", "encode_text", "get_codec"]
-
 #: Lists within lists.
 MAX_NESTING = 100
 #: Digits of an int; the default of ``sys.set_int_max_str_digits``.

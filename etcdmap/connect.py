@@ -19,6 +19,7 @@ from etcdmap.client import (
 from etcdmap.errors import CredentialsMissing
 from etcdmap.transport import (
     DEFAULT_MAX_RESPONSE,
+    TRANSPORT_OPTIONS,
     BlockingTransport,
     Transport,
     make_transport,
@@ -32,17 +33,6 @@ DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 
 #: Names of environment variables.
 URL, USERNAME, PASSWORD = "ETCDMAP_URL", "ETCDMAP_USERNAME", "ETCDMAP_PASSWORD"
-
-# Which options are the transport's; the others are the client's.
-_OF_TRANSPORT = (
-    "cert",
-    "connect_timeout",
-    "max_response",
-    "password",
-    "session",
-    "username",
-    "verify",
-)
 
 
 def connect(
@@ -102,9 +92,8 @@ def _make(options: Mapping[str, Any]) -> Client:
     given = dict(options)
     endpoints = given.pop("endpoints")
     positive_seconds("connect_timeout", given["connect_timeout"])
-    transport = make_transport(
-        opening=OPENING, **{name: given.pop(name) for name in _OF_TRANSPORT}
-    )
+    of_transport = {name: given.pop(name) for name in TRANSPORT_OPTIONS & given.keys()}
+    transport = make_transport(opening=OPENING, **of_transport)
     cache, ttl, size = None, given.pop("cache_ttl"), given.pop("cache_size")
     if ttl is not None:
         cache = ReadCache(positive_seconds("cache_ttl", ttl), size)
@@ -225,22 +214,12 @@ def _flag_or_path(text: str) -> bool | str:
     return text if "/" in text else _flag(text)
 
 
+_SECONDS = ("auto_sync", "cache_ttl", "connect_timeout", "max_stale", "timeout")
 _READERS: Mapping[str, Callable[[str], Any]] = {
-    "auto_sync": float,
-    "cache_size": int,
-    "cache_ttl": float,
-    "cert": str,
-    "codec": str,
-    "connect_timeout": float,
-    "consistency": str,
-    "escape_keys": _flag,
-    "fence": _flag,
-    "max_response": int,
-    "max_stale": float,
-    "prefix": str,
-    "readonly": _flag,
-    "shuffle": _flag,
-    "timeout": float,
+    **dict.fromkeys(_SECONDS, float),
+    **dict.fromkeys(("cache_size", "max_response"), int),
+    **dict.fromkeys(("cert", "codec", "consistency", "prefix"), str),
+    **dict.fromkeys(("escape_keys", "fence", "readonly", "shuffle"), _flag),
     "verify": _flag_or_path,
 }
 
@@ -248,7 +227,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
 def _option(name: str, text: str) -> Any:
     reader = _READERS.get(name)
     if reader is None:
-        raise ValueError(f"no option {name!r}; there are {', '.join(_READERS)}")
+        raise ValueError(f"no option {name!r}; there are {', '.join(sorted(_READERS))}")
     try:
         return reader(text)
     except ValueError as error:

@@ -31,6 +31,7 @@ Source of the codes: etcd ``server/etcdserver/api/v2error/error.go``
 
 from __future__ import annotations
 
+import copyreg
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -45,7 +46,8 @@ class EtcdMapError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException's own passes no arguments by name.
-        return _rebuild, (type(self), self.args, self.__dict__)
+        state = {**self.__dict__, "args": self.args}
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
 
 class ServerError(EtcdMapError):
@@ -104,18 +106,6 @@ class KeyNotFound(ServerError, KeyError):
     """The key is absent (100), or can't be there: a file is above it (104)."""
 
     usual_code = 100
-
-    @classmethod
-    def below_a_file(cls, error: NotADirectory) -> KeyNotFound:
-        """Return what a read raises for a key with a file on its way."""
-        return cls(
-            "a file stands on the way to this key",
-            code=error.code,
-            cause=error.cause,
-            etcd_index=error.etcd_index,
-            endpoint=error.endpoint,
-            key=error.key,
-        )
 
 
 class CompareFailed(ServerError):
@@ -382,12 +372,3 @@ class PartialWrite(EtcdMapError):
 
 class LocalClusterError(EtcdMapError):
     """No etcd binary was found, or a local member did not start or answer."""
-
-
-def _rebuild(
-    kind: type[EtcdMapError], args: tuple[Any, ...], state: dict[str, Any]
-) -> EtcdMapError:
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error

@@ -31,8 +31,8 @@ UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 # Paths that are shorter can't break a limit: 200 levels take 400 characters.
 _ALWAYS_FINE = 2 * MAX_DEPTH
-# Longer keys are checked anew each time, so that the caches stay small.
-_CACHED_LENGTH = 512
+#: Longer keys and paths are checked anew each time, so that the caches stay small.
+CACHED_LENGTH = 512
 
 # Control characters are those of the category Cc.
 _TO_ESCAPE = re.compile("[%/\x00-\x1f\x7f-\x9f\ufffd]")
@@ -43,7 +43,7 @@ def why_impossible(key: str) -> str | None:
 
     Control characters are no reason: nodes with such names exist and can be read.
     """
-    if len(key) > _CACHED_LENGTH:
+    if len(key) > CACHED_LENGTH:
         return find_fault(key)
     return _find_fault_cached(key)
 
@@ -182,9 +182,6 @@ class Naming:
         if type(key) is str:
             return key
         return str.__str__(key) if isinstance(key, str) else None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class EscapedNaming(Naming):

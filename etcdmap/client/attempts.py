@@ -38,7 +38,7 @@ _MOST_REDIRECTS = 10
 PENDING: Any = object()
 
 
-class Owner(Protocol):
+class _Owner(Protocol):
     """What a call needs of its client; see `Client`."""
 
     transport: Transport
@@ -49,17 +49,10 @@ class Owner(Protocol):
     rng: Random
 
     @property
-    def state(self) -> tuple[tuple[str, ...], str]:
-        """The endpoints known, and the pinned one."""
-
-    def freshness(self, api: API) -> Freshness:
-        """Return what was seen of the cluster through an API."""
-
-    def order(self) -> tuple[str, ...]:
-        """Return the endpoints in the order to try them now."""
-
-    def pin(self, endpoint: str) -> None:
-        """Have the next requests go to this endpoint first."""
+    def state(self) -> tuple[tuple[str, ...], str]: ...
+    def freshness(self, api: API) -> Freshness: ...
+    def order(self) -> tuple[str, ...]: ...
+    def pin(self, endpoint: str) -> None: ...
 
 
 class Copy(NamedTuple):
@@ -83,7 +76,7 @@ class Attempts:
     # On the class, so that a call that goes well need not set it.
     _redirects = 0
 
-    def __init__(self, client: Owner, request: Request[Any], deadline: float) -> None:
+    def __init__(self, client: _Owner, request: Request[Any], deadline: float) -> None:
         self._client = client
         self._request = self._plain = request
         self._deadline = deadline
@@ -204,7 +197,6 @@ class Attempts:
             raise outcomes.unknown(self._request, self._attempts) from error
 
     def _is_no_failure(self, error: Exception) -> bool:
-        """Tell whether an error is no reason to leave the endpoint."""
         if self._request.patient:  # a watch is silent while nothing changes
             return getattr(error, "timed_out", False)
         # A user who may not list the members, or a proxy, serves keys all the same.

@@ -60,7 +60,6 @@ class Call(Attempts):
         self._floor = freshness.index
 
     def _ask_quorum(self) -> None:
-        """Have the copies from now on be quorum reads."""
         if not self._quorum:
             self._quorum = True
             self._request = self._request.with_quorum()

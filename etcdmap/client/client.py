@@ -30,7 +30,6 @@ from etcdmap.client.endpoint_health import Health, Policy
 from etcdmap.client.freshness import Freshness
 from etcdmap.client.options import clean_endpoints, positive_seconds
 from etcdmap.client.request import API, Request
-from etcdmap.closing import Closing
 from etcdmap.errors import EtcdMapError, InvalidResponse
 from etcdmap.transport import BlockingTransport, Transport, wrapped
 
@@ -51,7 +50,7 @@ class State(NamedTuple):
     pinned: str
 
 
-class Client(Closing):
+class Client(contextlib.AbstractContextManager["Client"]):
     """Sends requests to a cluster, over whichever of its endpoints works.
 
     Args:
@@ -118,11 +117,6 @@ class Client(Closing):
     def endpoints(self) -> tuple[str, ...]:
         """The endpoints known, in the order in which they are tried."""
         return self.state.endpoints
-
-    @property
-    def has_several(self) -> bool:
-        """Whether more than one endpoint is known now."""
-        return len(self.state[0]) > 1
 
     @property
     def pinned(self) -> str:
@@ -221,6 +215,9 @@ class Client(Closing):
         """
         self._closing.set()
         self.transport.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Client {list(self.endpoints)}>"

@@ -9,12 +9,7 @@ _INFINITY = float("inf")
 
 
 def positive_seconds(name: str, value: float) -> float:
-    """Check a duration in seconds.
-
-    Raises:
-        TypeError: it is no number.
-        ValueError: it is not above zero, or not finite.
-    """
+    """Check a duration in seconds."""
     if type(value) is float and 0 < value < _INFINITY:  # nearly always
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -25,12 +20,7 @@ def positive_seconds(name: str, value: float) -> float:
 
 
 def clean_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:
-    """Check endpoints and spell each as scheme, host and port.
-
-    Raises:
-        TypeError: an endpoint is no ``str``.
-        ValueError: there is none, or one is not ``http(s)://host:port``.
-    """
+    """Check endpoints and spell each as scheme, host and port."""
     given = [endpoints] if isinstance(endpoints, str) else list(endpoints)
     known = tuple(dict.fromkeys(_clean_endpoint(endpoint) for endpoint in given))
     if not known:

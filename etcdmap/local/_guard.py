@@ -75,13 +75,8 @@ class Guard:
             self.locks.append(_lock(path, self.owner))
             known = _read_token(path, len(names))
             if known is None:
-                own = [
-                    *names,
-                    *(f"{name}.log" for name in names),
-                    MANIFEST,
-                    DRAFT,
-                    LOCK,
-                ]
+                logs = [f"{name}.log" for name in names]
+                own = [*names, *logs, MANIFEST, DRAFT, LOCK]
                 self.unkept = [os.path.join(path, name) for name in own]
                 self.new_dir = path if made else ""
                 _write_token(path, len(names), token)

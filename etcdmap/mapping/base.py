@@ -53,10 +53,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
 
     @abstractmethod
     def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:
-        """Return the whole content and the index of the store.
-
-        The content is None if the directory does not exist.
-        """
+        """Return the whole content, None without a directory, and the store's index."""
 
     @abstractmethod
     def _shown(self, listing: Directory) -> list[Entry]:
@@ -194,11 +191,9 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def _checked(
         self, key: str, value: Any, ttl: float | None = None
     ) -> tuple[str, plan.Encoded, float | None]:
-        """Check a write before its first request.
+        """Check a write before its first request; return its path and what to store.
 
-        Returns:
-            The path; what will be stored; when the call must have ended, or None if
-            it has not begun: nothing was read for it.
+        And when the call must have ended; None if nothing was read: it has not begun.
         """
         path = self._writable(key)
         self._check_ttl(ttl)
@@ -210,7 +205,6 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def _encode_all(
         self, other: Any, more: Mapping[str, Any], until: float
     ) -> dict[str, Any]:
-        """Check and encode many values; return them by path."""
         values = dict(plain_mapping(other, until, stored=True))
         wanted = {}
         for key, value in {**values, **more}.items():
@@ -272,7 +266,6 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     # --- nodes
 
     def _value(self, path: str, node: Node) -> Any:
-        """Return a value, or a mapping on a directory."""
         if isinstance(node, File):
             return decode_node(path, node.text, self._view.codec.decode)
         return self._sub(path)

@@ -39,15 +39,9 @@ def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> Non
     can be reached, or none has answered for a whole deadline, the rest is not tried:
     each step would take as long.
 
-    Args:
-        store: where to.  Its deadline counts for a plan of one step only; of several
-            steps each has one of its own.
-        plan: what.
-        progress: called, on the caller's thread, with the number of steps done
-            and of all steps.
-
-    Raises:
-        PartialWrite: some of several steps failed; a single one raises its own error.
+    The store's deadline counts for a plan of one step only; of several steps each has
+    one of its own.  If some of several fail, PartialWrite tells; a single one raises
+    its own error.  `progress` is called on the caller's thread.
     """
     steps = plan.steps
     if len(steps) == 1:
@@ -118,13 +112,13 @@ def _send_all(store: Store, steps: list[Step], outage: _Outage) -> Iterator[Outc
 
 
 def _try(store: Store, step: Step, outage: _Outage) -> Exception | None:
+    problem = None
     try:
         send(store, step)
     except EtcdMapError as error:
-        outage.note(error)
-        return error
-    outage.note(None)
-    return None
+        problem = error
+    outage.note(problem)
+    return problem
 
 
 class _Outage:

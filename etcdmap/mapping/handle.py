@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from etcdmap.cache import CacheInfo
 from etcdmap.client import Client, positive_seconds
-from etcdmap.closing import Closing
 from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.connect import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
@@ -36,7 +35,7 @@ class View:
     whole_cluster: bool
 
 
-class Handle(Closing):
+class Handle:
     """A directory of etcd, held through a client.
 
     The base of the mappings: which node a key names, how a value is stored, who
@@ -168,6 +167,12 @@ class Handle(Closing):
         if self._owner:
             self._view.store.client.close()
 
+    def __enter__(self: H) -> H:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled; of the client that is how to make it again."""
         # An unpickled mapping makes its own client, which it must close.
@@ -203,7 +208,6 @@ class Handle(Closing):
             )
 
     def _encode(self, path: str, value: Any, until: float) -> plan.Encoded:
-        """Check and encode a value or a whole mapping; see `plan.encode`."""
         return plan.encode(path, value, self._encode_text, self._view.naming, until)
 
     def _encode_text(self, value: Any) -> str:
@@ -212,7 +216,6 @@ class Handle(Closing):
         return text
 
     def _check_ttl(self, ttl: float | None) -> None:
-        """Raise for a bad ttl, before the first request."""
         if ttl is not None:
             self._view.store.check_ttl(ttl)
 
@@ -250,7 +253,8 @@ class sought(named):
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, NotADirectory):
-            absence = KeyNotFound.below_a_file(error)
-            absence.args = (self._key,)
+            absence = absent(self._key)
+            why = "a file stands on the way to this key"
+            vars(absence).update(vars(error), reason=why)
             raise absence from error
         super().__exit__(kind, error, traceback)

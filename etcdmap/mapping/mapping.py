@@ -292,7 +292,6 @@ class EtcdMapping(Writing):
         return Plan(self._view.naming, index), listing or Directory({}, None)
 
     def _node_at(self, path: str, listing: Directory) -> Node | None:
-        """Find a node in the listing of this mapping's directory."""
         node: Node | None = listing
         for part in path[len(self._view.root) + 1 :].split("/"):
             if isinstance(node, File):

@@ -31,7 +31,6 @@ from etcdmap.tree import Directory, Fence, File, Node
 
 #: A checked and encoded value: the text of a file, or a directory by name.
 Encoded: TypeAlias = "str | dict[str, Encoded]"
-Found: TypeAlias = "Node | None"
 
 
 class Put(NamedTuple):
@@ -110,20 +109,15 @@ def become(
     plan: Plan,
     path: str,
     wanted: Encoded,
-    current: Found,
+    current: Node | None,
     *,
     keep: bool = False,
     ttl: float | None = None,
 ) -> None:
     """Add what makes the node at `path` equal to `wanted`; what is not shown stays.
 
-    Args:
-        plan: gets the steps.
-        path: the absolute path of both.
-        wanted: what should be there.
-        current: what is there, listed whole; None for nothing.
-        keep: whether what `wanted` does not name stays as well.
-        ttl: for each file, seconds; all files are then written.
+    `current` was listed whole.  With `keep`, what `wanted` does not name stays as well;
+    with `ttl`, all files are written.
     """
     if isinstance(wanted, str):
         if isinstance(current, Directory):
@@ -159,7 +153,7 @@ def _let_go(
 
 
 def become_with_ttl(
-    plan: Plan, path: str, wanted: dict[str, Encoded], current: Found, ttl: float
+    plan: Plan, path: str, wanted: dict[str, Encoded], current: Node | None, ttl: float
 ) -> None:
     """Add what makes a directory anew, which expires with all in it after `ttl`."""
     if current is not None:
@@ -168,7 +162,7 @@ def become_with_ttl(
     become(plan, path, wanted, Directory({}, None))
 
 
-def overwrite(plan: Plan, path: str, text: str, current: Found) -> None:
+def overwrite(plan: Plan, path: str, text: str, current: Node | None) -> None:
     """Add what ``m[k] = v`` does for a value.
 
     The file is written even if it is the same, and a directory in its place is deleted
@@ -209,7 +203,7 @@ def _unshown(naming: Naming, path: str, directory: Directory) -> Iterator[str]:
             yield from _unshown(naming, f"{path}/{name}", child)
 
 
-def _state(plan: Plan, current: Found) -> Fence | None:
+def _state(plan: Plan, current: Node | None) -> Fence | None:
     if isinstance(current, File):
         return Fence(current.modified_index)
     # In place of a directory the file is absent only from its delete on, whose index

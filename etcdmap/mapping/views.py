@@ -50,8 +50,7 @@ class ListedMapping(Mapping[str, Any]):
     def _whole(self, until: float | None = None) -> dict[str, Any] | None:
         """Return the whole content, or None if the directory does not exist.
 
-        Args:
-            until: when it must have ended; None for the deadline of a single call.
+        Without `until` it has the deadline of a single call.
         """
 
     @abstractmethod
@@ -110,15 +109,9 @@ class ListedMapping(Mapping[str, Any]):
 
 
 def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
-    """Read a mapping on etcd whole; return everything else as it is.
+    """Read a mapping on etcd whole, before `until`; return all else as it is.
 
-    Args:
-        value: anything.
-        until: when the read must have ended.
-        stored: whether it will be written, so that its directory must exist.
-
-    Raises:
-        DirectoryGone: its directory does not exist, and `stored`.
+    If it will be `stored`, its directory must exist: DirectoryGone.
     """
     if not isinstance(value, ListedMapping):
         return value

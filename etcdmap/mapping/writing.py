@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.base import MISSING, rounds, survey
-from etcdmap.mapping.handle import absent, named
+from etcdmap.mapping.handle import H, absent, named
 from etcdmap.mapping.plan import Plan
 from etcdmap.mapping.reading import Reading
 from etcdmap.tree import Directory, Fence, File, Holding, Present, Store
-
-W = TypeVar("W", bound="Writing")
 
 
 class Writing(Reading):
@@ -92,9 +90,13 @@ class Writing(Reading):
         store: Store,
         path: str,
         wanted: dict[str, plan.Encoded],
-        ttl: float | None = None,
+        ttl: float | None,
+        *,
+        present: bool = False,
     ) -> None:
         current, index = survey(store, path, recursive=True)
+        if current is None and present:
+            raise KeyNotFound("Key not found", key=path)
         todo = Plan(self._view.naming, index)
         if ttl is None:
             plan.become(todo, path, wanted, current)
@@ -132,9 +134,7 @@ class Writing(Reading):
         store = self._view.store.call(until)
         with named(key):
             if not isinstance(wanted, str):
-                if survey(store, path)[0] is None:
-                    raise absent(key, "Key not found")
-                self._set_directory(store, path, wanted, ttl)
+                self._set_directory(store, path, wanted, ttl, present=True)
                 return None
             try:
                 return store.put(path, wanted, ttl=ttl, expect=Present())
@@ -241,7 +241,7 @@ class Writing(Reading):
         with named(key):
             self._view.store.refresh(path, ttl)
 
-    def mkdir(self: W, key: str, *, ttl: float | None = None) -> W:
+    def mkdir(self: H, key: str, *, ttl: float | None = None) -> H:
         """Make an empty directory; return the mapping on it.
 
         Args:

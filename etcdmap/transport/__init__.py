@@ -27,6 +27,7 @@ from etcdmap.transport.protocol import (
     Identity,
     Opening,
     Request,
+    Settings,
     Transport,
 )
 from etcdmap.transport.threaded import wrapped
@@ -34,6 +35,7 @@ from etcdmap.transport.wire import WireTransport
 
 __all__ = [
     "DEFAULT_MAX_RESPONSE",
+    "TRANSPORT_OPTIONS",
     "Answer",
     "BlockingTransport",
     "Exchange",
@@ -46,6 +48,9 @@ __all__ = [
     "wait_any",
     "wrapped",
 ]
+
+#: What `make_transport` takes.
+TRANSPORT_OPTIONS = {"session", *Settings.__dataclass_fields__}
 
 
 def make_transport(*, session: Any = None, **settings: Any) -> Transport:

@@ -288,11 +288,9 @@ class WireExchange:
 
 
 def wait_any(exchanges: Iterable[Exchange], timeout: float) -> Exchange | None:
-    """Wait until one of several exchanges has ended, well or not, and return it.
+    """Wait some seconds until one of several exchanges has ended, well or not.
 
-    Args:
-        exchanges: of any kind of transport, in the order of preference.
-        timeout: seconds to wait at most; then it returns None.
+    Return the first that has, or None; they may be of any kind of transport.
     """
     exchanges = list(exchanges)
     until = time.monotonic() + timeout

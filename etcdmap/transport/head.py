@@ -54,11 +54,7 @@ def standing_fields(settings: Settings) -> dict[str, str]:
 
 
 def spell_start(method: str, target: str) -> str:
-    """Return the request line (RFC 9112 section 3).
-
-    Raises:
-        ExchangeFailed: method or target hold what would end the line early.
-    """
+    """Return the request line (RFC 9112 section 3); refuse what would end it early."""
     clean = target.isascii() and target.isprintable() and " " not in target
     if not (clean and target and (method in _METHODS or _match_name(method))):
         why = "it holds a space or another character that must be percent-encoded"

@@ -128,11 +128,7 @@ class Pool:
 
 
 def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
-    """Return scheme, ``Host`` field, host and port of an endpoint.
-
-    Raises:
-        ExchangeFailed: it is not ``http(s)://host[:port]``.
-    """
+    """Return scheme, ``Host`` field, host and port of an endpoint."""
     unusable = failures.unusable_url(endpoint.rpartition("@")[2])
     try:
         parts = urlsplit(endpoint)

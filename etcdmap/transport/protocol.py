@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from etcdmap.transport.polling import Waiting
-from etcdmap.transport.tls import Cert, Verify
 
 #: Bytes; larger answers are refused, so that no server can fill the memory.
 DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
@@ -76,8 +75,11 @@ class Settings:
     #: For HTTP basic auth; None for no auth.
     username: str | None = None
     password: str | None = None
-    verify: Verify = True
-    cert: Cert = None
+    #: True for the CAs that requests brings along, the path of a bundle or of a
+    #: directory of CAs, or False to verify nothing.
+    verify: bool | str = True
+    #: Path of a client certificate, or a pair (certificate, key).
+    cert: str | tuple[str, str] | None = None
     #: Limit for the body of an answer, bytes.
     max_response: int = DEFAULT_MAX_RESPONSE
     opening: Opening | None = None

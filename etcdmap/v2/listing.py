@@ -157,7 +157,6 @@ class _Reader:
         return names, texts
 
     def _key(self, directory: str, name: str) -> str | None:
-        """Return the key of a name, or None if it is left out."""
         key = (self._key_of or PLAIN.key)(name)
         if key is None:
             warn_left_out(f"{directory}/{name}")

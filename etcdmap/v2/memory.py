@@ -71,7 +71,7 @@ class Memory:
     @property
     def fences_writes(self) -> bool:
         """Whether writes of files name the state that they replace, now."""
-        return self._client.has_several if self.fence is None else self.fence
+        return len(self._client.state[0]) > 1 if self.fence is None else self.fence
 
     def clear(self) -> None:
         """Forget everything."""

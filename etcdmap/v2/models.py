@@ -76,12 +76,7 @@ class Node:
 
 
 def children_of(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield name and JSON of each child that a node shows.
-
-    Raises:
-        InvalidResponse: they are no list of nodes, or one is no child of its
-            directory.
-    """
+    """Yield name and JSON of each child that a node shows; refuse what is none."""
     listed = raw.get("nodes")
     if listed is None:
         return

@@ -54,11 +54,7 @@ def node_of(asked: Asked, answer: Answer) -> tuple[File | Directory, int]:
 
 
 def fence_of(asked: Asked, answer: Answer) -> Fence:
-    """Read the state of a file; that it is absent is an answer like others.
-
-    Raises:
-        NotAFile: a directory is there.
-    """
+    """Read the state of a file; that it is absent is an answer like others."""
     if answer.status == 404:
         # Every new key meets this before its first write.  A pattern is quicker than
         # JSON and an exception, and fits what all versions of etcd write.

@@ -111,11 +111,9 @@ class FencedWrite:
         self._start = keys.memory.freshness.index
 
     def _send(self, fence: Fence) -> int:
-        """Send it and return its index."""
         raise NotImplementedError
 
     def _remember(self, index: int) -> None:
-        """Note the state of the file after this write."""
         raise NotImplementedError
 
     def _is_ours(self, event: Result, fence: Fence) -> bool:
@@ -153,7 +151,6 @@ class FencedWrite:
                 self._in_doubt(self._pause)
 
     def _judge(self, fence: Fence, refusal: ServerError) -> Verdict:
-        """Return what a refusal means for `do`."""
         self._loose = self._loose or refusal.unanswered
         if self._loose:
             return self._settle(fence, refusal)
@@ -222,7 +219,6 @@ class FencedWrite:
         self._tries += 1
 
     def _look(self, *, quorum: bool = False) -> Fence:
-        """Read the state of the file."""
         return self._keys.fetch(
             self._path,
             spell_query(quorum=quorum),
@@ -277,12 +273,7 @@ class FencedWrite:
         return None
 
     def _next_event(self, after: int) -> Result:
-        """Return the next event on the file after an index, out of history.
-
-        Raises:
-            DeadlineExceeded, ClusterUnavailable: history is silent.
-            WatchExpired: it is gone.
-        """
+        """Return the next event on the file after an index, out of history."""
         while True:
             # Not as a watch, which waits for one member only: history is answered at
             # once, so if a member is silent, the next one should be asked.

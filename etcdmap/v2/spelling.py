@@ -10,7 +10,7 @@ from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
 from etcdmap.errors import InvalidKey, LimitExceeded
-from etcdmap.paths import MAX_TARGET, check_limits, find_fault, shown
+from etcdmap.paths import CACHED_LENGTH, MAX_TARGET, check_limits, find_fault, shown
 from etcdmap.tree import Fence
 
 #: Seconds; about 10 years.  Far above it etcd's clock arithmetic overflows: a
@@ -19,9 +19,6 @@ MAX_TTL = 10 * 366 * 24 * 3600
 
 #: Go's form parser takes bodies up to 10 MiB, counted after percent-encoding.
 MAX_BODY = 10 * 1024 * 1024
-
-# Longer paths are checked anew each time, so that the cache stays small.
-_CACHED_LENGTH = 512
 
 
 def check_path(path: str) -> None:
@@ -45,7 +42,7 @@ def check_path(path: str) -> None:
 def url_path(path: str) -> str:
     """Check an absolute path; return the path of its URL: UTF-8, percent-encoded."""
     # Not a subclass of str: if it defines equality, the cache may take it for another.
-    if type(path) is str and len(path) <= _CACHED_LENGTH:
+    if type(path) is str and len(path) <= CACHED_LENGTH:
         return _url_path_cached(path)
     return _url_path(path)
 
@@ -114,12 +111,7 @@ def need_condition(prev_value: str | None, prev_index: int | None) -> None:
 
 
 def whole_seconds(ttl: float) -> int:
-    """Check a ttl and round it up to the whole seconds that etcd takes.
-
-    Raises:
-        TypeError: it is no number.
-        ValueError: it is below 1 second after rounding, or above 10 years.
-    """
+    """Check a ttl and round it up to the whole seconds that etcd takes."""
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
         raise TypeError(f"a ttl is a number of seconds, not {type(ttl).__name__}")
     if not 0 < ttl <= MAX_TTL:

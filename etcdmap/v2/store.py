@@ -69,12 +69,7 @@ class V2Store:
     """A `Store` on etcd's v2 keys, where its methods are explained.
 
     Where nothing else is said, each costs 1 request, or none if the cache answers.
-
-    Args:
-        keys: reaches etcd, and has the memory that all stores of a client share.
-        consistency: one of `CONSISTENCIES`.
-        timeout: deadline of one call, seconds; None for the client's.
-        deadline: when all its requests must have ended; see `Store.call`.
+    With a `deadline` it is for one call, see `Store.call`.
     """
 
     def __init__(

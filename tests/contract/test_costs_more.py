@@ -122,7 +122,7 @@ def test_cost_reading_beyond_a_dict_is_one_get_or_none(
         ),
         pytest.param(
             lambda m: m.replace("dir", CONTENT["dir"]),
-            ["GET", "GET"],
+            ["GET"],
             id="replace-by-the-same-mapping",
         ),
         pytest.param(

@@ -17,7 +17,6 @@ from etcdmap.transport import (
     Exchange,
     Transport,
     WireTransport,
-    tls,
     wait_any,
 )
 from etcdmap.transport import wire as wire_module
@@ -449,7 +448,7 @@ def test_tls_exchanges_share_one_connection_and_one_context(
 ) -> None:
     """An address in the certificate is enough; the CAs are read once."""
     made: list[object] = []
-    make = tls.make_context
+    make = wire_module.make_context
 
     def counting(*arguments: Any) -> ssl.SSLContext:
         made.append(arguments)
