@@ -42,6 +42,8 @@ def run_demo(binary: str | os.PathLike[str] | None = None) -> None:
         with make_client(_followers_first(cluster), counter, shuffle=False) as client:
             config = EtcdMapping(client=client, prefix="/demo")
             _show(config, cluster, report)
+            print("\nThe tree, cut short:\n")
+            print("\n".join(["/demo", *_draw(config.to_dict())]))
     print(f"\n{report.errors} errors seen by the program that uses the dict.")
 
 
@@ -114,6 +116,17 @@ def _followers_first(cluster: LocalCluster) -> list[str]:
 
 def _count(tree: Mapping[str, Any]) -> int:
     return sum(_count(v) if isinstance(v, Mapping) else 1 for v in tree.values())
+
+
+def _draw(tree: Mapping[str, Any], indent: str = "  ", most: int = 3) -> Iterator[str]:
+    for name, value in list(tree.items())[:most]:
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}/"
+            yield from _draw(value, indent + "  ", most)
+        else:
+            yield f"{indent}{name} = {value!r}"
+    if len(tree) > most:
+        yield f"{indent}... and {len(tree) - most} more"
 
 
 class _Report:

@@ -31,6 +31,7 @@ def test_demo_runs_to_its_end(binary: Path, capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert f"write and read {LOOPS} times; kill the member in use" in shown
     assert "0 errors seen by the program" in shown
+    assert "/demo" in shown
 
 
 @contextmanager
