@@ -28,6 +28,8 @@ from etcdmap.tree import Store
 from etcdmap.v2 import OPENING, V2_API, Memory, V2Store
 from etcdmap.v2 import KeysAPI as KeysAPI
 
+Client.api = V2_API
+
 #: Where etcd listens without ``--listen-client-urls``.
 DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 
@@ -111,7 +113,7 @@ def make_client(
     **options: Any,
 ) -> Client:
     """Make a client on a transport, with what its stores share."""
-    client = Client(endpoints, transport, V2_API, **options)
+    client = Client(endpoints, transport, **options)
     Memory.of(client, cache, fence)
     return client
 

@@ -22,7 +22,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from etcdmap import forking
 from etcdmap.client.call import Call
@@ -58,18 +58,19 @@ class Client(contextlib.AbstractContextManager["Client"]):
             explained here.
         transport: carries the exchanges; closed with the client.  One that can only
             block (``exchange``, ``close``) takes a thread for each.
-        api: the one that lists the members, for `sync`.
         clock: returns the time in seconds; for tests, as `sleep` and `rng` are.
         recipe: what ``__reduce__`` returns; with None it can't be pickled.
 
     Threads: share one client freely.  A forked child may go on using it.
     """
 
+    #: What lists the members, for `sync`.  Set by `etcdmap.connect`, which knows one.
+    api: ClassVar[API]
+
     def __init__(
         self,
         endpoints: str | Iterable[str],
         transport: Transport | BlockingTransport,
-        api: API,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         shuffle: bool = True,
@@ -94,7 +95,6 @@ class Client(contextlib.AbstractContextManager["Client"]):
         self._next_sync = clock()
         self.policy = policy or Policy()
         self.health = Health(self.policy, clock)
-        self._api = api
         self._max_stale = positive_seconds("max_stale", max_stale)
         self._freshness: dict[API, Freshness] = {}
         #: A place for what the stores above share; not read here.
@@ -180,7 +180,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     def _members(self, deadline: float) -> tuple[str, ...]:
         refusal: InvalidResponse | None = None
-        for request in self._api.members():
+        for request in self.api.members():
             if refusal is not None and self.clock() >= deadline:
                 break
             try:
