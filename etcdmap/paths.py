@@ -134,6 +134,9 @@ def name_of(path: str) -> str:
 class Naming:
     """How keys become paths, and names keys: here a key is a path of names."""
 
+    def __reduce__(self) -> str:
+        return "PLAIN"  # the same object, which is what the quick ways look for
+
     def readable(self, directory: str, key: object) -> str | None:
         """Return the path of `key` below `directory`, or None if none can exist."""
         text = self._spell(key)
@@ -190,6 +193,9 @@ class EscapedNaming(Naming):
     Escaped are ``%`` itself, ``/``, a leading ``_``, control characters, the
     names ``.`` and ``..``, and U+FFFD; the empty key is stored as ``%``.
     """
+
+    def __reduce__(self) -> str:
+        return "ESCAPED"
 
     def key(self, name: str) -> str | None:
         """See `Naming.key`."""

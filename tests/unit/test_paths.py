@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import pickle
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ from etcdmap.paths import (
     MAX_DEPTH,
     MAX_TARGET,
     PLAIN,
+    Naming,
     check_limits,
     clean_prefix,
     name_of,
@@ -461,3 +463,9 @@ def test_plain_name_is_the_key_unless_it_is_unreadable(
 ) -> None:
     """Names of bytes that are not UTF-8 lead nowhere."""
     assert PLAIN.key(name) == key
+
+
+@pytest.mark.parametrize("naming", [PLAIN, ESCAPED])
+def test_pickled_naming_is_the_same_object(naming: Naming) -> None:
+    """Else an unpickled mapping would miss the quick ways, which look for it."""
+    assert pickle.loads(pickle.dumps(naming)) is naming
