@@ -468,4 +468,4 @@ def test_plain_name_is_the_key_unless_it_is_unreadable(
 @pytest.mark.parametrize("naming", [PLAIN, ESCAPED])
 def test_pickled_naming_is_the_same_object(naming: Naming) -> None:
     """Else an unpickled mapping would miss the quick ways, which look for it."""
-    assert pickle.loads(pickle.dumps(naming)) is naming
+    assert pickle.loads(pickle.dumps(naming)) is naming  # noqa: S301
