@@ -116,9 +116,6 @@ class ReadableStore(Protocol):
     def until(self) -> float:
         """When a call that begins now must have ended, on the client's clock."""
 
-    def pause(self, seconds: float) -> bool:
-        """Wait; return False at once if the deadline comes before the end."""
-
     # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> Node:
@@ -156,6 +153,9 @@ class Store(ReadableStore, Protocol):
 
     Each write is atomic, unless it says otherwise.
     """
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; return False at once if the deadline comes before the end."""
 
     def check_text(self, text: str) -> None:
         """Raise LimitExceeded for a text that is too large to store."""

@@ -236,8 +236,8 @@ class Writing(Reading):
 
         Cost: 1 request.  Atomic: yes.
         """
-        self._view.store.check_ttl(ttl)  # raises for None as well
         path = self._writable(key)
+        self._view.store.check_ttl(ttl)  # raises for None as well
         with named(key):
             self._view.store.refresh(path, ttl)
 

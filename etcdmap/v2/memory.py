@@ -56,7 +56,6 @@ class Memory:
         self.states = KnownStates()
         self.fence = fence
         self.freshness = client.freshness(V2_API)
-        self.freshness.on_rebuilt.append(self.clear)
 
     @classmethod
     def of(
@@ -65,7 +64,10 @@ class Memory:
         """Return the memory of a client; the first call makes it, from the options."""
         memory: Memory | None = client.stores.get("v2")
         if memory is None:
-            memory = client.stores.setdefault("v2", cls(client, cache, fence))
+            new = cls(client, cache, fence)
+            memory = client.stores.setdefault("v2", new)
+            if memory is new:
+                new.freshness.on_rebuilt.append(new.clear)
         return memory
 
     @property
