@@ -103,7 +103,7 @@ class ReadableStore(Protocol):
     ) -> S:
         """Return the same store with other options; None leaves one as it is.
 
-        If this one is for one `call`, the other is not.
+        It is for any number of calls, even if this one is for a single `call`.
         """
 
     def call(self: S, until: float | None = None) -> S:

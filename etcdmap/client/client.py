@@ -133,7 +133,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         Raises:
             ServerError: etcd's own refusal.
             InvalidResponse: all endpoints answer, none of them as etcd does.
-            ClusterUnavailable: no endpoint answered; nothing was applied.
+            ClusterUnavailable: no endpoint could be used; nothing was applied.
             DeadlineExceeded: the same, with an attempt still waiting.
             OutcomeUnknown: a write may have been received; see `attempts`.
 
@@ -200,7 +200,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
             return
         with self._lock:
             if self.clock() < self._next_sync:
-                return  # another thread does it, or this is a request of the sync
+                return  # another thread does it
             self._next_sync = float("inf")
         try:
             with contextlib.suppress(EtcdMapError):

@@ -1,9 +1,10 @@
 """What users hold: the dict, its flat view, plans of many writes and their execution.
 
 Everything goes through a store, see `etcdmap.tree`.  Open `reading` and `writing` for
-operations on one key, `mapping` for those on many, `base` for what the dict and its
-flat view do alike, `handle` for what both stand on; `plan` for what a write of many
-keys comes to, and `execution` for how it is sent.
+one key of the dict, `mapping` for many and for its making, `flat` for the flat view;
+`base` (`pop`, `del`, loops) and `views` (`items()`, `==`, `|`) for what both do alike,
+`handle` for what both stand on; `plan` for what a write of many keys comes to, and
+`execution` for how it is sent.
 """
 
 from __future__ import annotations

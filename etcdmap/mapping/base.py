@@ -139,7 +139,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             # be too late for the next one as well.
             for key, path, node in reversed(entries):
                 value = self._plain(path, node)  # before it is gone
-                with suppress(KeyNotFound):
+                with suppress(KeyNotFound, NotADirectory):
                     if _take(store, path, node):
                         return key, value
         raise absent("popitem(): the mapping is empty", "the mapping is empty")

@@ -18,7 +18,7 @@ from etcdmap.errors import (
     PartialWrite,
 )
 from etcdmap.mapping.plan import MakeDirectory, Plan, Put, Step
-from etcdmap.tree import Store
+from etcdmap.tree import Present, Store
 
 Progress: TypeAlias = "Callable[[int, int], object]"
 Outcome: TypeAlias = "tuple[Step, Exception | None]"
@@ -220,4 +220,4 @@ def send(store: Store, step: Step) -> None:
             if step.is_directory:
                 store.delete_directory(step.path)
             else:  # not a directory, if somebody else has put one there meanwhile
-                store.delete(step.path, known=step.known)
+                store.delete(step.path, known=step.known, expect=Present())

@@ -55,7 +55,8 @@ def snapshot_of(
     raw = payload_of(asked, answer, reader.parse)["node"]
     index = index_of(answer)
     if reader.is_file(raw, asked):
-        raise NotADirectory("this mapping's directory is a file now", key=asked.key)
+        key = asked.key.rstrip("/")
+        raise NotADirectory("this mapping's directory is a file now", key=key)
     return Snapshot(reader.read(raw), index)
 
 

@@ -87,7 +87,7 @@ def _node(raw: dict[str, Any]) -> File | Directory:
 
 def _file(raw: dict[str, Any]) -> File:
     text, index = raw["value"], raw["modifiedIndex"]
-    if type(text) is not str or type(index) is not int:
+    if type(text) is not str or type(index) is not int or index < 1:
         raise InvalidResponse("a file whose value or index is of the wrong type")
     return File(text, index, _ttl(raw))
 

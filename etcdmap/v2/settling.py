@@ -39,6 +39,7 @@ Source: etcd ``server/etcdserver/api/v2store`` (event history, conditions).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.client import Resend
@@ -255,7 +256,12 @@ class FencedWrite:
         if fence.absent:
             return Verdict(unmoved=False, ours=self._find_create(fence, now))
         # If the state that we named was ever there, the first event after it ended it.
-        event = self._next_event(max(fence.as_of, self._start))
+        after = max(fence.as_of, self._start)
+        if now.absent:  # it may have been deleted before our first copy
+            with suppress(WatchExpired):
+                if event_index(self._next_event(fence.as_of)) <= self._start:
+                    return Verdict(unmoved=False)
+        event = self._next_event(after)
         ours = event if self._is_ours(event, fence) else None
         return Verdict(unmoved=False, ours=ours)
 

@@ -66,7 +66,7 @@ _SORTED = [
 
 
 class V2Store:
-    """A `Store` on etcd's v2 keys, where its methods are explained.
+    """A `Store` on etcd's v2 keys; what its methods do is said there.
 
     Where nothing else is said, each costs 1 request, or none if the cache answers.
     With a `deadline` it is for one call, see `Store.call`.

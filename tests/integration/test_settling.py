@@ -623,6 +623,19 @@ def test_set_never_carried_out_is_written_over_what_came_between(
     assert world.history.writes_of("mine") == 1
 
 
+def test_set_of_what_was_deleted_long_before_is_written(
+    world: World, proxies: AnswerProxies
+) -> None:
+    """History tells of the delete, though it is older than the first copy."""
+    assert world.mapping["k"] == "old"
+    world.delete()
+    world.mapping["other"] = "moves the index that this client has seen"
+    proxies.next("PUT", "/k", refuse=True)
+    world.mapping["k"] = "mine"
+    assert world.value() == "mine"
+    assert world.history.writes_of("mine") == 1
+
+
 def test_set_never_carried_out_after_a_refresh_is_unknown(
     world: World, proxies: AnswerProxies
 ) -> None:
