@@ -1,7 +1,4 @@
-"""The demo: a config dict on three real etcd members, one of them killed.
-
-Each step prints what it did, how many requests that took, and how long.
-"""
+"""The demo: a dict on three etcd members, one is killed; each step tells its cost."""
 
 from __future__ import annotations
 

@@ -191,10 +191,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         raise refusal or AssertionError("unreachable")
 
     def _sync_in_passing(self, every: float, deadline: float) -> None:
-        """Sync after a call that went well, within what is left of its time.
-
-        If that fails, or no time is left, the next calls try again.
-        """
+        """Sync within what is left of a call's time; if that fails, the next tries."""
         left = min(deadline - self.clock(), _SYNC_TIMEOUT)
         if left <= 0:
             return

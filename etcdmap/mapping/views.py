@@ -48,10 +48,7 @@ class ListedMapping(Mapping[str, Any]):
 
     @abstractmethod
     def _whole(self, until: float | None = None) -> dict[str, Any] | None:
-        """Return the whole content, or None if the directory does not exist.
-
-        Without `until` it has the deadline of a single call.
-        """
+        """Return the whole content, or None if the directory does not exist."""
 
     @abstractmethod
     def _until(self) -> float:

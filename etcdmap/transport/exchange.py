@@ -171,10 +171,7 @@ class WireExchange:
         return connection
 
     def _ask_first(self, connection: Connection) -> Steps[Connection]:
-        """Send what must come before the request, if anything.
-
-        That may end the connection; return the one to go on with.
-        """
+        """Send what must come before; return the connection to go on with."""
         identity, opening = self._identity, self._pool.opening
         target = self._request.target
         if identity is not None and connection.shown is not identity:

@@ -266,10 +266,7 @@ class FencedWrite:
         return Verdict(unmoved=False, ours=ours)
 
     def _find_create(self, fence: Fence, now: Fence) -> Result | None:
-        """Find our create among all events since the key was absent.
-
-        It need not be the first one: others may have come and gone before it.
-        """
+        """Find our create among all events since the key was absent, first or not."""
         after = max(fence.as_of, self._start)
         while now.absent or after != now.as_of:
             event = self._next_event(after)
