@@ -191,19 +191,16 @@ class Client(contextlib.AbstractContextManager["Client"]):
         raise refusal or AssertionError("unreachable")
 
     def _sync_in_passing(self, every: float, deadline: float) -> None:
-        """Sync within what is left of a call's time; if that fails, the next tries."""
+        """Sync within what is left of a call's time, unless another thread does."""
         left = min(deadline - self.clock(), _SYNC_TIMEOUT)
         if left <= 0:
             return
         with self._lock:
             if self.clock() < self._next_sync:
-                return  # another thread does it
-            self._next_sync = float("inf")
-        try:
-            with contextlib.suppress(EtcdMapError):
-                self.sync(timeout=left)
-        finally:
+                return
             self._next_sync = self.clock() + every
+        with contextlib.suppress(EtcdMapError):
+            self.sync(timeout=left)
 
     def close(self) -> None:
         """Close the connections and end the calls under way; later ones fail.

@@ -220,7 +220,7 @@ def _read_token(path: str, members: int) -> str | None:
         count, token = int(manifest["members"]), str(manifest["token"])
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as exc:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         raise OSError(f"{MANIFEST} can't be read: {exc!r}") from exc
     if count != members:
         raise OSError(

@@ -1,10 +1,9 @@
 """What users hold: the dict, its flat view, plans of many writes and their execution.
 
 Everything goes through a store, see `etcdmap.tree`.  Open `reading` and `writing` for
-one key of the dict, `mapping` for many and for its making, `flat` for the flat view;
-`base` (`pop`, `del`, loops) and `views` (`items()`, `==`, `|`) for what both do alike,
-`handle` for what both stand on; `plan` for what a write of many keys comes to, and
-`execution` for how it is sent.
+one key, `mapping` for many and how a mapping is made, `flat` for the flat view; `base`
+(`pop`, `del`, loops) and `views` (`items()`, `==`) for what both do alike, `handle` for
+what both stand on; `plan` for what a write of many keys comes to, `execution` to send it.
 """
 
 from __future__ import annotations

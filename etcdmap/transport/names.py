@@ -50,12 +50,16 @@ class Resolver:
 
     def look_up(self, host: str, flag: Flag) -> LookUp:
         """Join the look-up of a name, or start it; its end raises `flag`."""
-        with self._lock:
-            known = self._under_way.get(host)
-            look_up = known or self._under_way.setdefault(host, LookUp())
-            look_up.flags.add(flag)
-        if known is None:
-            in_thread("etcdmap-resolve", partial(self._work, host, look_up))
+        try:
+            with self._lock:
+                known = self._under_way.get(host)
+                look_up = known or self._under_way.setdefault(host, LookUp())
+                look_up.flags.add(flag)
+            if known is None:
+                in_thread("etcdmap-resolve", partial(self._work, host, look_up))
+        except BaseException:  # Ctrl-C: nobody may join a look-up without a thread
+            self._under_way.pop(host, None)
+            raise
         return look_up
 
     def leave(self, look_up: LookUp, flag: Flag) -> None:
