@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from etcdmap.transport.polling import Waiting
@@ -24,6 +24,7 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     endpoint: str
+    memo: int | None = field(default=None, init=False, compare=False)  # the reader's
 
     def __repr__(self) -> str:  # without the body, which may hold secrets
         return f"<Answer {self.status} of {self.endpoint}, {len(self.body)} bytes>"

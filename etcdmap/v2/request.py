@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from etcdmap.client import API, Request, Resend, clean_endpoints
 from etcdmap.errors import InvalidResponse, KeyNotFound, NotADirectory, ServerError
 from etcdmap.transport import Answer, Identity, Opening
-from etcdmap.v2.responses import error_of, guarded, number_in, parse_json
+from etcdmap.v2.responses import error_of, guarded, known_index, parse_json
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class V2(API):
     """What a client must know of the v2 API."""
 
     def index_of(self, answer: Answer) -> int:
-        return number_in(answer, "x-etcd-index") or 0
+        return known_index(answer)
 
     def cluster_of(self, answer: Answer) -> str | None:
         return answer.headers.get("x-etcd-cluster-id") or None

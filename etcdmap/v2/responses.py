@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from etcdmap.errors import (
@@ -99,10 +98,7 @@ def _check_asked(
             raise _strange(answer, "what is about another key")
     elif not (asked.bare or node_cut_out):
         raise _strange(answer, "no node")
-    if (
-        asked.action not in ("get", None)
-        and (number_in(answer, "x-etcd-index") or 0) <= asked.after
-    ):
+    if asked.action not in ("get", None) and known_index(answer) <= asked.after:
         raise _strange(answer, "what answers an older request")
 
 
@@ -133,19 +129,22 @@ def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
 
 def index_of(answer: Answer) -> int:
     """Return the index of the store (``X-Etcd-Index``) at the time of an answer."""
-    index = number_in(answer, "x-etcd-index")
+    index = known_index(answer)
     if not index:
         raise _strange(answer, "no X-Etcd-Index header")
     return index
 
 
+def known_index(answer: Answer) -> int:
+    """Return the index of the store that an answer tells; 0 where none is told."""
+    if answer.memo is None:  # it is asked for three times
+        answer.memo = number_in(answer, "x-etcd-index") or 0
+    return answer.memo
+
+
 def number_in(answer: Answer, name: str) -> int | None:
     """Return the number in a header; None if there is none."""
-    return _number(answer.headers.get(name, ""))
-
-
-@lru_cache(maxsize=64)  # the index of each answer is read three times
-def _number(text: str) -> int | None:
+    text = answer.headers.get(name, "")
     # int() would also read signs, spaces, underscores and other scripts' digits;
     # and 20 digits are more than etcd's 64 bits take.
     usable = text.isdigit() and text.isascii() and len(text) <= 20
@@ -193,7 +192,7 @@ def presence(asked: Asked, answer: Answer) -> bool | None:
     """Read a HEAD: True, False, or None for "ask with GET"."""
     if answer.body:  # it was asked with GET after all
         return presence_from_body(asked, answer)
-    if number_in(answer, "x-etcd-index"):
+    if known_index(answer):
         if answer.status == 200:
             return True
         if answer.status == 404:
