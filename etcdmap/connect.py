@@ -89,6 +89,19 @@ def connect(
     return _make(options)
 
 
+def connect_mapping(
+    endpoints: str | Iterable[str] | None, own: dict[str, Any], options: dict[str, Any]
+) -> Client:
+    """Make the client of a mapping; what nobody gave, the environment may."""
+    url = os.environ.get(URL) if endpoints is None else None
+    found = parse_url(url) if url else {}
+    endpoints = found.pop("endpoints", endpoints)
+    for name in own.keys() & found.keys():
+        otherwise = found.pop(name)
+        own[name] = otherwise if own[name] is None else own[name]
+    return connect(endpoints, **{**found, **options})
+
+
 def _make(options: Mapping[str, Any]) -> Client:
     """Make a client from the arguments of `connect`; they are pickled in its place."""
     given = dict(options)

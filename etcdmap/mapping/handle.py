@@ -36,11 +36,7 @@ class View:
 
 
 class Handle:
-    """A directory of etcd, held through a client.
-
-    The base of the mappings: which node a key names, how a value is stored, who
-    closes the client.  Sends no request of its own.
-    """
+    """A directory of etcd, held through a client; sends no request of its own."""
 
     _view: View
     #: Whether `close` closes the client: true of the mapping that made it only.

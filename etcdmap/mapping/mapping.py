@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.client import Client
 from etcdmap.codecs import Codec, get_codec
-from etcdmap.connect import URL, connect, parse_url, store_of
+from etcdmap.connect import connect_mapping, parse_url, store_of
 from etcdmap.errors import NotADirectory
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.execution import Progress
@@ -103,13 +102,7 @@ class EtcdMapping(Writing):
             "consistency": consistency,
         }
         if client is None:
-            url = os.environ.get(URL) if endpoints is None else None
-            found = parse_url(url) if url else {}
-            endpoints = found.pop("endpoints", endpoints)
-            for name in own.keys() & found.keys():
-                otherwise = found.pop(name)
-                own[name] = otherwise if own[name] is None else own[name]
-            client = connect(endpoints, **{**found, **options})
+            client = connect_mapping(endpoints, own, options)
         elif endpoints is not None or options:
             raise TypeError("with client=, give neither endpoints nor its options")
         prefix, codec, readonly, escape_keys, consistency = own.values()

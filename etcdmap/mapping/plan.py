@@ -5,17 +5,13 @@ refused is refused before the first write.  A plan holds the differences only,
 compared as encoded text: what a reader of etcd would see.  So ``1``, ``1.0``
 and ``True`` are different, and so is a key that expires from one that does not.
 
-The steps of a plan stand in phases.  Within a phase no step needs another one,
-so they may be sent in any order or at the same time; a phase starts when the
-one before has ended:
+The steps of a plan stand in phases, which follow each other; within a phase no step
+needs another one, so they may be sent in any order or at the same time:
 
-1. make room: delete the directories that values replace, make directories in
-   place of files;
-2. make the directory that gets a ttl;
-3. write files, make empty directories (etcd makes those on the way);
-4. delete what is left over.
-
-Nothing in this module writes.
+1. `room`: delete directories that values replace, make directories in place of files;
+2. `top`: make the directory that gets a ttl;
+3. `writes`: files, and empty directories; those on the way are made with them;
+4. `leftovers`: delete what is left over.
 """
 
 from __future__ import annotations
