@@ -1,9 +1,10 @@
 """The store on etcd's v2 API (3.4 and 3.5, with ``--enable-v2``).
 
-Open `keys` for the operations and their parameters, `spelling` for how they go on the
-wire, `responses` for what answers mean (and `readers`, `listing` for what a store makes
-of them), `store` for how a mapping's operations become these, `fenced` and `settling`
-for writes that may be sent twice, `memory` for what is remembered of keys.
+Open `keys` for the operations and their parameters, `store` for what a mapping sends
+(through `keys.fetch` and `keys.store`), `spelling` for how it goes on the wire;
+`responses` for what answers mean, and `readers`, `listing`, `models` for the nodes in
+them; `fenced` and `settling` for writes that may be sent twice, `memory` for what is
+remembered of keys.
 """
 
 from __future__ import annotations
