@@ -69,7 +69,7 @@ class EtcdMapping(Writing):
     outage is never a KeyError, so `get` and ``in`` don't hide one.
 
     ``timeout`` bounds a whole call, however many requests it takes; only writes
-    of many keys (`update`, `merge`, `assign`, `clear`, ``m[k] = mapping``) have
+    of many keys (`update`, `merge`, `assign`, `clear`, what stores a mapping) have
     it for each request.
 
     Subclasses: ``m["a"]`` is one of the same class; see `with_view` for what goes

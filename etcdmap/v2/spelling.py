@@ -161,4 +161,4 @@ def _check_length(length: int) -> None:
 def _spell_text(value: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a value is a str here, not {type(value).__name__}")
-    return quote_plus(value)
+    return value if value.isalnum() and value.isascii() else quote_plus(value)

@@ -110,7 +110,8 @@ class V2Store:
     def until(self) -> float:
         if self._deadline is not None:
             return self._deadline
-        return self.keys.client.deadline(self.timeout)
+        client = self.keys.client
+        return client.clock() + (self.timeout or client.timeout)
 
     def pause(self, seconds: float) -> bool:
         client = self.keys.client

@@ -148,7 +148,6 @@ SEVERAL = [
     pytest.param("file", lambda m, _: m.set("k", 2, keep_ttl=True), id="keep-ttl"),
     pytest.param("directory", lambda m, _: setitem(m, "k", 2), id="over-a-directory"),
     pytest.param("directory", lambda m, _: m.replace("k", 2), id="replace-directory"),
-    pytest.param("file", lambda m, _: m.replace("k", {"a": 1}), id="replace-mapping"),
     pytest.param("file", lambda m, _: m.replace("k", ""), id="replace-empty-text"),
     pytest.param("file", lambda m, _: m.compare_and_delete("k", 1), id="delete-if"),
     pytest.param(
