@@ -40,6 +40,7 @@ class RequestsTransport:
     def __init__(self, *, session: requests.Session, **settings: Any) -> None:
         self._session = session
         self._settings = Settings(**settings)
+        self._headers = standing_fields(self._settings)
         self._closed = False
         forking.register(self)
 
@@ -100,7 +101,7 @@ class RequestsTransport:
 
     def _send(self, endpoint: str, request: Request, timeout: float) -> Response:
         url = endpoint + request.target
-        headers = standing_fields(self._settings)
+        headers = dict(self._headers)
         if request.body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         prepared = self._session.prepare_request(
