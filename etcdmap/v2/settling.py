@@ -39,7 +39,6 @@ Source: etcd ``server/etcdserver/api/v2store`` (event history, conditions).
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.client import Resend
@@ -257,12 +256,12 @@ class FencedWrite:
             return Verdict(unmoved=False, ours=self._find_create(fence, now))
         # If the state that we named was ever there, the first event after it ended it.
         after = max(fence.as_of, self._start)
-        if now.absent:  # it may have been deleted before our first copy
-            with suppress(WatchExpired):
-                if event_index(self._next_event(fence.as_of)) <= self._start:
-                    return Verdict(unmoved=False)
-        event = self._next_event(after)
-        ours = event if self._is_ours(event, fence) else None
+        try:  # an absent key may have been deleted before our first copy
+            event = self._next_event(fence.as_of if now.absent else after)
+        except WatchExpired:
+            event = self._next_event(after)
+        early = event_index(event) <= self._start
+        ours = event if not early and self._is_ours(event, fence) else None
         return Verdict(unmoved=False, ours=ours)
 
     def _find_create(self, fence: Fence, now: Fence) -> Result | None:
