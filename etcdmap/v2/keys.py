@@ -90,11 +90,7 @@ class KeysAPI:
 
         Cost: 1 request; 2 if the first answer is unclear.
         """
-        deadline = self.client.deadline(timeout)
-        found = self.fetch(key, "", presence, method="HEAD", deadline=deadline)
-        if found is not None:
-            return found
-        return self.fetch(key, "", presence_from_body, deadline=deadline)
+        return self.present(key, deadline=self.client.deadline(timeout))
 
     def watch(
         self,
@@ -360,6 +356,22 @@ class KeysAPI:
                 consistency,
                 patient,
             ),
+        )
+
+    def present(self, key: str, *, consistency: str = "any", deadline: float) -> bool:
+        """Do `exists`, for the store too, which has its own consistency."""
+        found = self.fetch(
+            key,
+            "",
+            presence,
+            method="HEAD",
+            consistency=consistency,
+            deadline=deadline,
+        )
+        if found is not None:
+            return found
+        return self.fetch(
+            key, "", presence_from_body, consistency=consistency, deadline=deadline
         )
 
     def store(

@@ -45,7 +45,7 @@ from etcdmap.v2.readers import (
     name_of_new,
     node_of,
 )
-from etcdmap.v2.responses import presence, presence_from_body
+from etcdmap.v2.responses import presence_from_body
 from etcdmap.v2.spelling import (
     check_text,
     spell_condition,
@@ -178,11 +178,9 @@ class V2Store:
             return True
         if self._quorum:  # HEAD ignores the parameter
             return self._fetch(path, presence_from_body)
-        until = self.until
-        found = self._fetch(path, presence, method="HEAD", until=until)
-        if found is None:
-            found = self._fetch(path, presence_from_body, until=until)
-        return found
+        return self.keys.present(
+            path, consistency=self.consistency, deadline=self.until
+        )
 
     def index(self, path: str) -> int:
         return self._fetch(f"{path}/", index_of_read)
@@ -200,18 +198,15 @@ class V2Store:
         read: Callable[[Any, Answer], T],
         query: str | None = None,
         *,
-        method: str = "GET",
         kind: str = "get",
-        until: float | None = None,
     ) -> T:
         return self.keys.fetch(
             path,
             _PLAIN[self._quorum] if query is None else query,
             read,
-            method=method,
             kind="quorum" if self._quorum else kind,
             consistency=self.consistency,
-            deadline=self.until if until is None else until,
+            deadline=self.until,
         )
 
     # --- writes
