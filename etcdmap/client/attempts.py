@@ -73,18 +73,18 @@ class Copy(NamedTuple):
 class Attempts:
     """The copies of one call's request, and what came of them."""
 
-    # On the class, so that a call that goes well need not set it.
+    # On the class, so that a call that goes well need not set them.
     _redirects = 0
+    _launches = 0
+    _quorum = False
+    #: No answer with an index below may be used.
+    _floor = 0
 
     def __init__(self, client: _Owner, request: Request[Any], deadline: float) -> None:
         self._client = client
         self._request = self._plain = request
         self._deadline = deadline
         self._began = client.clock()
-        self._quorum = False
-        #: No answer with an index below may be used.
-        self._floor = 0
-        self._launches = 0
         self._attempts: list[Attempt] = []
         self._running: list[Copy] = []
         self._freshness = client.freshness(request.api)

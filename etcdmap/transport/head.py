@@ -89,8 +89,14 @@ Head = tuple[int, dict[str, str], bool, int]
 
 #: The last head, and what it says.
 _last: tuple[bytes, Head] = b"", (0, {}, False, 0)
-#: By status line, what the last head with it says, and its lines.
-_known: dict[str, tuple[Head, list[str]]] = {}
+#: By status line, what the last head with it says; its lines; and for each of them the
+#: field's name with the start of the line up to its value.
+_known: dict[str, tuple[Head, list[str], list[tuple[str, str]]]] = {}
+
+# What they say of the body and the connection is for `_read_lines` to find out.
+_NOT_ALONE = frozenset({"connection", "transfer-encoding"})
+# No line holds it, so no line starts with it.
+_NEVER = "\r\n"
 
 
 def read_head(head: bytes) -> Head:
@@ -105,32 +111,41 @@ def read_head(head: bytes) -> Head:
         return read
     # Latin-1 keeps every byte; RFC 9110 section 5.5 has them opaque.
     lines = head.decode("latin-1").split("\r\n")
-    read = _read_difference(lines) or _read_lines(head, lines)
+    known = _known.get(lines[0])
+    again = known and _read_difference(lines, *known)
+    read = again or _read_lines(head, lines)
     if len(head) <= _CACHED_HEAD:
-        if len(_known) >= _MOST_KNOWN:  # a server may make any number of them up
-            _known.clear()
-        _known[lines[0]] = read, lines
+        if not again and len(_known) >= _MOST_KNOWN:
+            _known.clear()  # a server may make any number of status lines up
+        starts = known[2] if known and again else [_start_of(line) for line in lines]
+        _known[lines[0]] = read, lines, starts
         _last = head, read
     return read
 
 
-def _read_difference(lines: list[str]) -> Head | None:
+def _start_of(line: str) -> tuple[str, str]:
+    """Return the name of a field, and what another line of it must start with."""
+    spelt, colon, value = line.partition(":")
+    name = spelt.lower()
+    if not colon or name in _NOT_ALONE:
+        return name, _NEVER
+    return name, spelt + colon + value[: len(value) - len(value.lstrip(" \t"))]
+
+
+def _read_difference(
+    lines: list[str], known: Head, before: list[str], starts: list[tuple[str, str]]
+) -> Head | None:
     """Return what a head says that differs from a known one in a few values only."""
-    known, before = _known.get(lines[0], (None, ()))
-    if known is None or len(lines) != len(before):
-        return None
     status, fields, reusable, length = known
-    if len(fields) + 1 != len(lines):  # one was given twice
+    # The second: a field that was given twice has the values of both.
+    if len(lines) != len(before) or len(fields) + 1 != len(lines):
         return None
     fields = fields.copy()
-    for line, old in compress(zip(lines, before, strict=True), map(ne, lines, before)):
-        spelt, colon, value = line.partition(":")
-        name, value = spelt.lower(), value.strip(" \t")
-        if not (colon and old.startswith(spelt + colon) and line.isprintable()):
+    changed = compress(zip(lines, starts, strict=True), map(ne, lines, before))
+    for line, (name, start) in changed:
+        if not (line.startswith(start) and line.isprintable()):
             return None
-        if name in ("connection", "transfer-encoding"):
-            return None
-        fields[name] = value
+        fields[name] = line[len(start) :].strip(" \t")
         if name == "content-length":
             length = _length_in(1, status, fields)
     return status, fields, reusable, length

@@ -231,7 +231,17 @@ class V2Store:
         That is if neither `known` nor an earlier read or write tells it.  1 more where
         an empty text is expected, or replaces what must be there.
         """
-        until = self.until
+        return self._put(path, text, self.until, ttl, known, expect)
+
+    def _put(
+        self,
+        path: str,
+        text: str,
+        until: float,
+        ttl: float | None,
+        known: Fence | None = None,
+        expect: Expect | None = None,
+    ) -> int:
         if expect is None and self.keys.memory.fences_writes:  # nearly always
             return FencedPut(self.keys, path, until, text, ttl).do(known)
         if isinstance(expect, Present) and not text:
@@ -273,13 +283,13 @@ class V2Store:
         """Cost: as `put`; 2 requests more where a directory must be deleted first."""
         until = self.until
         try:
-            return self.put(path, text, ttl=ttl)
+            return self._put(path, text, until, ttl)
         except NotAFile:
-            call = self.call(until)
+            pass
         with suppress(KeyNotFound):  # gone already
-            call.delete(path)
+            self.call(until).delete(path)
         try:
-            return call.put(path, text, ttl=ttl)
+            return self._put(path, text, until, ttl)
         except EtcdMapError as error:  # whatever it says, the directory is gone
             raise PartialWrite(written=(), failed={path: error}, pending=()) from error
 
