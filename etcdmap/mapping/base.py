@@ -209,7 +209,10 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         wanted = {}
         for key, value in {**values, **more}.items():
             path = self._writable(key)
-            wanted[path] = self._encode(path, value, until)
+            plain = type(value) in UNCHANGEABLE  # nearly always
+            wanted[path] = (
+                self._encode_text(value) if plain else self._encode(path, value, until)
+            )
         start = len(self._view.root) + 1
         for below, above in plan.overlapping(wanted):
             names = f"{below[start:]!r} lies below {above[start:]!r}"

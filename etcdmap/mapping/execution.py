@@ -126,7 +126,7 @@ class _Outage:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._wait = store.call()  # its deadline runs from the last answer on
+        self._until = store.until  # a whole deadline from the last answer on
         self.is_there = False
 
     def note(self, error: Exception | None) -> None:
@@ -134,9 +134,10 @@ class _Outage:
             self.is_there = True
         elif isinstance(error, OutcomeUnknown):
             # One lost answer is no outage, nor are those of all threads at once.
-            self.is_there = self.is_there or not self._wait.pause(0)
+            waits = self._store.call(self._until).pause(0)
+            self.is_there = self.is_there or not waits
         else:
-            self._wait = self._store.call()
+            self._until = self._store.until
 
 
 class _Crew:

@@ -211,9 +211,16 @@ def _state(plan: Plan, current: Node | None) -> Fence | None:
 
 def overlapping(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the pairs of path keys of which the first lies below the second."""
+    free: set[str] = set()  # no key, and below none; most keys share them
     for key in keys:
-        above = key
-        while "/" in above:
-            above = above.rpartition("/")[0]
+        above = directory = key.rpartition("/")[0]
+        if directory in free:
+            continue
+        found = False
+        while above:
             if above in keys:
+                found = True
                 yield key, above
+            above = above.rpartition("/")[0]
+        if not found:
+            free.add(directory)
