@@ -31,6 +31,8 @@ from etcdmap.transport import Answer, Exchange, Transport
 #: Seconds before a member that lags behind is asked again.  Raft's followers apply an
 #: entry within a few milliseconds of the leader.
 _CATCH_UP = 0.005
+#: Bytes; to read more may take longer than the time left.
+_LONG = 1024 * 1024
 #: The limit of Go's HTTP client.
 _MOST_REDIRECTS = 10
 
@@ -107,9 +109,11 @@ class Attempts:
             return PENDING
 
     def _read(self, answer: Answer, copy: Copy) -> Any:
+        if len(answer.body) > _LONG:
+            answer.seconds = self._deadline - self._client.clock()
         try:
             result = self._request.read(answer)
-        except InvalidResponse:
+        except (InvalidResponse, ExchangeFailed):
             raise
         except ServerError as error:
             if error.transient:
@@ -179,6 +183,7 @@ class Attempts:
 
     def _note(self, endpoint: str, error: Exception, *, sent: bool = False) -> None:
         """Keep a failed attempt; raise if it ends the call."""
+        _forget_frames(error)
         sent = sent and not isinstance(error, Unauthorized)
         if isinstance(error, ExchangeFailed):
             sent = sent and error.sent
@@ -240,3 +245,16 @@ class Attempts:
         if contact or 2 * len(agreed) > len(self._endpoints):
             error.unanswered = self._has_unanswered()
             raise error
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error that is kept, and of what caused it.
+
+    Their frames hold the answer, or what came of it: with many attempts, many times the
+    limit of one.
+    """
+    known: set[int] = set()  # a chain of causes may close
+    while error is not None and id(error) not in known:
+        known.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

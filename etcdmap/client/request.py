@@ -72,6 +72,8 @@ class Request(ABC, Generic[T]):
     )
 
     api: ClassVar[API]
+    #: Bytes of the largest answer that can be meant; None for all that a store holds.
+    max_answer: ClassVar[int | None] = None
     method: str
     target: str  # path and query, quoted, as they go on the wire
     body: bytes | None

@@ -39,7 +39,7 @@ class WireExchange:
         self._pool = pool
         self._request = request
         self._payload = spell(request, pool.fields)
-        self._reader = Reader(pool.endpoint, request.method, pool.limit)
+        self._reader = Reader(pool.endpoint, request, pool.limit)
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._identity = identity
@@ -190,7 +190,7 @@ class WireExchange:
         return connection
 
     def _ask(self, connection: Connection, request: Request) -> Steps[Reader]:
-        reader = Reader(self._pool.endpoint, request.method, self._pool.limit)
+        reader = Reader(self._pool.endpoint, request, self._pool.limit)
         rest = memoryview(spell(request, self._pool.fields))
         while rest:
             try:
@@ -274,6 +274,7 @@ class WireExchange:
             failure = failures.given_up(sent=self.sent)
         failure.__cause__ = cause
         self._failure = failure
+        self._reader.drop()
         self.ended = True
         if self._steps is not None:
             with self._pool.lock:

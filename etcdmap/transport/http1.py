@@ -18,6 +18,7 @@ from types import MappingProxyType
 from etcdmap.errors import ExchangeFailed, InvalidResponse
 from etcdmap.transport import failures
 from etcdmap.transport.head import CHUNKED, field_of, read_head
+from etcdmap.transport.protocol import MAX_REFUSAL, Request, limit_of
 
 #: Bytes of status line and fields.  Go's client takes 10 MiB, curl 300 KiB, h11 16 KiB.
 MAX_HEAD = 64 * 1024
@@ -34,7 +35,7 @@ _SMALL = 4096
 
 
 class Reader:
-    """Reads one answer of an endpoint, to a method, with a limit for its body."""
+    """Reads one answer of an endpoint to a request, with a limit for its body."""
 
     # On the class, which is quicker: most answers never set the last three.
     #: The fields, as in `Head`.
@@ -45,9 +46,9 @@ class Reader:
     _interim = 0
     _expect_line: Callable[[Reader, bytes], bool]
 
-    def __init__(self, endpoint: str, method: str, limit: int) -> None:
+    def __init__(self, endpoint: str, request: Request, limit: int) -> None:
         self._endpoint = endpoint
-        self._method = method
+        self._request = request
         self._limit = limit
         self.status = 0  # until the head was read
         self._size = 0  # of the body so far
@@ -76,6 +77,11 @@ class Reader:
         if len(parts) == 1:
             return bytes(parts[0])  # no copy: the first one is always bytes
         return b"".join(parts)
+
+    def drop(self) -> None:
+        """Let go of what came: the exception that ends it may be kept for long."""
+        self._parts.clear()
+        self._held = b""
 
     def _end(self) -> bool:
         # Without a length, the end of the connection is the end of the body
@@ -129,8 +135,10 @@ class Reader:
         return self._read_head(rest)
 
     def _begin_body(self, length: int, data: bytes) -> bool:
-        if self._method == "HEAD":  # an answer to it has no body
+        if self._request.method == "HEAD":  # an answer to it has no body
             length = 0
+        if not 0 <= length <= MAX_REFUSAL:  # else no limit but the general one matters
+            self._limit = limit_of(self._request, self.status, self._limit)
         if length >= 0:
             self._check_size(length)
             if len(data) == length:  # nearly always

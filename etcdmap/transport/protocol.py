@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -10,6 +11,10 @@ from etcdmap.transport.polling import Waiting
 
 #: Bytes; larger answers are refused, so that no server can fill the memory.
 DEFAULT_MAX_RESPONSE = 64 * 1024 * 1024
+#: Bytes of an answer that says no, beside what it may quote of the request.
+MAX_REFUSAL = 64 * 1024
+#: A byte of a request in an answer: percent-encoded three, in JSON six.
+_QUOTED = 6
 
 
 @dataclass(slots=True, repr=False)
@@ -25,6 +30,8 @@ class Answer:
     body: bytes
     endpoint: str
     memo: int | None = field(default=None, init=False, compare=False)  # the reader's
+    #: How long it may take to read it.
+    seconds: float = field(default=math.inf, init=False, compare=False)
 
     def __repr__(self) -> str:  # without the body, which may hold secrets
         return f"<Answer {self.status} of {self.endpoint}, {len(self.body)} bytes>"
@@ -43,6 +50,21 @@ class Request(Protocol):
     target: str
     #: A URL-encoded form, or None.
     body: bytes | None
+
+    @property
+    def max_answer(self) -> int | None:
+        """Bytes of the largest answer that can be meant, if that is below the limit."""
+
+
+def limit_of(request: Request, status: int, limit: int) -> int:
+    """Return the most bytes to take of an answer, which begins with a status."""
+    if request.max_answer is not None:
+        limit = min(limit, request.max_answer)
+    # 412 (Precondition Failed) may quote what is there.
+    if status < 300 or status == 412:
+        return limit
+    quoted = _QUOTED * (len(request.target) + len(request.body or b""))
+    return min(limit, MAX_REFUSAL + quoted)
 
 
 class Identity(Request, Protocol):

@@ -23,7 +23,7 @@ from etcdmap import forking
 from etcdmap.errors import EtcdMapError, ExchangeFailed
 from etcdmap.transport import failures
 from etcdmap.transport.head import standing_fields
-from etcdmap.transport.protocol import Answer, Request, Settings
+from etcdmap.transport.protocol import Answer, Request, Settings, limit_of
 
 _CHUNK = 64 * 1024
 #: Seconds; sockets take no infinity, and no more than some hundred years.
@@ -54,13 +54,13 @@ class RequestsTransport:
             if opening is not None and len(request.target) > opening.longest:
                 with self._send(endpoint, opening.request, timeout) as response:
                     # Read to its end, or the connection would be closed with it.
-                    self._body(response, endpoint, deadline)
+                    self._body(response, endpoint, opening.request, deadline)
                 timeout = max(deadline - time.monotonic(), 0.001)
             response = self._send(endpoint, request, timeout)
             answered = True
             with response:
                 _check_length(response, endpoint)
-                body = self._body(response, endpoint, deadline)
+                body = self._body(response, endpoint, request, deadline)
         except (EtcdMapError, Warning):  # "-W error" makes warnings exceptions
             raise
         except Exception as error:  # a session may run hooks and auth of any kind
@@ -129,10 +129,12 @@ class RequestsTransport:
             response.headers["Location"] = location
         return response
 
-    def _body(self, response: Response, endpoint: str, deadline: float) -> bytes:
+    def _body(
+        self, response: Response, endpoint: str, request: Request, deadline: float
+    ) -> bytes:
         # read1 returns what has arrived; read would wait for a whole chunk.
         read = getattr(response.raw, "read1", None) or response.raw.read
-        limit = self._settings.max_response
+        limit = limit_of(request, response.status_code, self._settings.max_response)
         chunks = []
         size = 0
         while chunk := read(_CHUNK):

@@ -7,14 +7,14 @@ Sources: etcd ``Documentation/v2/api.md`` and ``members_api.md``, and
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from etcdmap.client import API, Request, Resend, clean_endpoints
 from etcdmap.errors import InvalidResponse, KeyNotFound, NotADirectory, ServerError
 from etcdmap.transport import Answer, Identity, Opening
-from etcdmap.v2.responses import error_of, guarded, known_index, parse_json
+from etcdmap.v2.parsing import parse_json
+from etcdmap.v2.responses import error_of, guarded, known_index
 
 T = TypeVar("T")
 
@@ -116,6 +116,7 @@ class Probe(V2Request[T], Generic[T]):
     """A read that tells something of an endpoint, and nothing of its keys."""
 
     __slots__ = ("_read",)
+    max_answer = 64 * 1024
 
     def __init__(
         self, target: str, read: Callable[[Answer], T], kind: str, method: str = "GET"
@@ -173,7 +174,7 @@ def _urls(
 
 def _members_in(text: str) -> list[str]:
     return [
-        url for member in json.loads(text)["members"] for url in member["clientURLs"]
+        url for member in parse_json(text)["members"] for url in member["clientURLs"]
     ]
 
 

@@ -7,13 +7,13 @@ a JSON body does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from etcdmap.errors import (
     CODE_TO_ERROR,
     EtcdMapError,
+    ExchangeFailed,
     InvalidResponse,
     KeyNotFound,
     LimitExceeded,
@@ -25,6 +25,7 @@ from etcdmap.errors import (
 )
 from etcdmap.transport import Answer
 from etcdmap.v2.models import Asked, Node, Result
+from etcdmap.v2.parsing import OutOfBounds, TooLate, parse_json
 
 T = TypeVar("T")
 
@@ -32,9 +33,6 @@ T = TypeVar("T")
 # body, text and values would be in memory at the same time.
 _LARGE = 64 * 1024
 _EXCERPT = 200
-
-# As `json.loads`, but without its two searches for white space, which cost time.
-_decode = json.JSONDecoder().raw_decode
 
 
 def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) -> T:
@@ -56,18 +54,8 @@ def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) ->
         raise _strange(answer, "JSON of another shape than etcd's") from error
 
 
-def parse_json(text: str) -> Any:
-    """Read JSON; ValueError if it is none."""
-    # etcd starts with a brace and ends with a line feed.
-    if text.startswith("{"):
-        value, end = _decode(text)
-        if end == len(text) or text[end:] == "\n":
-            return value
-    return json.loads(text)
-
-
 def payload_of(
-    asked: Asked, answer: Answer, parse: Callable[[str], Any] = parse_json
+    asked: Asked, answer: Answer, parse: Callable[[str, float], Any] = parse_json
 ) -> dict[str, Any]:
     """Return the JSON object of a success; raise what any other answer means.
 
@@ -151,12 +139,19 @@ def number_in(answer: Answer, name: str) -> int | None:
     return int(text) if usable else None
 
 
-def _json(answer: Answer, parse: Callable[[str], Any]) -> Any:
+def _json(answer: Answer, parse: Callable[[str, float], Any]) -> Any:
+    size = len(answer.body)
     try:
-        return parse(_text_of(answer))
+        return parse(_text_of(answer), answer.seconds)
+    except TooLate:
+        why = f"{size} bytes came too late to be read in time: give a longer timeout"
+        raise ExchangeFailed(why, sent=True, timed_out=True) from None
+    except OutOfBounds as error:
+        what = str(error)
     except ValueError:
-        pass  # raised below, without this error, which would show stored values
-    raise _strange(answer, "something that is not JSON" if answer.body else "no body")
+        what = "something that is not JSON" if answer.body else "no body"
+    # Not from within: the error of the parser would show stored values.
+    raise _strange(answer, what)
 
 
 def _text_of(answer: Answer) -> str:

@@ -19,7 +19,14 @@ from etcdmap.transport.http1 import (
     Reader,
 )
 
+from support.requests import Request
+
 LIMIT = 100_000
+
+
+def asks(method: str = "GET") -> Request[object]:
+    """Return a request of a method."""
+    return Request(method, "/v2/keys/a", lambda answer: answer)
 
 
 class Outcome(NamedTuple):
@@ -39,7 +46,7 @@ def read(
     pieces: Iterable[bytes], *, method: str = "GET", limit: int = LIMIT
 ) -> Outcome:
     """Feed pieces, then the end of the connection."""
-    reader = Reader("http://a:1", method, limit)
+    reader = Reader("http://a:1", asks(method), limit)
     rest = iter(pieces)
     try:
         whole = any(piece and reader.feed(piece) for piece in rest) or reader.feed(b"")
@@ -402,14 +409,14 @@ def test_reader_refuses_what_is_no_status_line(start: str) -> None:
 def test_reader_refuses_another_protocol_at_once(data: bytes) -> None:
     """It does not wait for the end of a head that can't be one."""
     with pytest.raises(InvalidResponse) as caught:
-        Reader("http://a:1", "GET", LIMIT).feed(data)
+        Reader("http://a:1", asks(), LIMIT).feed(data)
     assert "http://a:1" in str(caught.value)
     assert caught.value.excerpt == data
 
 
 def test_reader_refuses_a_head_that_does_not_end() -> None:
     """A flood of fields ends at the limit, not with the memory."""
-    reader = Reader("http://a:1", "GET", LIMIT)
+    reader = Reader("http://a:1", asks(), LIMIT)
     reader.feed(b"HTTP/1.1 200 OK\r\n")
     with pytest.raises(InvalidResponse):
         any(reader.feed(b"x: y\r\n") for _ in range(MAX_HEAD))
@@ -463,7 +470,7 @@ def test_reader_refuses_a_body_over_the_limit(kind: str, body: bytes) -> None:
         "chunks": in_chunks(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)),
         "until end": answer(body=body),
     }[kind]
-    reader = Reader("http://a:1", "GET", 10)
+    reader = Reader("http://a:1", asks(), 10)
     with pytest.raises(InvalidResponse, match="max_response") as caught:
         reader.feed(data)
     assert caught.value.status == 200
@@ -483,13 +490,13 @@ def test_reader_joins_fields_given_twice() -> None:
 def test_reader_of_an_end_without_a_byte_says_so() -> None:
     """The member went away: not the same as an answer cut off."""
     with pytest.raises(ExchangeFailed, match="before an answer") as caught:
-        Reader("http://a:1", "GET", LIMIT).feed(b"")
+        Reader("http://a:1", asks(), LIMIT).feed(b"")
     assert caught.value.sent
 
 
 def test_reader_of_an_end_behind_an_interim_answer_says_so() -> None:
     """1xx is no answer, whatever it says of a body."""
-    reader = Reader("http://a:1", "GET", LIMIT)
+    reader = Reader("http://a:1", asks(), LIMIT)
     reader.feed(answer("Content-Length: x", status="HTTP/1.1 103 Early Hints"))
     with pytest.raises(ExchangeFailed, match="before an answer"):
         reader.feed(b"")

@@ -1,0 +1,83 @@
+"""The JSON of servers, read within bounds.
+
+What a server sends may be made to take more than its length: lists in lists for two
+characters each become objects of 64 bytes, and deep ones overflow the stack.  So what
+etcd can't have written is refused before it is parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import accumulate
+from typing import Any
+
+from etcdmap.paths import MAX_DEPTH
+
+#: Levels of lists and objects.  Each level of keys takes two.
+MAX_NESTING = 2 * MAX_DEPTH + 10
+#: Seconds that reading takes for each of them on a slow machine, values included.
+_SECONDS_PER_ITEM = 0.5e-6
+#: Characters for each list, object and item, at least; etcd writes eleven or more.
+_PER_ITEM = 8
+
+_NO_MARKS = bytes(set(range(256)) - set(b'"[]{},'))
+#: What a mark does to the depth, as a signed byte.
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+
+# As `json.loads`, but without its two searches for white space, which cost time.
+_decode = json.JSONDecoder().raw_decode
+
+
+class OutOfBounds(ValueError):
+    """JSON that is nested too deeply, or holds too much for its length."""
+
+
+class TooLate(Exception):
+    """JSON that can't be read in the time left."""
+
+
+def parse_json(text: str, seconds: float = math.inf) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: it is none; before it is parsed, `OutOfBounds`.
+        TooLate: to read it may take more than some seconds; not yet parsed.
+    """
+    if len(text) > MAX_NESTING:
+        _check(text, seconds)
+    # etcd starts with a brace and ends with a line feed.
+    if text.startswith("{"):
+        value, end = _decode(text)
+        if end == len(text) or text[end:] == "\n":
+            return value
+    return json.loads(text)
+
+
+def _check(text: str, seconds: float) -> None:
+    most = len(text) // _PER_ITEM + MAX_NESTING
+    enough = min(most, seconds / _SECONDS_PER_ITEM)
+    opened = text.count("[") + text.count("{")
+    if opened <= MAX_NESTING and opened + text.count(",") <= enough:
+        return  # even if none of them is in a string
+    marks = _marks(text.encode("utf-8", "surrogatepass"))
+    items = marks.count(b"[") + marks.count(b"{") + marks.count(b",")
+    if items > most:
+        raise OutOfBounds("JSON with more items than etcd writes in its length")
+    if items > enough:
+        raise TooLate
+    depths = accumulate(memoryview(marks.translate(_STEPS, b",")).cast("b"))
+    if max(depths, default=0) > MAX_NESTING:
+        raise OutOfBounds(
+            f"JSON nested over {MAX_NESTING} deep (if it is a tree of keys, read a "
+            "part of it)"
+        )
+
+
+def _marks(data: bytes) -> bytes:
+    """Return the brackets and commas outside of strings."""
+    data = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    # Two quotes with nothing between them are a string, or the end of one and the start
+    # of the next: without them all else is inside or outside as before.
+    marks = data.translate(None, _NO_MARKS).replace(b'""', b"")
+    return b"".join(marks.split(b'"')[::2])
