@@ -79,6 +79,7 @@ class _Reader:
 
     def parse(self, text: str, seconds: float) -> Any:
         """Parse an answer, but for the files that can be cut out."""
+        size = len(text)
         if "\\" not in text:
             self._unreadable = UNREADABLE in text
             parts = _split_files(text)
@@ -86,7 +87,7 @@ class _Reader:
             if _MARK not in "".join(between):
                 self._paths, self._texts = parts[1::3], parts[2::3]
                 text = _MARK.join(between)
-        return parse_json(text, seconds)
+        return parse_json(text, seconds, size - len(text))
 
     def is_file(self, raw: Any, asked: Asked) -> bool:
         """Tell whether the node asked for is no directory."""

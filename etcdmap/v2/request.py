@@ -142,7 +142,7 @@ def _need_etcd(answer: Answer, *refusals: type[ServerError]) -> None:
     """Raise what an answer means, unless it is a success or one of some refusals."""
     if answer.status == 200:
         try:
-            payload = parse_json(answer.body.decode())
+            payload = parse_json(answer.body.decode(), answer.seconds)
         except (ValueError, RecursionError):
             payload = None
         if isinstance(payload, dict) and isinstance(payload.get("action"), str):

@@ -225,7 +225,7 @@ def refusal_of(asked: Asked, answer: Answer) -> EtcdMapError:
 def error_of(key: str, answer: Answer) -> EtcdMapError:
     """Return the exception for an answer that is no success."""
     try:
-        payload = parse_json(_text_of(answer))
+        payload = parse_json(_text_of(answer), answer.seconds)
     except (ValueError, RecursionError):
         payload = None
     if isinstance(payload, dict):

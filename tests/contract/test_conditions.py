@@ -169,6 +169,8 @@ def test_compare_and_swap_of_what_is_there_stores(
         pytest.param("x", "", id="empty-expected"),
         pytest.param("", "x", id="empty-there"),
         pytest.param("", None, id="none-expected"),
+        # etcd's refusal quotes the value that is there, however long.
+        pytest.param('"' * 200_000, "x", id="long"),
     ],
 )
 @pytest.mark.parametrize(

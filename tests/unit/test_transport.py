@@ -31,6 +31,7 @@ from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, InvalidRe
 from etcdmap.transport import Answer, Transport, WireTransport, make_transport
 from etcdmap.transport.stock import RequestsTransport, _retries, of_requests
 from etcdmap.transport.threaded import ThreadedTransport
+from etcdmap.v2 import V2_API
 
 from support.certificates import make_certificate
 from support.fault_server import (
@@ -573,6 +574,33 @@ def test_max_response_beyond_is_refused_by_name(make: Make, script: Script) -> N
     assert "max_response" in str(error)
     assert error.endpoint == server.url
     assert error.status in (200, 301)
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 500, 503])
+def test_refusal_is_short(make: Make, status: int) -> None:
+    """Whoever says no needs no more than 64 KiB, but for what it quotes."""
+    with FaultServer([READ, response(b"a" * 70_000, status)]) as server:
+        error = failure(make(), server.url)
+    assert isinstance(error, InvalidResponse)
+    assert "more than 65" in str(error)
+
+
+@pytest.mark.parametrize("status", [200, 404, 412])
+def test_answer_that_may_quote_is_read(make: Make, status: int) -> None:
+    """412 may quote a value of the store, others the key that was asked for."""
+    text = b"a" * 70_000
+    request = get(f"/v2/keys/{'k' * 2000}")
+    with FaultServer([READ, response(text, status)]) as server:
+        assert exchange(make(), server.url, request, 5).body == text
+
+
+def test_answer_beyond_what_its_request_can_mean_is_refused(make: Make) -> None:
+    """A list of members of more than 64 KiB is none."""
+    request = next(iter(V2_API.members()))
+    with FaultServer([READ, response(b"a" * 70_000)]) as server:
+        transport = make()
+        with pytest.raises(InvalidResponse, match="more than 65536 bytes"):
+            exchange(transport, server.url, request, 5)
 
 
 def test_max_response_beyond_does_not_spoil_the_next_answer(make: Make) -> None:
