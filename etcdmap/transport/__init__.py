@@ -10,6 +10,8 @@ This is the only package that imports requests.  It promises:
 * Threads can share a transport.  A forked child starts without connections: two
   processes that read from one socket would get each other's answers.
 * One thread can have several exchanges under way, and another thread can cancel them.
+
+Sockets of our own also have a `Line`: see there.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 from etcdmap.errors import EtcdMapError
 from etcdmap.transport.exchange import wait_any
+from etcdmap.transport.line import Line
 from etcdmap.transport.protocol import (
     DEFAULT_MAX_RESPONSE,
     Answer,
@@ -40,6 +43,7 @@ __all__ = [
     "BlockingTransport",
     "Exchange",
     "Identity",
+    "Line",
     "Opening",
     "Request",
     "Transport",

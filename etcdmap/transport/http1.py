@@ -37,11 +37,13 @@ _SMALL = 4096
 class Reader:
     """Reads one answer of an endpoint to a request, with a limit for its body."""
 
-    # On the class, which is quicker: most answers never set the last three.
+    # On the class, which is quicker: most answers never set the last four.
     #: The fields, as in `Head`.
     headers: Mapping[str, str] = MappingProxyType({})
     #: Whether another request may follow on the connection, once the answer is whole.
     reusable = False
+    #: What came behind the end of the answer.
+    rest = b""
     _left = 0  # bytes to come of the body, or of a chunk
     _interim = 0
     _expect_line: Callable[[Reader, bytes], bool]
@@ -160,8 +162,9 @@ class Reader:
     def _read_counted(self, data: bytes) -> bool:
         left = self._left
         if len(data) > left:
-            # The rest answers nothing that was asked.
+            # The rest answers nothing that was asked, unless on a `Line`.
             self.reusable = False
+            self.rest = data[left:]
             data = data[:left]
         self._keep(data)
         self._left = left = left - len(data)
@@ -194,8 +197,9 @@ class Reader:
                 raise self._refused("chunks whose lines end in a bare LF")
             at += len(line)
             if self._expect_line(self, line[:-2]):
-                # Bytes after the end belong to no request.
-                self.reusable = self.reusable and at == len(data)
+                # Bytes after the end belong to no request, unless on a `Line`.
+                self.rest = data[at:]
+                self.reusable = self.reusable and not self.rest
                 return True
 
     def _take_size(self, line: bytes) -> bool:

@@ -42,6 +42,13 @@ def wake(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
+def end_sending(sock: socket.socket) -> None:
+    """Have the other side see the end of what comes, and go on reading from it."""
+    with contextlib.suppress(OSError):  # gone already, which the next read tells
+        # Not SSLSocket's own, as in `wake`.
+        socket.socket.shutdown(sock, socket.SHUT_WR)
+
+
 def reader(sock: socket.socket) -> Callable[[float], bool]:
     """Return a function that waits some seconds until a socket can be read.
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from etcdmap.transport import failures
 from etcdmap.transport.head import standing_fields
 from etcdmap.transport.polling import wake
-from etcdmap.transport.protocol import Exchange, Settings
+from etcdmap.transport.protocol import Cancellable, Settings
 from etcdmap.transport.sockets import Connection, Steps, dial
 
 #: Idle connections kept for one endpoint; more threads than that at one time
@@ -51,7 +51,7 @@ class Pool:
         self.lock = threading.Lock()
         self._idle: deque[Connection] = deque()
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._connecting: set[Exchange] = set()
+        self._connecting: set[Cancellable] = set()
 
     def borrow(self) -> Connection | None:
         """Take an idle connection out; None if there is none."""
@@ -76,8 +76,8 @@ class Pool:
         if self.closed:
             self.close()
 
-    def connect(self, deadline: float, who: Exchange) -> Steps[Connection]:
-        """Open a new connection for an exchange."""
+    def connect(self, deadline: float, who: Cancellable) -> Steps[Connection]:
+        """Open a new connection for an exchange or a line."""
         context = self._context() if self._scheme == "https" else None
         age = self._age
         due = min(deadline, time.monotonic() + self._connect_timeout)

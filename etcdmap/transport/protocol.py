@@ -182,6 +182,13 @@ class Transport(Protocol):
         """Close what is kept open, and end the exchanges under way."""
 
 
+class Cancellable(Protocol):
+    """What waits, and can be ended from another thread."""
+
+    def cancel(self) -> None:
+        """Make it end now."""
+
+
 class BlockingTransport(Protocol):
     """What can only send a request and wait; `wrapped` makes a `Transport` of it."""
 

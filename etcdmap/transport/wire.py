@@ -20,6 +20,7 @@ from etcdmap import forking
 from etcdmap.errors import ExchangeFailed
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import WireExchange
+from etcdmap.transport.line import Line
 from etcdmap.transport.pool import Pool
 from etcdmap.transport.protocol import Identity, Request, Settings
 
@@ -46,6 +47,16 @@ class WireTransport:
             raise failures.client_closed()
         pool = self._pools.get(endpoint) or self._add_pool(endpoint)
         return WireExchange(pool, request, timeout, identity)
+
+    def line(self, endpoint: str) -> Line:
+        """Return a line to an endpoint; only this kind of transport has them.
+
+        Raises:
+            ClientClosed: `close` was called.
+        """
+        if self._closed:
+            raise failures.client_closed()
+        return Line(self._pools.get(endpoint) or self._add_pool(endpoint))
 
     def distrust(self, endpoint: str) -> None:
         if endpoint in self._pools:
