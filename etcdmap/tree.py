@@ -7,11 +7,12 @@ absolute path: ``/app/db``; the root is ``""``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from etcdmap.cache import ReadCache
 from etcdmap.client import Client
+from etcdmap.errors import EtcdMapError
 
 S = TypeVar("S", bound="ReadableStore")
 
@@ -51,6 +52,101 @@ class Snapshot(NamedTuple):
 
     value: dict[str, Any]
     index: int  # type: ignore[assignment]  # in place of tuple's method
+
+
+# --- what happens
+
+
+class Event(NamedTuple):
+    """What became of a key.
+
+    Attributes:
+        action: ``"set"``, ``"delete"``, ``"expire"`` or ``"make_directory"``.
+        key: the path below the mapping's prefix, as stored; "" is the prefix itself.
+        value: what is there now; None unless it was set.
+        previous: the value that was there before; None for none, or a directory.
+        index: the index of the store at this change; several events of one change
+            have the same.
+        coalesced: whether it stands for any number of changes, some of which could not
+            be told one by one: it is one difference between what was known before and
+            what is there now.
+    """
+
+    action: str
+    key: str
+    value: Any
+    previous: Any
+    index: int  # type: ignore[assignment]  # in place of tuple's method
+    coalesced: bool = False
+
+
+class Change(NamedTuple):
+    """What one write or expiry did; all else that follows from it is left to tell."""
+
+    action: str  # as of an `Event`
+    path: str  # what is below a node that goes, goes with it
+    text: str | None
+    index: int  # type: ignore[assignment]  # in place of tuple's method
+    previous: str | None = None  # the text before, where it was told
+    #: A directory that is there at the latest now, and may have been before.
+    implied: bool = False
+
+
+#: A text, a directory with what is in it by name, or nothing.  Never edited.
+Tree: TypeAlias = "str | dict[str, Any] | None"
+
+
+class Reading(NamedTuple):
+    """A whole tree, read anew: what led to it could not be told, if there was more."""
+
+    root: Tree
+    index: int  # type: ignore[assignment]  # in place of tuple's method
+
+
+class Follower(Protocol):
+    """Tells what happens to one node and all below it, in order, each change once.
+
+    One thread uses it at a time; `prove` and `close` may come from others.
+    """
+
+    @property
+    def covered(self) -> int:
+        """The index up to which all changes were told."""
+
+    @property
+    def seen(self) -> int:
+        """The highest index that its client has seen, of own writes too."""
+
+    #: When nothing newer was there than what was told, on the client's clock.
+    proved: float
+    #: Seconds within which it is proved that nothing was missed.
+    max_stale: float
+    #: Why nothing can be told at the moment.
+    trouble: EtcdMapError | None
+    #: Whether that will not pass by itself, as far as one can tell.
+    lasting: bool
+
+    def read(self) -> Reading:
+        """Read the tree, to follow it from there; raises what a read raises.
+
+        Cost: 1 request.
+        """
+
+    def follow(self, until: float) -> Sequence[Change | Reading]:
+        """Wait for news until a time, on the client's clock; return what has come.
+
+        Where it can't be told what happened, that is a `Reading`, if it may heal.  An
+        outage is no error: there are no news, and `trouble` says why.
+
+        Raises:
+            WatchExpired: it is not known what happened, and it may not heal.
+        """
+
+    def prove(self) -> None:
+        """Have it find out, now, what it has not been told of."""
+
+    def close(self) -> None:
+        """End what is under way; whoever waits is woken."""
 
 
 # --- what a write expects to be there
@@ -148,7 +244,32 @@ class ReadableStore(Protocol):
         """Return the index of the store; `path` is a directory that may be read."""
 
 
-class Store(ReadableStore, Protocol):
+class WatchableStore(ReadableStore, Protocol):
+    """A store that can be followed, too."""
+
+    def follower(
+        self,
+        path: str,
+        *,
+        of_directory: bool = False,
+        after: int | None = None,
+        max_stale: float = 10.0,
+        heals: bool = False,
+    ) -> Follower:
+        """Return what follows a node and all below it.
+
+        Args:
+            path: of the node, which need not exist.
+            of_directory: a mapping stands on it, so that it should be a directory.
+            after: the index of the last change that is known; None if `read` will say.
+            max_stale: seconds within which it is proved that nothing was missed.
+            heals: whether to read the tree where it is not known what happened.
+
+        Cost: no request.
+        """
+
+
+class Store(WatchableStore, Protocol):
     """A store that can be written, too.
 
     Each write is atomic, unless it says otherwise.

@@ -28,7 +28,7 @@ from etcdmap.codecs import decode_node
 from etcdmap.errors import InvalidResponse, NotADirectory
 from etcdmap.paths import PLAIN, UNREADABLE, warn_left_out
 from etcdmap.transport import Answer
-from etcdmap.tree import Snapshot
+from etcdmap.tree import Snapshot, Tree
 from etcdmap.v2.models import Asked, name_below
 from etcdmap.v2.parsing import parse_json
 from etcdmap.v2.responses import index_of, is_shown_by, payload_of
@@ -59,6 +59,19 @@ def snapshot_of(
         key = asked.key.rstrip("/")
         raise NotADirectory("this mapping's directory is a file now", key=key)
     return Snapshot(reader.read(raw), index)
+
+
+def tree_of(asked: Asked, answer: Answer) -> tuple[Tree, int]:
+    """Read the answer to a recursive GET: texts by name, and the index of the store."""
+    reader = _Reader(str, None)
+    raw = payload_of(asked, answer, reader.parse)["node"]
+    index = index_of(answer)
+    if not reader.is_file(raw, asked):
+        return reader.read(raw), index
+    text = reader.only_text() if raw is None else raw["value"]
+    if type(text) is not str:
+        raise InvalidResponse("a file whose value is of the wrong type")
+    return text, index
 
 
 class _Reader:
@@ -94,6 +107,11 @@ class _Reader:
         if raw is None:
             return len(self._paths) == 1 and is_shown_by(asked, {"key": self._paths[0]})
         return raw.get("dir") is not True and "value" in raw
+
+    def only_text(self) -> str:
+        """Return the text of the file asked for."""
+        (text,) = self._texts
+        return text
 
     def read(self, raw: dict[str, Any]) -> dict[str, Any]:
         """Return the content of the directory asked for."""

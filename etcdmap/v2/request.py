@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from etcdmap.client import API, Request, Resend, clean_endpoints
-from etcdmap.errors import InvalidResponse, KeyNotFound, NotADirectory, ServerError
+from etcdmap.errors import (
+    InvalidResponse,
+    KeyNotFound,
+    NotADirectory,
+    RaftError,
+    ServerError,
+)
 from etcdmap.transport import Answer, Identity, Opening
 from etcdmap.v2.parsing import parse_json
 from etcdmap.v2.responses import error_of, guarded, known_index
@@ -132,6 +138,20 @@ class Probe(V2Request[T], Generic[T]):
 
     def read(self, answer: Answer, /) -> T:
         return self._read(answer)
+
+
+def look() -> Request[None]:
+    """Return the question whether a member has a leader; RaftError if not.
+
+    It costs the cluster nothing, needs no rights, and says nothing of keys.
+    """
+    return Probe("/v2/members/leader", _read_look, "look")
+
+
+def _read_look(answer: Answer) -> None:
+    if answer.status == 503:
+        why = "the member has no leader: it is cut off, or an election is going on"
+        raise RaftError(why, code=0, endpoint=answer.endpoint)
 
 
 def _read_contact(answer: Answer) -> None:

@@ -53,6 +53,7 @@ from etcdmap.v2.spelling import (
     spell_query,
     whole_seconds,
 )
+from etcdmap.v2.watching import V2Follower
 
 T = TypeVar("T")
 
@@ -184,6 +185,25 @@ class V2Store:
 
     def index(self, path: str) -> int:
         return self._fetch(f"{path}/", index_of_read)
+
+    def follower(
+        self,
+        path: str,
+        *,
+        of_directory: bool = False,
+        after: int | None = None,
+        max_stale: float = 10.0,
+        heals: bool = False,
+    ) -> V2Follower:
+        return V2Follower(
+            self.keys,
+            path,
+            of_directory=of_directory,
+            after=after,
+            max_stale=max_stale,
+            heals=heals,
+            timeout=self.timeout or self.keys.client.timeout,
+        )
 
     def _fetch_node(self, path: str) -> tuple[Node, int]:
         node, index = self._fetch(path, node_of)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -17,7 +17,17 @@ from typing import Any, TypeAlias
 from etcdmap import errors
 from etcdmap.codecs import decode_node
 from etcdmap.paths import PLAIN, name_of, warn_left_out
-from etcdmap.tree import Directory, Expect, Fence, File, Holding, Node, Snapshot
+from etcdmap.tree import (
+    Change,
+    Directory,
+    Expect,
+    Fence,
+    File,
+    Holding,
+    Node,
+    Reading,
+    Snapshot,
+)
 
 #: Characters of a text; seconds.
 MAX_TEXT, MAX_TTL = 10_000_000, 1e9
@@ -47,6 +57,8 @@ class Tree:
         self.root = _Directory()
         self.index = 1
         self._lock = threading.Lock()
+        #: All that was written, for those who follow; what expires is not in it.
+        self.log: list[Change] = []
 
     @contextmanager
     def asked(self, path: str) -> Iterator[Tree]:
@@ -102,6 +114,7 @@ class Tree:
         children = self.place(path)
         self.index += 1
         children[name_of(path)] = _File(text, self.index, self.end(ttl))
+        self.log.append(Change("set", path, text, self.index))
         return self.index
 
     def end(self, ttl: float | None) -> float:
@@ -118,11 +131,64 @@ class Tree:
         return Directory(shown, ttl)
 
 
+class MemoryFollower:
+    """A `Follower` of a tree; it never misses anything."""
+
+    def __init__(self, store: MemoryStore, path: str, after: int) -> None:
+        self.trouble: errors.EtcdMapError | None = None
+        self.lasting = False
+        self.proved = math.inf
+        self._store = store
+        self._path = path
+        self.covered = after
+        self.max_stale = 10.0
+        self._woken = threading.Event()
+
+    @property
+    def seen(self) -> int:
+        return self._store.index(self._path)
+
+    def read(self) -> Reading:
+        try:
+            node = self._store.list(self._path, recursive=True)
+        except errors.KeyNotFound as error:
+            self.covered = error.etcd_index or 0
+            return Reading(None, self.covered)
+        self.covered = self.seen
+        return Reading(_texts(node), self.covered)
+
+    def follow(self, until: float) -> Sequence[Change | Reading]:
+        while not self._woken.is_set() and time.monotonic() < until:
+            before, self.covered = self.covered, self.seen
+            news = [self._seen_from_here(c) for c in self._store.log(before)]
+            if news:
+                return [change for change in news if change is not None]
+            self._woken.wait(0.001)
+        return []
+
+    def _seen_from_here(self, change: Change) -> Change | None:
+        if f"{self._path}/".startswith(f"{change.path}/"):
+            return change._replace(path=self._path)
+        return change if change.path.startswith(f"{self._path}/") else None
+
+    def prove(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._woken.set()
+
+
 class MemoryStore:
     """A `Store` on a tree; what its methods do, `etcdmap.tree` says."""
 
     #: Stands where a client would: nobody is asked, there is no connection.
-    client: Any = SimpleNamespace(endpoints=("memory",), close=lambda: None)
+    client: Any = SimpleNamespace(
+        endpoints=("memory",),
+        close=lambda: None,
+        clock=time.monotonic,
+        timeout=5.0,
+        stores={},
+    )
     cache = None
 
     def __init__(
@@ -191,6 +257,21 @@ class MemoryStore:
     def index(self, path: str) -> int:
         return self._tree.index
 
+    def log(self, after: int) -> Sequence[Change]:
+        """Return what was written after an index."""
+        return [change for change in list(self._tree.log) if change.index > after]
+
+    def follower(
+        self,
+        path: str,
+        *,
+        of_directory: bool = False,
+        after: int | None = None,
+        max_stale: float = 10.0,
+        heals: bool = False,
+    ) -> MemoryFollower:
+        return MemoryFollower(self, path, after or 0)
+
     # --- writes
 
     def check_text(self, text: str) -> None:
@@ -242,6 +323,7 @@ class MemoryStore:
             _ = tree.find(path) if known is None else tree.file(path)
             del tree.place(path)[name_of(path)]
             tree.index += 1
+            tree.log.append(Change("delete", path, None, tree.index))
 
     def delete_directory(self, path: str) -> None:
         self.delete(path)
@@ -257,6 +339,7 @@ class MemoryStore:
                 raise errors.NotAFile("Not a file")
             children[name] = _Directory(tree.end(ttl))
             tree.index += 1
+            tree.log.append(Change("make_directory", path, None, tree.index))
 
     def _writing(
         self, path: str, text: str = "", ttl: float | None = None
@@ -278,6 +361,12 @@ class MemoryStore:
         )
         if is_other:
             raise errors.CompareFailed("Compare failed")
+
+
+def _texts(node: Node) -> Any:
+    if isinstance(node, File):
+        return node.text
+    return {name: _texts(child) for name, child in node.children.items()}
 
 
 def _plain(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-from etcdmap.transport import Answer, Exchange, Identity, Request, Transport
+from etcdmap.transport import Answer, Exchange, Identity, Line, Request, Transport
 
 
 class InstantExchange:
@@ -114,6 +114,18 @@ class CountingTransport:
         self.requests.append(request)
         begun: Exchange = self.inner.begin(endpoint, request, timeout, identity)
         return begun
+
+    def line(self, endpoint: str) -> Line:
+        """Pass it on, and remember what is sent there."""
+        line: Any = self.inner.line(endpoint)
+        send = line.send
+
+        def remember(requests: Sequence[Request], until: float) -> None:
+            self.requests += requests
+            send(requests, until)
+
+        line.send = remember
+        return cast("Line", line)
 
     def distrust(self, endpoint: str) -> None:
         """Pass it on."""
