@@ -55,8 +55,12 @@ from etcdmap.errors import WrongCluster as WrongCluster
 from etcdmap.mapping import Difference as Difference
 from etcdmap.mapping import EtcdMapping as EtcdMapping
 from etcdmap.mapping import FlatView as FlatView
+from etcdmap.mapping import FrozenMapping as FrozenMapping
+from etcdmap.mapping import Live as Live
 from etcdmap.mapping import View as View
+from etcdmap.mapping import Watch as Watch
 from etcdmap.paths import UnreadableName as UnreadableName
+from etcdmap.tree import Event as Event
 from etcdmap.tree import Snapshot as Snapshot
 from etcdmap.v2 import KeysAPI as KeysAPI
 from etcdmap.v2 import Node as Node
@@ -79,8 +83,10 @@ __all__ = [
     "DirectoryNotEmpty",
     "EtcdMapError",
     "EtcdMapping",
+    "Event",
     "ExchangeFailed",
     "FlatView",
+    "FrozenMapping",
     "InvalidKey",
     "InvalidRequest",
     "InvalidResponse",
@@ -88,6 +94,7 @@ __all__ = [
     "KeyNotFound",
     "KeysAPI",
     "LimitExceeded",
+    "Live",
     "LocalClusterError",
     "Node",
     "NotADirectory",
@@ -107,6 +114,7 @@ __all__ = [
     "UnreadableName",
     "V2NotEnabled",
     "View",
+    "Watch",
     "WatchExpired",
     "WrongCluster",
     "connect",

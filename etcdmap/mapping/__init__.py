@@ -3,13 +3,25 @@
 Everything goes through a store, see `etcdmap.tree`.  Open `reading` and `writing` for
 one key, `mapping` for many and how a mapping is made, `flat` for the flat view; `base`
 (`pop`, `del`, loops) and `views` (`items()`, `==`) for what both do alike, `handle` for
-what both stand on; `plan` for what a write of many keys comes to, `execution` for how.
+what both stand on; `plan` for what a write of many keys comes to, `execution` for how;
+`watch` for changes one by one, `live` for the mapping in memory: `feed` keeps it up to
+date and `replica` is what it reads from.
 """
 
 from __future__ import annotations
 
 from etcdmap.mapping.flat import FlatView
 from etcdmap.mapping.handle import View
+from etcdmap.mapping.live import FrozenMapping, Live
 from etcdmap.mapping.mapping import Difference, EtcdMapping
+from etcdmap.mapping.watch import Watch
 
-__all__ = ["Difference", "EtcdMapping", "FlatView", "View"]
+__all__ = [
+    "Difference",
+    "EtcdMapping",
+    "FlatView",
+    "FrozenMapping",
+    "Live",
+    "View",
+    "Watch",
+]

@@ -43,13 +43,11 @@ UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
 Entry = tuple[str, str, Node]
 
 
-class Base(Handle, ListedMapping, MutableMapping[str, Any]):
-    """A mapping on a directory, nested or flat."""
+class Listed(Handle, ListedMapping):
+    """What is shown of a directory, nested or flat."""
 
     #: Whether a directory can be the value of a key.
     _nested: ClassVar[bool]
-    #: How a message ends that refuses a key below another one.
-    _overlap: ClassVar[str]
 
     @abstractmethod
     def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:
@@ -86,6 +84,51 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
 
     def _listed_items(self) -> list[tuple[str, Any]]:
         return [(k, self._value(p, n)) for k, p, n in self._entries(self._view.store)]
+
+    # --- nodes
+
+    def _value(self, path: str, node: Node) -> Any:
+        if isinstance(node, File):
+            return decode_node(path, node.text, self._view.codec.decode)
+        return self._sub(path)
+
+    def _plain(self, path: str, node: Node) -> Any:
+        """Return a node that was listed whole as plain values."""
+        if isinstance(node, File):
+            return self._value(path, node)
+        shown = self._in(path, node)
+        return {key: self._plain(below, child) for key, below, child in shown}
+
+    def _in(self, path: str, directory: Directory) -> list[Entry]:
+        """Return the children that are shown, sorted by key; warn of the others."""
+        key_of = self._view.naming.key
+        entries = []
+        for name, child in directory.children.items():
+            key = key_of(name)
+            if key is None:
+                warn_left_out(f"{path}/{name}")
+            else:
+                entries.append((key, f"{path}/{name}", child))
+        return sorted(entries)
+
+    def _listing(
+        self, store: ReadableStore, *, recursive: bool = False
+    ) -> tuple[Directory | None, int]:
+        """Return this mapping's directory, or None, and the index of the store."""
+        root = self._view.root
+        node, index = survey(store, root, recursive=recursive, of_directory=True)
+        if isinstance(node, File):
+            raise NotADirectory(
+                "this mapping's directory is a file now", key=self.prefix
+            )
+        return node, index
+
+
+class Base(Listed, MutableMapping[str, Any]):
+    """A mapping on a directory that can be written, nested or flat."""
+
+    #: How a message ends that refuses a key below another one.
+    _overlap: ClassVar[str]
 
     # --- look, then write
 
@@ -265,44 +308,6 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         """Update from a mapping or pairs.  Cost: as `update`."""
         self.update(other)
         return self
-
-    # --- nodes
-
-    def _value(self, path: str, node: Node) -> Any:
-        if isinstance(node, File):
-            return decode_node(path, node.text, self._view.codec.decode)
-        return self._sub(path)
-
-    def _plain(self, path: str, node: Node) -> Any:
-        """Return a node that was listed whole as plain values."""
-        if isinstance(node, File):
-            return self._value(path, node)
-        shown = self._in(path, node)
-        return {key: self._plain(below, child) for key, below, child in shown}
-
-    def _in(self, path: str, directory: Directory) -> list[Entry]:
-        """Return the children that are shown, sorted by key; warn of the others."""
-        key_of = self._view.naming.key
-        entries = []
-        for name, child in directory.children.items():
-            key = key_of(name)
-            if key is None:
-                warn_left_out(f"{path}/{name}")
-            else:
-                entries.append((key, f"{path}/{name}", child))
-        return sorted(entries)
-
-    def _listing(
-        self, store: ReadableStore, *, recursive: bool = False
-    ) -> tuple[Directory | None, int]:
-        """Return this mapping's directory, or None, and the index of the store."""
-        root = self._view.root
-        node, index = survey(store, root, recursive=recursive, of_directory=True)
-        if isinstance(node, File):
-            raise NotADirectory(
-                "this mapping's directory is a file now", key=self.prefix
-            )
-        return node, index
 
 
 #: Most rounds of one call, whatever its deadline.

@@ -8,25 +8,16 @@ from typing import Any
 from etcdmap.codecs import decode_node
 from etcdmap.errors import KeyNotFound, NotADirectory
 from etcdmap.mapping import execution
-from etcdmap.mapping.base import Base, Entry
+from etcdmap.mapping.base import Base, Entry, Listed
 from etcdmap.mapping.handle import absent, sought
 from etcdmap.mapping.plan import Plan, Put, delete
 from etcdmap.tree import Directory, File, ReadableStore
 
 
-class FlatView(Base):
-    """The files of a subtree by relative path; made by `EtcdMapping.flat`.
-
-    ``m.flat["db/host"]`` is ``m["db"]["host"]``.  Directories are not in it: an
-    empty one is invisible, and nothing is deleted to make room for a value: a
-    directory in its place raises `NotAFile`, a file on its way `NotADirectory`.
-
-    Cost: of one key as for the mapping, but 1 GET for ``in``; a loop, `to_dict`
-    and ``len`` 1 GET of the subtree; `update` 1 PUT for each key.
-    """
+class FlatReading(Listed):
+    """The reading half of a `FlatView`, which is all of that of a live replica."""
 
     _nested = False
-    _overlap = ", which is a value"
 
     def __getitem__(self, key: str) -> Any:
         path = self._readable(key)
@@ -62,6 +53,20 @@ class FlatView(Base):
                 yield above + key, below, child
             else:
                 yield from self._walk(f"{above}{key}/", below, child)
+
+
+class FlatView(FlatReading, Base):
+    """The files of a subtree by relative path; made by `EtcdMapping.flat`.
+
+    ``m.flat["db/host"]`` is ``m["db"]["host"]``.  Directories are not in it: an
+    empty one is invisible, and nothing is deleted to make room for a value: a
+    directory in its place raises `NotAFile`, a file on its way `NotADirectory`.
+
+    Cost: of one key as for the mapping, but 1 GET for ``in``; a loop, `to_dict`
+    and ``len`` 1 GET of the subtree; `update` 1 PUT for each key.
+    """
+
+    _overlap = ", which is a value"
 
     def __setitem__(self, key: str, value: Any) -> None:
         path = self._writable(key)

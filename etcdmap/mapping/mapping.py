@@ -14,8 +14,10 @@ from etcdmap.mapping import execution, plan
 from etcdmap.mapping.execution import Progress
 from etcdmap.mapping.flat import FlatView
 from etcdmap.mapping.handle import View
+from etcdmap.mapping.live import Live
 from etcdmap.mapping.plan import Delete, MakeDirectory, Plan, Put
 from etcdmap.mapping.views import plain_mapping
+from etcdmap.mapping.watch import Watch
 from etcdmap.mapping.writing import Writing
 from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
 from etcdmap.tree import Directory, File, Node, Store
@@ -140,6 +142,71 @@ class EtcdMapping(Writing):
         Cost: no request.
         """
         return FlatView._on(replace(self._view, naming=PLAIN))
+
+    # --- what happens
+
+    def watch(
+        self,
+        key: str | None = None,
+        *,
+        after: int | None = None,
+        timeout: float | None = None,
+    ) -> Watch:
+        """Return an iterator over the changes of a key and all below it.
+
+        In order, each once, and none is lost unless `WatchExpired` says so; members
+        that fail and connections that end are no matter::
+
+            for event in cfg.watch("db"):
+                print(event.action, event.key, event.value)
+
+        A directory that goes is an event for each file that was known in it, then one
+        for the directory; a directory that a write made on its way is one as well: all
+        with the index of the change.
+
+        Args:
+            key: of what; None for all of this mapping.
+            after: the index behind which to begin: what `set` or `snapshot` gave, or
+                `Watch.index` of an earlier one.  None for now.  With an index nothing
+                is read, so what was there before it is not known: `previous` is what
+                etcd tells, and directories made on the way are no events.
+            timeout: seconds to wait for the next change; it ends then.  None for ever.
+
+        Raises:
+            WatchExpired: etcd keeps the last 1,000 changes only, of all keys.  Read
+                anew, and watch from there; or use `live`, which does it.
+            InvalidKey: the key can't exist.
+
+        Cost: 1 request, none with `after`; then 1 for each change, and while it waits 1
+        small one every 2 s and 1 quorum read every 6 to 8 s, which find out whether the
+        member that is asked has fallen silent.
+        """
+        view = self._view
+        path = None if key is None else view.naming.writable(view.root, key)
+        return Watch(view, path, after, timeout)
+
+    def live(self, max_stale: float = 10.0) -> Live:
+        """Return this mapping as one held in memory, kept up to date by a watch.
+
+        Use it as a context manager, or close it::
+
+            with cfg.live() as now:
+                now["db/host"]          # a lookup in memory
+
+        The tree is read before this returns.  All calls for directories of this client
+        that lie in one another share one watch and two threads.
+
+        Args:
+            max_stale: seconds within which it is proved that nothing was missed; what
+                bounds the time for which a silent connection can go unnoticed.
+
+        Raises: what a read raises, within the client's timeout: if etcd is down there
+        is no replica, and never an empty one.
+
+        Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and one quorum
+        read for each `max_stale`.
+        """
+        return Live._lease(self._view, max_stale)
 
     # --- writes of many keys
     #

@@ -8,17 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from etcdmap.errors import KeyNotFound, NotADirectory
-from etcdmap.mapping.base import UNCHANGEABLE, Base, Entry
+from etcdmap.mapping.base import UNCHANGEABLE, Entry, Listed
 from etcdmap.mapping.handle import sought
 from etcdmap.paths import PLAIN
 from etcdmap.tree import Directory, ReadableStore, Snapshot
 
 
-class Reading(Base):
+class Reading(Listed):
     """Reads of one key, of the directory, and of the whole subtree."""
 
     _nested = True
-    _overlap = ": nest them instead"
 
     def __getitem__(self, key: str) -> Any:
         """Return the value of a file, or a mapping on a directory.

@@ -8,15 +8,17 @@ from typing import Any
 
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
 from etcdmap.mapping import execution, plan
-from etcdmap.mapping.base import MISSING, rounds, survey
+from etcdmap.mapping.base import MISSING, Base, rounds, survey
 from etcdmap.mapping.handle import H, absent, named
 from etcdmap.mapping.plan import Plan
 from etcdmap.mapping.reading import Reading
 from etcdmap.tree import Directory, Fence, File, Holding, Present, Store
 
 
-class Writing(Reading):
+class Writing(Reading, Base):
     """Writes of one key: each is checked whole before anything is sent."""
+
+    _overlap = ": nest them instead"
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Store a value, or make the directory equal to a mapping.

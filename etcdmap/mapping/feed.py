@@ -1,0 +1,367 @@
+"""What keeps a live replica up to date: one feed for a directory and client.
+
+Theory of operation
+-------------------
+Readers look at `Feed.now`, one pointer to a `Moment`, which is replaced and, but for
+what was decoded from it, never edited.  They take no lock.
+
+Two threads swap two roles.  One *follows*: it waits for news and makes the next moment.
+If somebody wants to be told, it hands this role to the other one and calls them itself,
+which is quicker than a queue between two threads.  Whatever comes while a callback runs
+is queued by the thread that follows then.  So user code never delays following; nor is
+a lock held while it runs, nor while anything is sent.
+
+A queue that gets long is dropped for what it comes to: the differences between the
+state that was told last and the present one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from etcdmap import forking
+from etcdmap.errors import EtcdMapError
+from etcdmap.mapping.replica import State, after
+from etcdmap.mapping.subscription import Moment, Subscription
+from etcdmap.tree import Change, Event, Follower, Reading, WatchableStore
+
+log = logging.getLogger("etcdmap")
+
+#: Seconds to wait for an event to come by itself, before it is found out whether one
+#: is missing; and until that is tried again.
+_PATIENCE, _AGAIN = 0.02, 0.25
+#: Seconds that the first read in a forked child waits for the present state.
+_CATCH_UP = 1.0
+#: Seconds to wait for the threads to end: a callback may take any time.
+_PARTING = 0.01
+#: Seconds before it is tried again after what should not happen.
+_AFTER_A_FAULT = 0.5
+_FOR_EVER = 3600.0
+
+
+class Feed:
+    """A directory that is followed, for all who read it and want to be told."""
+
+    now: Moment
+
+    def __init__(self, store: WatchableStore, path: str, max_stale: float) -> None:
+        self.path = path
+        self.max_stale = max_stale
+        #: Those who have not closed it yet.
+        self.users = 0
+        self.closed = False
+        self._store = store
+        self._clock = store.client.clock
+        self._subscriptions: list[Subscription] = []
+        #: Who is told of the feed's own state.
+        self._state_calls: list[Callable[[str], object]] = []
+        self._reported = "starting"
+        self.after_fork()
+        forking.register(self)
+
+    def after_fork(self) -> None:
+        """Start anew in a forked child, which has neither threads nor connections."""
+        lock = threading.Lock()
+        #: Held for moments; told when there is a new one.
+        self.changed = threading.Condition(lock)
+        #: The same lock; told when there is something to do for the thread that waits.
+        self._work_to_do = threading.Condition(lock)
+        self._starting = threading.Lock()
+        self._follower: Follower | None = None
+        self._threads: list[threading.Thread] = []
+        self._follows = self._tells = False
+        self._readings = 0
+        self._to_report: deque[str] = deque()
+        now = getattr(self, "now", None)
+        if now is not None:  # no hit, so that the first read starts it
+            self.now = Moment(now.state, {})
+
+    # --- begin and end
+
+    def start(self) -> None:
+        """Read the tree and begin to follow it, unless this was done already."""
+        with self._starting:
+            if self._follower is None and not self.closed:
+                follower = self._new_follower()
+                reading = follower.read()
+                self._show(State(self.path, reading.root, reading.index))
+                self._run(follower)
+
+    def _new_follower(self) -> Follower:
+        return self._store.follower(
+            self.path, of_directory=True, max_stale=self.max_stale, heals=True
+        )
+
+    def _run(self, follower: Follower) -> None:
+        self._follower = follower
+        for number in (1, 2):
+            name = f"etcdmap-live-{number}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _go_on(self) -> None:
+        """Follow again, in a forked child; wait a little for the present state."""
+        with self._starting:
+            if self._follower is not None or self.closed:
+                return
+            self._run(self._new_follower())
+        with self.changed:
+            self.changed.wait_for(lambda: self._readings or self.closed, _CATCH_UP)
+
+    def hurry(self, max_stale: float) -> None:
+        """Prove at least so often that nothing was missed."""
+        self.max_stale = min(self.max_stale, max_stale)
+        if self._follower is not None:
+            self._follower.max_stale = self.max_stale
+
+    def close(self) -> None:
+        """End it; the last moment stays."""
+        with self.changed:
+            self.closed = True
+            for subscription in self._subscriptions:
+                subscription.ended = True
+                if subscription.wake is not None:
+                    subscription.wake()
+            self._subscriptions = []
+            self.changed.notify_all()
+            self._work_to_do.notify_all()
+        if self._follower is not None:
+            self._follower.close()
+        until = self._clock() + _PARTING
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - self._clock()))
+
+    # --- for readers
+
+    def moment(self) -> Moment:
+        """Return the present moment; in a forked child see to it that there is one."""
+        if self._follower is None and not self.closed:
+            self._go_on()
+        return self.now
+
+    def state(self) -> State:
+        """Return the present state."""
+        return self.moment().state
+
+    @property
+    def follower(self) -> Follower:
+        """What tells the news."""
+        self.moment()
+        if self._follower is None:
+            raise EtcdMapError("this live replica was closed before it had begun")
+        return self._follower
+
+    @property
+    def condition(self) -> str:
+        """How it is: `Live.state`."""
+        follower = self._follower
+        if self.closed:
+            return "closed"
+        if follower is None or (follower.covered == 0 and not self._readings):
+            return "starting"
+        if follower.trouble is None:
+            return "following"
+        return "failed" if follower.lasting else "suspended"
+
+    def wait(self, index: int | None, timeout: float) -> bool:
+        """Wait until all changes up to an index are shown; tell whether they are."""
+        follower = self.follower
+        wanted = follower.seen if index is None else index
+        until = self._clock() + timeout
+        with self.changed:
+            readings = self._readings
+        patience = _PATIENCE
+        while not self._is_shown(wanted, readings, until, patience):
+            if self._clock() >= until or self.closed:
+                return False
+            follower.prove()
+            patience = _AGAIN
+        return True
+
+    def _is_shown(
+        self, index: int, readings: int, until: float, patience: float
+    ) -> bool:
+        def shown() -> bool:
+            # A tree that was read since then has it, too, whatever its index is.
+            return self.now.state.index >= index or self._readings > readings
+
+        with self.changed:
+            wait = min(patience, max(0.0, until - self._clock()))
+            self.changed.wait_for(lambda: shown() or self.closed, wait)
+            return shown()
+
+    # --- for subscribers
+
+    def subscribe(
+        self,
+        path: str,
+        call: Callable[[Event], object],
+        *,
+        initial: bool = False,
+        quiet: float | None = None,
+        wake: Callable[[], object] | None = None,
+    ) -> Subscription:
+        """Have somebody told from now on, with `initial` of what is there as well.
+
+        With `wake`, called with the lock held, they take the events themselves.
+        """
+        self.moment()
+        with self.changed:
+            state = self.now.state
+            told = state._replace(root=None) if initial else state
+            subscription = Subscription(path, call, told, quiet, wake=wake)
+            if self.closed:
+                subscription.ended = True
+            else:
+                self._subscriptions = [*self._subscriptions, subscription]
+            if initial:
+                subscription.catch_up(self._clock())
+                self._work_to_do.notify()
+        return subscription
+
+    def end(self, subscription: Subscription) -> None:
+        """Have somebody not told any more."""
+        with self.changed:
+            subscription.ended = True
+            self._subscriptions = [s for s in self._subscriptions if not s.ended]
+            self.changed.notify_all()
+
+    def on_state(self, call: Callable[[str], object]) -> None:
+        """Have somebody told what `condition` becomes."""
+        self._state_calls = [*self._state_calls, call]
+
+    def off_state(self, call: Callable[[str], object]) -> None:
+        """Have somebody not told of that any more."""
+        self._state_calls = [each for each in self._state_calls if each is not call]
+
+    # --- the threads
+
+    def _work(self) -> None:
+        while True:
+            with self.changed:
+                role = self._next_role()
+            if role is None:
+                return
+            role()
+
+    def _next_role(self) -> Callable[[], None] | None:
+        """Wait for something to do, with the lock held."""
+        me = threading.current_thread()
+        while not self.closed and me in self._threads:
+            due = self._due()
+            if due <= self._clock():
+                self._tells = True
+                return self._tell
+            if not self._follows:
+                self._follows = True
+                return self._follow
+            self._work_to_do.wait(min(due - self._clock(), _FOR_EVER))
+        return None
+
+    def _due(self) -> float:
+        """Return when somebody has to be told, unless the other thread does it."""
+        if self._tells:
+            return float("inf")
+        if self._to_report:
+            return 0.0
+        pushed = [each.due for each in self._subscriptions if each.wake is None]
+        return min(pushed, default=float("inf"))
+
+    def _follow(self) -> None:
+        follower = self._follower
+        if follower is None:
+            raise AssertionError("unreachable")
+        while not self.closed:
+            try:
+                self._take(follower, follower.follow(self._clock() + _FOR_EVER))
+            except Exception:  # the thread must go on, whatever is wrong
+                log.exception("etcdmap: following %s failed", self.path or "/")
+                follower = self._follow_anew(follower)
+            with self.changed:
+                self.changed.notify_all()
+                due = self._due()
+                if due < float("inf"):
+                    self._work_to_do.notify()
+                if due <= self._clock():
+                    self._follows, self._tells = False, True
+                    break
+        self._tell()
+
+    def _follow_anew(self, broken: Follower) -> Follower:
+        broken.close()
+        with self.changed:
+            if not self.closed:
+                self._work_to_do.wait(_AFTER_A_FAULT)
+                self._follower = broken = self._new_follower()
+        return broken
+
+    def _take(self, follower: Follower, news: Any) -> None:
+        """Show some news, and have everybody told."""
+        for each in news:
+            self._take_one(each)
+        covered, now = follower.covered, self.now
+        if covered > now.state.index:  # nothing more has changed up to there
+            self.now = Moment(now.state._replace(index=covered), now.memos)
+        condition = self.condition
+        if condition not in (self._reported, "closed"):
+            self._reported = condition
+            self._to_report.append(condition)
+
+    def _take_one(self, news: Change | Reading) -> None:
+        state, events = after(self.now.state, news)
+        with self.changed:
+            self._show(state)
+            if isinstance(news, Reading):
+                self._readings += 1
+            now = self._clock()
+            for subscription in self._subscriptions:
+                subscription.add(state, events, now)
+                if subscription.wake is not None and subscription.due <= now:
+                    subscription.wake()
+
+    def _show(self, state: State) -> None:
+        self.now = Moment(state, {})
+
+    def _tell(self) -> None:
+        """Call whoever has to be told, until nobody has."""
+        while True:
+            with self.changed:
+                self._tells = False
+                if self.closed or self._due() > self._clock():
+                    return
+                self._tells = True
+                condition = self._to_report.popleft() if self._to_report else None
+                told, events = self._next_told() if condition is None else (None, [])
+            if condition is not None:
+                self._report(condition)
+            for event in events:
+                if told is not None and not told.ended:
+                    self._call(told.call, event)
+
+    def _next_told(self) -> tuple[Subscription, list[Event]]:
+        """Return who is to be told next, and what; with the lock held."""
+        pushed = [each for each in self._subscriptions if each.wake is None]
+        first = min(pushed, key=lambda each: each.due)
+        return first, first.take(self.now.state)
+
+    def _report(self, condition: str) -> None:
+        follower = self._follower
+        trouble = None if follower is None else follower.trouble
+        if condition == "following" or trouble is None:
+            log.info("etcdmap: %s is followed", self.path or "/")
+        else:
+            log.warning("etcdmap: %s is %s: %s", self.path or "/", condition, trouble)
+        for call in self._state_calls:
+            self._call(call, condition)
+
+    def _call(self, call: Callable[[Any], object], argument: Any) -> None:
+        try:
+            call(argument)
+        except BaseException:  # SystemExit would end the thread
+            log.exception("etcdmap: a callback for %s raised", self.path or "/")

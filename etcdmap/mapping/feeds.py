@@ -1,0 +1,60 @@
+"""The feeds of a client: one for a directory and all that lies in it."""
+
+from __future__ import annotations
+
+import threading
+
+from etcdmap import forking
+from etcdmap.client import Client
+from etcdmap.mapping.feed import Feed
+from etcdmap.tree import WatchableStore
+
+
+class Feeds:
+    """The feeds of a client."""
+
+    def __init__(self) -> None:
+        self._feeds: list[Feed] = []
+        self.after_fork()
+        forking.register(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock: a thread that is not here may hold it."""
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, client: Client) -> Feeds:
+        """Return those of a client."""
+        found: Feeds = client.stores.get("feeds") or client.stores.setdefault(
+            "feeds", cls()
+        )
+        return found
+
+    def lease(self, store: WatchableStore, path: str, max_stale: float) -> Feed:
+        """Return a feed that covers a path, to be given back; start it if need be."""
+        with self._lock:
+            feed = next((each for each in self._feeds if _covers(each, path)), None)
+            if feed is None:
+                feed = Feed(store, path, max_stale)
+                self._feeds.append(feed)
+            feed.users += 1
+            feed.hurry(max_stale)
+        try:
+            feed.start()
+        except BaseException:
+            self.give_back(feed)
+            raise
+        return feed
+
+    def give_back(self, feed: Feed) -> None:
+        """Close a feed that nobody uses any more."""
+        with self._lock:
+            feed.users -= 1
+            if feed.users:
+                return
+            self._feeds.remove(feed)
+        feed.close()
+
+
+def _covers(feed: Feed, path: str) -> bool:
+    return path == feed.path or path.startswith(f"{feed.path}/")

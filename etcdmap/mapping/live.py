@@ -1,0 +1,407 @@
+"""`EtcdMapping.live`: the mapping held in memory, and kept up to date by a watch."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar, cast
+
+from etcdmap.client import positive_seconds
+from etcdmap.codecs import decode_node
+from etcdmap.errors import EtcdMapError, KeyNotFound
+from etcdmap.mapping.base import UNCHANGEABLE
+from etcdmap.mapping.feed import Feed
+from etcdmap.mapping.feeds import Feeds
+from etcdmap.mapping.flat import FlatReading
+from etcdmap.mapping.handle import View, absent, sought
+from etcdmap.mapping.reading import Reading
+from etcdmap.mapping.replica import Replica
+from etcdmap.mapping.subscription import Subscription
+from etcdmap.mapping.watch import decoded
+from etcdmap.paths import PLAIN
+from etcdmap.tree import Event, Store
+
+V = TypeVar("V", bound="Live")
+
+_numbers = itertools.count()
+
+
+class Live(Reading):
+    """A directory of etcd as a dict in memory, which follows the cluster.
+
+    A mapping that can't be written; `EtcdMapping.live` makes it.  Reads send nothing,
+    wait for nobody and go on through an outage.  Each shows a state that etcd had, and
+    later ones never an earlier state; `snapshot` and `view` show one moment whole.
+
+    Sub-mappings (``cfg["db"]``) follow too, and end with the mapping that `live` made.
+
+    Threads: share it freely.  A forked child may go on using it: its first read begins
+    to follow anew, and waits up to a second for the present state.  It can't be
+    pickled.
+    """
+
+    _feed: Feed
+    #: Which values decoded from a moment are this mapping's.
+    _slot: str
+    _given_back: bool
+
+    @classmethod
+    def _lease(cls: type[V], view: View, max_stale: float) -> V:
+        max_stale = positive_seconds("max_stale", max_stale)
+        feed = Feeds.of(view.store.client).lease(view.store, view.root, max_stale)
+        store = cast("Store", Replica(view.store.client, feed.state))
+        live = cls._on(replace(view, store=store, readonly=True))
+        live._feed, live._owner = feed, True
+        live._slot = f"{next(_numbers)}"
+        return live
+
+    def with_view(self: V, view: View) -> V:
+        """Return a mapping of the same replica; see `EtcdMapping.with_view`."""
+        other = super().with_view(view)
+        other._feed = self._feed
+        mine = self._view
+        same = view.codec is mine.codec and view.naming is mine.naming
+        number = self._slot.partition(" ")[0] if same else f"{next(_numbers)}"
+        other._slot = f"{number} {view.root}"
+        return other
+
+    # --- reads
+
+    def __getitem__(self, key: str) -> Any:
+        """Return the value of a file, or the mapping on a directory.
+
+        Raises:
+            KeyNotFound: a KeyError; the key is absent, or can't exist.
+            DecodeError: the codec can't read the text.
+
+        Cost: no request.  Atomic: yes.
+        """
+        try:
+            return self._feed.now.memos[self._slot][key]
+        except (KeyError, TypeError):
+            return self._look_up(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value, or the default if the key is absent.  Cost: no request."""
+        try:
+            return self._feed.now.memos[self._slot][key]
+        except (KeyError, TypeError):
+            try:
+                return self._look_up(key)
+            except KeyNotFound:
+                return default
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether there is a node.  Cost: no request."""
+        path = self._view.naming.readable(self._view.root, key)
+        return path is not None and self._view.store.exists(path)
+
+    def _look_up(self, key: str) -> Any:
+        """Find a value, and keep it with the moment that it was found in."""
+        now = self._feed.moment()
+        with sought(key):
+            path = self._readable(key)
+            node = now.state.find(path)
+        if node is None:
+            raise absent(key, "Key not found")
+        if isinstance(node, dict):
+            value = self._sub(path)
+        else:
+            value = decode_node(path, node, self._view.codec.decode)
+            if type(value) not in UNCHANGEABLE:
+                return value
+        if type(key) is str:
+            now.memos.setdefault(self._slot, {})[key] = value
+        return value
+
+    @property
+    def flat(self) -> FlatReading:
+        """The subtree as one mapping of relative path -> value.  Cost: no request."""
+        return FlatReading._on(replace(self._view, naming=PLAIN))
+
+    def index(self) -> int:
+        """Return the index of the store up to which all changes are shown.
+
+        As `after` of `EtcdMapping.watch`, or for `wait` in another process.
+
+        Cost: no request.
+        """
+        return self._feed.state().index
+
+    def view(self) -> FrozenMapping:
+        """Return what `snapshot` returns as value, as a mapping that can't be changed.
+
+        It is made once a moment and shared by all who ask.
+
+        Raises:
+            DecodeError: the codec can't read a text; names the key.
+
+        Cost: no request.
+        """
+        now = self._feed.moment()
+        memo = now.memos.setdefault("view", {})
+        found = memo.get(self._slot)
+        if found is None:
+            store = Replica(self.client, lambda: now.state)
+            found = memo[self._slot] = FrozenMapping(self._read(store)[0] or {})
+        return cast("FrozenMapping", found)
+
+    # --- how it is
+
+    def wait(self, index: int | None = None, timeout: float | None = None) -> bool:
+        """Wait until all changes up to an index are shown; tell whether they are.
+
+        Args:
+            index: what `set` returned, or `index` of another mapping; None for all
+                that this client has written or seen.
+            timeout: seconds; None for the client's.
+
+        Cost: no request if they are shown or come at once; else 1 quorum read and 1 or
+        2 connections, as the change need not be one of this directory.
+        """
+        seconds = self.client.timeout if timeout is None else timeout
+        return self._feed.wait(index, seconds)
+
+    @property
+    def state(self) -> str:
+        """How following goes.
+
+        ``"starting"``: in a forked child, nothing was read yet.  ``"following"``.
+        ``"suspended"``: no member can be followed at the moment.  ``"failed"``: the
+        same, and that will hardly pass by itself (a right or the API is missing, a
+        certificate is refused), though it is tried again.  ``"closed"``.
+        """
+        return self._feed.condition
+
+    @property
+    def error(self) -> EtcdMapError | None:
+        """Why nothing can be followed at the moment; None if it can."""
+        follower = self._feed._follower
+        return None if follower is None else follower.trouble
+
+    @property
+    def stale_for(self) -> float:
+        """Seconds since when it is proved that nothing newer existed.
+
+        While all is well it is below `max_stale`: what shows up to then is nearly
+        always the present, only not proved yet.
+        """
+        follower = self._feed._follower
+        proved = float("-inf") if follower is None else follower.proved
+        return self.client.clock() - proved
+
+    # --- what happens
+
+    def subscribe(
+        self,
+        callback: Callable[[Event], object],
+        key: str | None = None,
+        *,
+        initial: bool = False,
+        quiet: float | None = None,
+    ) -> Handle:
+        """Have a function called with each `Event`, in order.
+
+        It is called by a thread of the replica, one call at a time, after the change
+        can be read.  Others wait for it, following does not.  If it is slow, or raises,
+        which is logged, it gets `coalesced` events in the end.
+
+        Args:
+            callback: gets an event.
+            key: only of this key and those below it.
+            initial: whether it gets what is there first, as `coalesced` events.
+            quiet: seconds of calm to wait for; it then gets the differences.
+
+        Returns:
+            What ends it, by `close` or a ``with`` block.
+
+        Cost: no request.
+        """
+        if quiet is not None:
+            quiet = positive_seconds("quiet", quiet)
+        view, path = self._view, self._path_of(key)
+        subscription = self._feed.subscribe(
+            path,
+            lambda event: callback(decoded(view, event)),
+            initial=initial,
+            quiet=quiet,
+        )
+        return Handle(lambda: self._feed.end(subscription))
+
+    def subscribe_state(self, callback: Callable[[str], object]) -> Handle:
+        """Have a function called with `state` whenever it has changed.
+
+        Cost: no request.
+        """
+        feed = self._feed
+        feed.on_state(callback)
+        return Handle(lambda: feed.off_state(callback))
+
+    def changes(self, key: str | None = None, *, initial: bool = False) -> Changes:
+        """Return an iterator over events, for ``for`` or ``async for``.
+
+        Args:
+            key: only of this key and those below it.
+            initial: whether it begins with what is there, as `coalesced` events.
+
+        It ends when it or the replica is closed.
+
+        Cost: no request.
+        """
+        return Changes(self._feed, self._view, self._path_of(key), initial)
+
+    def _path_of(self, key: str | None) -> str:
+        view = self._view
+        return view.root if key is None else view.naming.writable(view.root, key)
+
+    # --- the end
+
+    def close(self) -> None:
+        """Stop following; what was seen last can still be read.
+
+        A sub-mapping's does nothing.  From any thread, callbacks too; the threads have
+        ended when it returns, but for one that runs a callback.
+        """
+        if self._owner:
+            self._owner = False
+            Feeds.of(self.client).give_back(self._feed)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a live replica can't be pickled: it has threads and a connection.  Pass "
+            "the EtcdMapping, and call live() there; or pass view() or snapshot()"
+        )
+
+    def __repr__(self) -> str:
+        state = self._feed.state()
+        return f"<Live {self.prefix!r} as of index {state.index}, {self.state}>"
+
+
+class Handle:
+    """Ends a subscription; a context manager."""
+
+    def __init__(self, end: Callable[[], object]) -> None:
+        self._end = end
+
+    def close(self) -> None:
+        """Have no more calls made; one that is being made goes on."""
+        self._end()
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Changes(Iterator[Event], AsyncIterator[Event]):
+    """The events of a replica, for one loop; `Live.changes` makes it."""
+
+    def __init__(self, feed: Feed, view: View, path: str, initial: bool) -> None:
+        self._feed = feed
+        self._view = view
+        self._events: list[Event] = []
+        #: What wakes a coroutine that waits; called with the feed's lock held.
+        self._wake: Callable[[], object] | None = None
+        self._subscription: Subscription = feed.subscribe(
+            path, self._events.append, initial=initial, wake=self._notice
+        )
+
+    def _notice(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def _fetch(self) -> bool:
+        """Take what there is to tell, with the lock held; tell whether to go on."""
+        while not self._events and not self._subscription.ended:
+            if self._subscription.due == float("inf"):
+                return False
+            self._events = self._subscription.take(self._feed.now.state)[::-1]
+        return True
+
+    def __next__(self) -> Event:
+        """Wait for the next event; DecodeError if the codec can't read its text."""
+        with self._feed.changed:
+            self._feed.changed.wait_for(self._fetch)
+            if not self._events:
+                raise StopIteration
+            event = self._events.pop()
+        return decoded(self._view, event)
+
+    def __aiter__(self) -> Changes:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event; no thread is blocked."""
+        while (event := self._next_or(woken := asyncio.Event())) is None:
+            await woken.wait()
+        return decoded(self._view, event)
+
+    def _next_or(self, woken: asyncio.Event) -> Event | None:
+        """Return the next event; None if `woken` will be set once there is one."""
+        loop = asyncio.get_running_loop()
+        with self._feed.changed:
+            if not self._fetch():
+                self._wake = lambda: loop.call_soon_threadsafe(woken.set)
+                return None
+            if not self._events:
+                raise StopAsyncIteration
+            return self._events.pop()
+
+    def close(self) -> None:
+        """End it, from any thread: whoever waits is woken."""
+        self._feed.end(self._subscription)
+        with self._feed.changed:
+            self._notice()
+            self._feed.changed.notify_all()
+
+    def __enter__(self) -> Changes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FrozenMapping(Mapping[str, Any]):
+    """A nested dict that can't be changed; what is in it is of the same kind.
+
+    Lists are handed out as copies.  ``json.dumps(view, default=dict)``; it can be
+    pickled, and compared with dicts.
+    """
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = {
+            key: FrozenMapping(value) if isinstance(value, dict) else value
+            for key, value in content.items()
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._content[key]
+        if type(value) in UNCHANGEABLE or type(value) is FrozenMapping:
+            return value
+        return copy.deepcopy(value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenMapping, (_thawed(self),)
+
+    def __repr__(self) -> str:
+        return f"FrozenMapping({_thawed(self)!r})"
+
+
+def _thawed(mapping: FrozenMapping) -> dict[str, Any]:
+    return {
+        key: _thawed(value) if isinstance(value, FrozenMapping) else value
+        for key, value in mapping.items()
+    }

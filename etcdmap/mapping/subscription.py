@@ -1,0 +1,85 @@
+"""A moment of a live replica, and what its subscribers have still to be told."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from etcdmap.mapping.replica import State, differences
+from etcdmap.tree import Event
+
+#: Events that wait for a callback, before they are put together.
+_LONG = 1000
+
+
+class Moment:
+    """A state, and the values that were decoded from it: by reader, then by key."""
+
+    __slots__ = ("memos", "state")
+
+    def __init__(self, state: State, memos: dict[str, dict[str, Any]]) -> None:
+        self.state = state
+        self.memos = memos
+
+
+class Subscription:
+    """What somebody has still to be told; its fields are changed under the feed's lock.
+
+    `call` gets the events one by one; with `wake`, it is who waits that takes them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        call: Callable[[Event], object],
+        told: State,
+        quiet: float | None = None,
+        wake: Callable[[], object] | None = None,
+    ) -> None:
+        self.path = path
+        self.call = call
+        self.wake = wake
+        self.ended = False
+        #: When the next events are to be told.
+        self.due = float("inf")
+        self._told = told
+        self._quiet = quiet
+        self._queue: deque[tuple[State, list[Event]]] = deque()
+        self._length = 0
+        #: Whether the queue was dropped, so that only the difference is known.
+        self._behind = quiet is not None
+
+    def add(self, state: State, events: list[Event], now: float) -> None:
+        """Have it told of the events that lead to a state."""
+        mine = [event for event in events if self._is_mine(event)]
+        if not mine:
+            return
+        if not self._behind:
+            self._queue.append((state, mine))
+            self._length += len(mine)
+            if self._length > _LONG:
+                self.catch_up(now)
+        self.due = now + (self._quiet or 0.0)
+
+    def catch_up(self, now: float) -> None:
+        """Have it told of the difference to the present state."""
+        self._queue.clear()
+        self._length, self._behind, self.due = 0, True, now
+
+    def take(self, present: State) -> list[Event]:
+        """Return what to tell now."""
+        if self._behind:
+            events = [e for e in differences(self._told, present) if self._is_mine(e)]
+            self._told, self._behind = present, self._quiet is not None
+        elif self._queue:
+            self._told, events = self._queue.popleft()
+            self._length -= len(events)
+        else:
+            events = []
+        if not self._queue:
+            self.due = float("inf")
+        return events
+
+    def _is_mine(self, event: Event) -> bool:
+        return event.key == self.path or event.key.startswith(f"{self.path}/")

@@ -1,0 +1,625 @@
+"""What a live replica and a watch do, and what they cost, on a cluster that works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from etcdmap import (
+    Client,
+    ClusterUnavailable,
+    DecodeError,
+    EtcdMapError,
+    EtcdMapping,
+    Event,
+    KeyNotFound,
+    Live,
+    NotADirectory,
+)
+from etcdmap.errors import DeadlineExceeded
+from etcdmap.local import LocalCluster
+
+from support.certificates import make_certificate
+from support.chain import Chain
+from support.raw_etcd import raw_etcd
+from support.servers import newest
+from support.transports import CountingTransport
+
+pytestmark = pytest.mark.etcd
+
+CONTENT = {"a": {"b": 1, "c": {"d": "x"}}, "e": {}, "n": [1, 2], "t": "text"}
+
+
+@pytest.fixture
+def live(mapping: EtcdMapping) -> Iterator[Live]:
+    """Give a replica of some content."""
+    mapping.assign(CONTENT)
+    with mapping.live() as live:
+        yield live
+
+
+def soon(true: Callable[[], object], seconds: float = 5.0) -> bool:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+# --- reads
+
+
+def test_live_reads_like_the_mapping(live: Live, mapping: EtcdMapping) -> None:
+    """All that a mapping tells, without a request."""
+    assert live == mapping.to_dict() == CONTENT
+    assert live["a"]["c/d"] == live["a/c/d"] == live["a"]["c"]["d"] == "x"
+    assert list(live) == list(mapping) == sorted(CONTENT)
+    assert list(reversed(live)) == list(reversed(mapping))
+    assert len(live) == 4
+    assert "a/b" in live
+    assert "a/zz" not in live
+    assert "t/below" not in live
+    assert live.get("zz", 7) == live.get("t/below", 7) == 7
+    strange: Any = [5, []]
+    assert [live.get("_h"), *map(live.get, strange)] == [None, None, None]
+    assert dict(live["a"].items()) == {"b": 1, "c": live["a/c"]}
+    assert live.flat.to_dict() == mapping.flat.to_dict()
+    assert live.flat["a/c/d"] == "x"
+    assert live | {"z": 1} == {**CONTENT, "z": 1}
+    assert live.copy() == CONTENT
+    for key in ("zz", "t/below", "_h", ""):
+        with pytest.raises(KeyNotFound) as caught:
+            live[key]
+        assert caught.value.args == (key,)
+
+
+def test_live_hands_out_copies_of_lists(live: Live) -> None:
+    """What a caller changes is their own."""
+    live["n"].append(3)
+    live.snapshot().value["n"].append(3)
+    live.view()["n"].append(3)
+    assert live["n"] == [1, 2]
+
+
+def test_live_can_not_be_written(live: Live) -> None:
+    """It has no method that writes."""
+    with pytest.raises(TypeError):
+        live["k"] = 1  # type: ignore[index]
+    assert not hasattr(live, "pop")
+    assert not hasattr(live, "update")
+    assert live.readonly
+
+
+def test_live_sends_two_requests_and_then_none(
+    mapping: EtcdMapping, transport: CountingTransport
+) -> None:
+    """A reading of the tree, and a poll; reads are in memory."""
+    mapping.assign(CONTENT)
+    before = len(transport.requests)
+    with mapping.live() as live:
+        assert soon(lambda: len(transport.requests) == before + 2)
+        for _ in range(100):
+            assert live["a/b"] == 1
+            assert live.to_dict() == CONTENT
+        assert len(transport.requests) == before + 2
+
+
+def test_live_is_one_watch_for_a_directory(
+    mapping: EtcdMapping, transport: CountingTransport
+) -> None:
+    """Replicas of it, and of what lies in it, share threads and connection."""
+    mapping.assign(CONTENT)
+    with mapping.live() as one, mapping.live() as two, mapping.sub("a").live() as three:
+        assert soon(lambda: "wait=true" in transport.requests[-1].target)
+        names = [t.name for t in threading.enumerate() if "etcdmap-live" in t.name]
+        assert sorted(names) == ["etcdmap-live-1", "etcdmap-live-2"]
+        two.close()
+        assert one.wait(mapping.set("a/b", 2))
+        assert one["a/b"] == three["b"] == 2
+
+
+def test_live_without_etcd_raises_within_its_timeout() -> None:
+    """There is no replica then, and never an empty one."""
+    with EtcdMapping("http://127.0.0.1:1", prefix="/app", timeout=0.3) as mapping:
+        begun = time.monotonic()
+        with pytest.raises((ClusterUnavailable, DeadlineExceeded)):
+            mapping.live()
+        assert time.monotonic() - begun < 1.0
+
+
+def test_live_with_a_session_is_refused(etcd: LocalCluster) -> None:
+    """A session can't do what watching needs; the error says what to do."""
+    with (
+        requests.Session() as session,
+        EtcdMapping(etcd.endpoints, session=session) as m,
+    ):
+        with pytest.raises(EtcdMapError, match="session"):
+            m.live()
+        with pytest.raises(EtcdMapError, match="session"):
+            m.watch()
+
+
+def test_live_of_an_absent_prefix_fills_when_it_appears(
+    mapping: EtcdMapping,
+) -> None:
+    """And is empty again when it goes; a file in its place is told as ever."""
+    with mapping.live() as live:
+        assert live == {}
+        assert live.wait(mapping.set("k", 1))
+        assert live == {"k": 1}
+        mapping.keys_api.delete(mapping.prefix, recursive=True)
+        assert live.wait()
+        assert live == {}
+        mapping.keys_api.set(mapping.prefix, "file")
+        assert live.wait()
+        with pytest.raises(NotADirectory):
+            live.to_dict()
+        assert "k" not in live
+
+
+def test_live_shows_an_expiry(live: Live, mapping: EtcdMapping) -> None:
+    """A ttl that runs out is an event."""
+    events: list[Event] = []
+    live.subscribe(events.append)
+    mapping.set("short", 1, ttl=1)
+    assert soon(lambda: "short" in live)
+    assert soon(lambda: "short" not in live)
+    assert soon(lambda: [e.action for e in events] == ["set", "expire"])
+
+
+def test_snapshot_and_view_are_of_one_moment(live: Live, mapping: EtcdMapping) -> None:
+    """A plain dict of the caller's own, and a shared one that can't be changed."""
+    snapshot, view = live.snapshot(), live.view()
+    assert live.view() is view
+    assert live.wait(mapping.set("a/b", 2))
+    assert snapshot.value == view == CONTENT
+    assert live.view()["a"]["b"] == 2
+    assert pickle.loads(pickle.dumps(view)) == view  # noqa: S301
+    assert json.loads(json.dumps(view, default=dict)) == CONTENT
+    assert live.index() > snapshot.index
+    with pytest.raises(TypeError):
+        view["k"] = 1  # type: ignore[index]
+
+
+def test_live_with_another_codec_reads_the_same_texts(live: Live) -> None:
+    """Values decoded for one are not another's."""
+    assert live["a/b"] == 1
+    assert live.using(codec="text")["a/b"] == "1"
+    assert live["a/b"] == 1
+
+
+# --- wait
+
+
+def test_wait_covers_writes_elsewhere(live: Live, mapping: EtcdMapping) -> None:
+    """A write outside, a renewal and a refused write make no event, but are covered."""
+    outside = mapping.keys_api.set(f"{mapping.prefix}-other", "x")
+    assert outside.node is not None
+    assert live.wait(outside.node.modified_index, 2)
+    mapping.set("short", 1, ttl=100)
+    mapping.refresh("short", 200)
+    assert live.wait(timeout=2)
+    assert live.index() >= mapping.index()
+
+
+def test_wait_for_what_never_comes_ends(live: Live) -> None:
+    """It is no error."""
+    begun = time.monotonic()
+    assert not live.wait(live.index() + 1000, timeout=0.2)
+    assert time.monotonic() - begun < 1
+
+
+def test_write_after_a_foreign_refresh_ends_well(
+    live: Live, mapping: EtcdMapping, etcd: LocalCluster
+) -> None:
+    """A renewal moves the index of a key, and no event tells the replica."""
+    mapping.set("k", 1, ttl=100)
+    assert live.wait()
+    with EtcdMapping(etcd.endpoints, prefix=mapping.prefix) as other:
+        other.refresh("k", 200)
+    assert live["k"] == 1
+    assert live.wait(mapping.set("k", 2))
+    assert live["k"] == 2
+
+
+# --- subscribers
+
+
+def test_subscriber_is_told_after_the_change_can_be_read(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """Value, previous value and index; a directory that goes is told file by file."""
+    told: list[tuple[Event, Any]] = []
+    live.subscribe(lambda event: told.append((event, live.get("a/b"))))
+    index = mapping.set("a/b", 2)
+    assert soon(lambda: told)
+    assert told == [(Event("set", "a/b", 2, 1, index or 0), 2)]
+    del mapping["a"]
+    assert soon(lambda: len(told) == 4)
+    assert [(e.action, e.key, e.previous) for e, _ in told[1:]] == [
+        ("delete", "a/b", 2),
+        ("delete", "a/c/d", "x"),
+        ("delete", "a", None),
+    ]
+    assert len({e.index for e, _ in told[1:]}) == 1
+    mapping["new/way/k"] = 1
+    assert soon(lambda: len(told) == 7)
+    assert [(e.action, e.key) for e, _ in told[4:]] == [
+        ("make_directory", "new"),
+        ("make_directory", "new/way"),
+        ("set", "new/way/k"),
+    ]
+
+
+def test_subscriber_to_a_key_is_told_of_that_only(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """And what is below it; until it ends."""
+    told: list[str] = []
+    with live.subscribe(lambda event: told.append(event.key), "a"):
+        mapping["t"] = mapping["a/b"] = mapping["ab"] = mapping["a/c/d"] = "y"
+        assert soon(lambda: len(told) == 2)
+    mapping["a/b"] = "z"
+    assert live.wait()
+    assert told == ["a/b", "a/c/d"]
+
+
+def test_subscriber_with_initial_gets_the_present_first(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """Without a gap to what follows."""
+    chain = Chain({})
+    over = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            mapping["w"] = number
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(20):
+            chain = Chain({})
+            with live.subscribe(chain, initial=True):
+                assert soon(lambda: chain.count > len(CONTENT) + 5)  # noqa: B023
+            assert chain.faults == []
+    finally:
+        over.set()
+        thread.join()
+    assert chain.content["a/c/d"] == "x"
+
+
+def test_subscriber_with_quiet_gets_the_differences_once(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """After so many seconds of calm, what the changes come to."""
+    told: list[Event] = []
+    live.subscribe(told.append, quiet=0.2)
+    for number in range(10):
+        mapping["q"] = number
+        mapping["gone"] = 1
+    del mapping["gone"]
+    assert live.wait()
+    assert told == []
+    assert soon(lambda: told)
+    time.sleep(0.05)
+    assert [(e.key, e.value, e.coalesced) for e in told] == [("q", 9, True)]
+
+
+def test_subscribers_that_misbehave_stop_nothing(
+    live: Live, mapping: EtcdMapping, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that raises, writes, waits, subscribes; the one behind it is told as ever."""
+
+    def misbehave(event: Event) -> None:
+        if event.key == "raise":
+            raise ValueError("secret")
+        if event.key == "exit":
+            sys.exit(3)
+        if event.key == "write":
+            mapping["written"] = 1
+            live.wait()
+        if event.key == "subscribe":
+            live.subscribe(seen_late.append)
+
+    seen_late: list[Event] = []
+    told: list[str] = []
+    live.subscribe(misbehave)
+    live.subscribe(lambda event: told.append(event.key))
+    keys = ["raise", "exit", "write", "subscribe", "end"]
+    with caplog.at_level(logging.ERROR, "etcdmap"):
+        for key in keys:
+            mapping[key] = 1
+            assert live.wait()
+        assert soon(lambda: {*keys, "written"} <= set(told))
+    mapping["late"] = 1
+    assert soon(lambda: seen_late)
+    assert sum("callback" in record.message for record in caplog.records) == 2
+
+
+def test_subscriber_that_blocks_delays_no_reader_and_gets_the_sum(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """Its queue is bounded: in the end it gets the differences."""
+    chain = Chain(live.flat.to_dict())
+    gate, blocked = threading.Event(), threading.Event()
+
+    def block(event: Event) -> None:
+        blocked.set()
+        gate.wait(30)
+        chain(event)
+
+    live.subscribe(block)
+    for number in range(1500):
+        mapping["n2"] = number
+    assert blocked.is_set()
+    assert live.wait()
+    assert live["n2"] == 1499
+    gate.set()
+    assert chain.wait("n2", 1499, 5)
+    assert chain.faults == []
+    assert chain.count < 20
+    assert chain.coalesced
+
+
+def test_subscriber_may_close_the_replica(live: Live, mapping: EtcdMapping) -> None:
+    """What was seen last can still be read."""
+    closed = threading.Event()
+
+    def close(event: Event) -> None:
+        live.close()
+        closed.set()
+
+    live.subscribe(close)
+    mapping["k"] = 1
+    assert closed.wait(5)
+    assert soon(lambda: not live_threads())
+    assert live["k"] == 1
+    assert live.state == "closed"
+
+
+def test_undecodable_text_is_logged_and_stops_nothing(
+    mapping: EtcdMapping, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the key."""
+    json_only = mapping.using(codec="json")
+    with json_only.live() as live, caplog.at_level(logging.ERROR, "etcdmap"):
+        told: list[Event] = []
+        live.subscribe(told.append)
+        mapping["bad"] = "not json"
+        json_only["good"] = 1
+        assert soon(lambda: told and told[-1].key == "good")
+        assert "bad" not in [event.key for event in told]
+        assert live["good"] == 1
+        with pytest.raises(DecodeError, match="/bad"):
+            live["bad"]
+    assert "/bad" in caplog.text
+
+
+def test_changes_in_a_loop_and_in_a_coroutine(live: Live, mapping: EtcdMapping) -> None:
+    """``for`` and ``async for``; neither blocks the other, nor an event loop."""
+    seen: list[Any] = []
+    changes = live.changes("k")
+    thread = threading.Thread(target=lambda: seen.extend(e.value for e in changes))
+    thread.start()
+
+    async def collect() -> list[Any]:
+        found = []
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.001)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        own = live.changes("k", initial=True)
+
+        async def write() -> None:
+            for number in range(5):
+                await asyncio.to_thread(mapping.set, "k", number)
+                await asyncio.sleep(0.02)
+
+        writing = asyncio.create_task(write())
+        async for event in own:
+            found.append(event.value)
+            if event.value == 4:
+                own.close()
+        await writing
+        ticking.cancel()
+        assert ticks > 10
+        return found
+
+    assert asyncio.run(collect()) == [0, 1, 2, 3, 4]
+    assert soon(lambda: seen == [0, 1, 2, 3, 4])
+    changes.close()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_changes_end_with_the_replica(live: Live) -> None:
+    """A loop that waits ends when the replica is closed."""
+    thread = threading.Thread(target=list, args=(live.changes(),))
+    thread.start()
+    live.close()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+# --- the end
+
+
+def live_threads() -> list[threading.Thread]:
+    """Return the threads of replicas."""
+    return [t for t in threading.enumerate() if t.name.startswith("etcdmap-live")]
+
+
+def test_close_is_quick_and_leaves_nothing(etcd: LocalCluster, prefix: str) -> None:
+    """Within 20 ms, with a poll under way; no thread, no file, after many."""
+    fds = "/proc/self/fd"
+    before = len(os.listdir(fds)) if os.path.isdir(fds) else 0
+    took = []
+    with EtcdMapping(etcd.endpoints, prefix=prefix) as mapping:
+        for number in range(100):
+            live = mapping.live()
+            if number % 2:
+                time.sleep(0.002)
+            begun = time.monotonic()
+            live.close()
+            took.append(time.monotonic() - begun)
+        assert soon(lambda: not live_threads())
+    assert sorted(took)[90] < 0.02
+    if before:
+        assert soon(lambda: len(os.listdir(fds)) <= before + 1)
+
+
+def test_watch_close_from_another_thread_ends_it(mapping: EtcdMapping) -> None:
+    """At once, and without an error."""
+    watch = mapping.watch()
+    events: list[Event] = []
+    thread = threading.Thread(target=lambda: events.extend(watch))
+    thread.start()
+    time.sleep(0.05)
+    begun = time.monotonic()
+    watch.close()
+    thread.join(5)
+    assert time.monotonic() - begun < 0.5
+    assert events == []
+
+
+def test_client_closed_under_a_replica_is_told(etcd: LocalCluster, prefix: str) -> None:
+    """It can't go on by itself; the last state stays."""
+    mapping = EtcdMapping(etcd.endpoints, prefix=prefix)
+    mapping["k"] = 1
+    with mapping.live() as live:
+        states: list[str] = []
+        live.subscribe_state(states.append)
+        mapping.close()
+        assert soon(lambda: live.state == "failed")
+        assert isinstance(live.error, EtcdMapError)
+        assert live["k"] == 1
+        assert soon(lambda: states[-1:] == ["failed"])
+
+
+def test_live_can_not_be_pickled(live: Live) -> None:
+    """The error says what to pass instead."""
+    with pytest.raises(TypeError, match="EtcdMapping"):
+        pickle.dumps(live)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_child_follows_by_itself(live: Live, mapping: EtcdMapping) -> None:
+    """And the parent's watch goes on."""
+    assert live["a/b"] == 1
+    read, write = os.pipe()
+    go_read, go_write = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        os.read(go_read, 1)
+        try:
+            first = live["a/b"]
+            os.write(write, b"%d" % first)
+            end = time.monotonic() + 5
+            while live["a/b"] != 3 and time.monotonic() < end:
+                time.sleep(0.001)
+            os.write(write, b"%d" % live["a/b"])
+        finally:
+            os._exit(0)
+    try:
+        mapping["a/b"] = 2
+        os.write(go_write, b"x")
+        assert os.read(read, 1) == b"2"
+        assert live.wait(mapping.set("a/b", 3))
+        assert os.read(read, 1) == b"3"
+        assert live.wait(mapping.set("a/b", 4))
+        assert live["a/b"] == 4
+    finally:
+        os.waitpid(child, 0)
+        for fd in (read, write, go_read, go_write):
+            os.close(fd)
+
+
+_SCRIPT = """
+import sys, time
+{patch}
+from etcdmap import EtcdMapping
+m = EtcdMapping(sys.argv[1], prefix=sys.argv[2])
+live = m.live()
+told = []
+live.subscribe(told.append)
+m["script"] = 1
+assert live.wait()
+while not told:
+    time.sleep(0.001)
+print(live["script"])
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    ["", "from gevent import monkey; monkey.patch_all()"],
+    ids=["plain", "gevent"],
+)
+def test_interpreter_ends_with_an_open_replica(
+    etcd: LocalCluster, prefix: str, patch: str
+) -> None:
+    """Without a word, with gevent's sockets and threads too."""
+    if patch:
+        pytest.importorskip("gevent")
+    script = _SCRIPT.format(patch=patch)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, etcd.endpoints[0], prefix],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+# --- TLS and users
+
+
+def test_live_over_tls_follows_proves_and_closes(tmp_path: Path) -> None:
+    """The barrier works on the raw socket below TLS."""
+    binary = newest()
+    certificate = make_certificate(tmp_path)
+    with (
+        raw_etcd(binary, tmp_path, "--enable-v2=true", certificate=certificate) as url,
+        EtcdMapping(url, prefix="/app", verify=str(certificate)) as mapping,
+        mapping.live() as live,
+    ):
+        assert live.wait(mapping.set("k", 1))
+        assert live["k"] == 1
+        node = mapping.keys_api.set("/elsewhere", "x").node
+        assert node is not None
+        assert live.wait(node.modified_index, 2)
+        begun = time.monotonic()
+        live.close()
+        assert time.monotonic() - begun < 0.05
+
+
+def test_live_of_the_client_fixture_is_typed(client: Client) -> None:
+    """A mapping that shares a client has replicas too."""
+    with EtcdMapping(client=client, prefix="/typed").live() as live:
+        assert live.state == "following"
+        assert live.stale_for < 5
+        assert live.error is None

@@ -1,0 +1,321 @@
+"""A live replica and a watch through faults: nothing lost, nothing twice, in order.
+
+What is seen late is bounded, and `stale_for` never says less than the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from etcdmap import EtcdMapping, Live, WatchExpired
+from etcdmap.local import Member
+
+from support.chain import Chain, Counters
+from support.isolation import SplitCluster
+from support.servers import newest
+from support.tcp_proxy import TcpProxy
+
+pytestmark = pytest.mark.etcd
+
+MAX_STALE = 2.0
+
+
+@pytest.fixture(scope="module")
+def split() -> Iterator[SplitCluster]:
+    """Give three members of the newest etcd at hand, whose links can be cut."""
+    with SplitCluster(3, binary=newest(), fsync=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(split: SplitCluster) -> Iterator[SplitCluster]:
+    """Give the three members, all well before and after the test."""
+    yield split
+    split.links.heal()
+    for member in split.members:
+        with contextlib.suppress(Exception):
+            member.resume()
+        if not member.running:
+            member.start(wait=False)
+    split.wait_healthy()
+
+
+@pytest.fixture
+def opened(cluster: SplitCluster, prefix: str) -> Iterator[Callable[..., EtcdMapping]]:
+    """Give what makes mappings on the test's own directory."""
+    with ExitStack() as stack:
+
+        def make(endpoints: Any = cluster.endpoints, **options: Any) -> EtcdMapping:
+            return stack.enter_context(EtcdMapping(endpoints, prefix, **options))
+
+        yield make
+
+
+def followed(cluster: SplitCluster, live: Live) -> Member:
+    """Return the member that a replica follows."""
+    follower: Any = live._feed.follower
+    return cluster.member(follower._member.endpoint)
+
+
+Fault = Callable[[SplitCluster, Live], None]
+
+
+def kill_followed(cluster: SplitCluster, live: Live) -> None:
+    """Kill it, and start it again."""
+    member = followed(cluster, live)
+    member.kill()
+    time.sleep(1)
+    member.start()
+
+
+def stop_followed(cluster: SplitCluster, live: Live) -> None:
+    """Stop it for longer than it takes to notice."""
+    member = followed(cluster, live)
+    member.pause()
+    time.sleep(4)
+    member.resume()
+
+
+def cut_followed(cluster: SplitCluster, live: Live) -> None:
+    """Cut it off for longer than it takes to notice."""
+    cluster.isolate(followed(cluster, live))
+    time.sleep(4)
+    cluster.links.heal()
+
+
+def restart_all(cluster: SplitCluster, live: Live) -> None:
+    """Restart one by one."""
+    for member in cluster.members:
+        member.kill()
+        member.start()
+
+
+def all_down(cluster: SplitCluster, live: Live) -> None:
+    """End all for two seconds."""
+    for member in cluster.members:
+        member.kill()
+    time.sleep(2)
+    for member in cluster.members:
+        member.start(wait=False)
+    cluster.wait_healthy()
+
+
+@pytest.mark.parametrize(
+    "fault", [kill_followed, stop_followed, cut_followed, restart_all, all_down]
+)
+def test_live_through_a_fault_loses_nothing(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping], fault: Fault
+) -> None:
+    """Each change is told once and in order, and the end is what etcd has."""
+    reader, writer = opened(), opened()
+    with reader.live(MAX_STALE) as live:
+        chain = Chain(live.flat.to_dict())
+        live.subscribe(chain)
+        with Counters(writer) as counters:
+            time.sleep(0.3)
+            fault(cluster, live)
+            time.sleep(0.3)
+        assert live.wait(writer.index(), 15)
+        for key, last in counters.last.items():
+            assert chain.wait(key, writer[key], 5)
+            assert chain.content[key] >= last
+        assert chain.faults == []
+        assert chain.count > 50
+        assert live == writer.to_dict()
+        assert live.state == "following"
+
+
+def seen_after(live: Live, writer: EtcdMapping, limit: float) -> float:
+    """Write, and return the seconds from the acknowledgement to when it is seen.
+
+    `stale_for` must not say less than that in between.
+    """
+    index = writer.set("seen", "yes")
+    acknowledged = time.monotonic()
+    while "seen" not in live:
+        late = time.monotonic() - acknowledged
+        assert live.stale_for > late - 0.05
+        assert late < limit, (live.state, live.error)
+        time.sleep(0.0005)
+    assert live.wait(index, 1)
+    return time.monotonic() - acknowledged
+
+
+def others(cluster: SplitCluster, member: Member) -> list[str]:
+    """Return the endpoints of all other members."""
+    return [each.endpoint for each in cluster.members if each is not member]
+
+
+def test_live_healthy_shows_a_change_at_once(
+    opened: Callable[..., EtcdMapping],
+) -> None:
+    """What was acknowledged elsewhere is seen within a few milliseconds."""
+    writer = opened()
+    with opened().live() as live:
+        late = []
+        for _ in range(20):
+            late.append(seen_after(live, writer, 1))
+            del writer["seen"]
+            assert live.wait(writer.index())
+        assert sorted(late)[10] < 0.005
+
+
+@pytest.mark.parametrize(
+    ("how", "limit"), [("kill", 0.5), ("pause", 4.0), ("cut", 4.0)]
+)
+def test_live_silence_of_the_followed_member_is_bounded(
+    cluster: SplitCluster,
+    opened: Callable[..., EtcdMapping],
+    how: str,
+    limit: float,
+) -> None:
+    """A change is seen in time, whatever became of the member that is followed."""
+    with opened().live() as live:  # the proof is not what finds it
+        leader = cluster.leader()
+        if followed(cluster, live) is leader:
+            follower: Any = live._feed.follower
+            follower._member.endpoint = others(cluster, leader)[0]
+            follower.prove()
+        member = followed(cluster, live)
+        writer = opened(others(cluster, member))
+        writer["warm"] = 1
+        if how == "cut":
+            cluster.isolate(member)
+        else:
+            getattr(member, how)()
+        assert seen_after(live, writer, limit) < limit
+
+
+def test_live_on_a_forgotten_connection_is_bounded(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping]
+) -> None:
+    """A middlebox that lets nothing through, and says nothing, is found out."""
+    writer = opened()
+    with (
+        TcpProxy(cluster.endpoints[0]) as proxy,
+        opened(proxy.endpoint).live(MAX_STALE) as live,
+    ):
+        assert live.wait(writer.set("before", 1))
+        proxy.forget()
+        assert seen_after(live, writer, MAX_STALE + 1) < MAX_STALE + 1
+
+
+def test_live_through_dropped_connections_loses_nothing(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping]
+) -> None:
+    """A proxy that ends all connections again and again costs nothing but time."""
+    writer = opened()
+    with (
+        TcpProxy(cluster.endpoints[0]) as proxy,
+        opened(proxy.endpoint).live(MAX_STALE) as live,
+    ):
+        chain = Chain(live.flat.to_dict())
+        live.subscribe(chain)
+        with Counters(writer):
+            for _ in range(10):
+                time.sleep(0.2)
+                proxy.drop()
+        assert live.wait(writer.index(), 10)
+        assert live == writer.to_dict()
+        assert chain.wait("counter-0", writer["counter-0"], 5)
+        assert chain.faults == []
+        assert chain.coalesced == 0
+
+
+def test_live_when_history_is_gone_tells_the_differences(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping]
+) -> None:
+    """`coalesced` events lead exactly from what was known to what is there."""
+    writer = opened()
+    writer.update({"stays": "s", "goes": "g", "changes": "old", "d": {"x": 1}})
+    elsewhere = opened().keys_api
+    with (
+        TcpProxy(cluster.endpoints[0]) as proxy,
+        opened(proxy.endpoint).live(MAX_STALE) as live,
+    ):
+        chain = Chain(live.flat.to_dict())
+        live.subscribe(chain)
+        proxy.delay = 3600
+        proxy.forget()
+        writer.update({"changes": "new", "comes": "c"})
+        del writer["goes"], writer["d"]
+        for number in range(1100):
+            elsewhere.set("/elsewhere", str(number))
+        proxy.delay = 0
+        proxy.drop()
+        assert live.wait(writer.index(), 10)
+        assert live == writer.to_dict()
+        assert chain.wait("comes", "c", 5)
+        assert chain.content == writer.flat.to_dict()
+        assert chain.faults == []
+        assert chain.coalesced == chain.count == 5
+
+
+@pytest.mark.parametrize("past_ours", [False, True], ids=["below", "past ours"])
+def test_live_on_a_cluster_built_anew_shows_the_new_one(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping], past_ours: bool
+) -> None:
+    """Whatever the new index is, what the old cluster held is told to have gone."""
+    writer = opened()
+    for number in range(10):
+        writer["old"] = number
+    with opened().live(MAX_STALE) as live:
+        chain = Chain(live.flat.to_dict())
+        live.subscribe(chain)
+        index = writer.set("last", 1)
+        assert live.wait(index)
+        for member in cluster.members:
+            member.kill()
+        for member in cluster.members:
+            shutil.rmtree(member.data_dir)
+        for member in cluster.members:
+            member.start(wait=False)
+            member.wait_serving()
+        cluster.wait_healthy()
+        anew = opened()
+        anew["new"] = "n"
+        if past_ours:
+            while (anew.set("many", 1) or 0) < (index or 0) + 20:
+                pass
+        assert chain.wait("new", "n", 10)
+        assert chain.wait("old", None, 5)
+        assert live.wait(anew.index(), 5)
+        assert live == anew.to_dict()
+        assert chain.faults == []
+
+
+def test_watch_after_the_history_says_so(opened: Callable[..., EtcdMapping]) -> None:
+    """A watch never heals a gap in silence."""
+    mapping = opened()
+    index = mapping.set("k", 1)
+    for number in range(1100):
+        mapping.keys_api.set("/elsewhere", str(number))
+    with mapping.watch(after=index, timeout=5) as watch:
+        with pytest.raises(WatchExpired):
+            next(watch)
+        assert watch.index == index
+
+
+def test_watch_resumed_elsewhere_loses_nothing(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping]
+) -> None:
+    """`index` is where another watch goes on, on another member too."""
+    mapping = opened()
+    mapping["n"] = 0
+    after = mapping.index()
+    seen: list[int] = []
+    for number in range(1, 31):
+        mapping["n"] = number
+        if number % 10 == 0:
+            endpoint = cluster.endpoints[number // 10 - 1]
+            with opened(endpoint).watch(after=after, timeout=0.2) as watch:
+                seen += [event.value for event in watch]
+                after = watch.index
+    assert seen == list(range(1, 31))
