@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from etcdmap import forking
@@ -40,7 +40,13 @@ _CATCH_UP = 1.0
 _PARTING = 0.01
 #: Seconds before it is tried again after what should not happen.
 _AFTER_A_FAULT = 0.5
-_FOR_EVER = 3600.0
+_FOR_EVER, _NEVER = 3600.0, float("inf")
+
+
+#: A state, and the events that tell how it came about.
+_Step = tuple[State, list[Event]]
+#: What to tell: a condition of the feed, or events to a subscriber.
+_Job = tuple["str | None", "Subscription | None", list[Event]]
 
 
 class Feed:
@@ -267,31 +273,29 @@ class Feed:
     def _due(self) -> float:
         """Return when somebody has to be told, unless the other thread does it."""
         if self._tells:
-            return float("inf")
+            return _NEVER
         if self._to_report:
             return 0.0
         pushed = [each.due for each in self._subscriptions if each.wake is None]
-        return min(pushed, default=float("inf"))
+        return min(pushed, default=_NEVER)
 
     def _follow(self) -> None:
         follower = self._follower
         if follower is None:
             raise AssertionError("unreachable")
-        while not self.closed:
+        job: _Job | None = None
+        while job is None and not self.closed:
             try:
-                self._take(follower, follower.follow(self._clock() + _FOR_EVER))
+                news = follower.follow(self._clock() + _FOR_EVER)
+                steps = self._steps_of(news)
             except Exception:  # the thread must go on, whatever is wrong
                 log.exception("etcdmap: following %s failed", self.path or "/")
                 follower = self._follow_anew(follower)
+                continue
             with self.changed:
-                self.changed.notify_all()
-                due = self._due()
-                if due < float("inf"):
-                    self._work_to_do.notify()
-                if due <= self._clock():
-                    self._follows, self._tells = False, True
-                    break
-        self._tell()
+                job = self._show_all(follower, steps)
+        if job is not None:
+            self._tell(job)
 
     def _follow_anew(self, broken: Follower) -> Follower:
         broken.close()
@@ -301,62 +305,75 @@ class Feed:
                 self._follower = broken = self._new_follower()
         return broken
 
-    def _take(self, follower: Follower, news: Any) -> None:
-        """Show some news, and have everybody told."""
+    def _steps_of(self, news: Sequence[Change | Reading]) -> list[_Step]:
+        state, steps = self.now.state, []
         for each in news:
-            self._take_one(each)
-        covered, now = follower.covered, self.now
-        if covered > now.state.index:  # nothing more has changed up to there
-            self.now = Moment(now.state._replace(index=covered), now.memos)
-        condition = self.condition
-        if condition not in (self._reported, "closed"):
-            self._reported = condition
-            self._to_report.append(condition)
+            state, events = after(state, each)
+            steps.append((state, events))
+            self._readings += isinstance(each, Reading)
+        return steps
 
-    def _take_one(self, news: Change | Reading) -> None:
-        state, events = after(self.now.state, news)
-        with self.changed:
+    def _show_all(self, follower: Follower, steps: list[_Step]) -> _Job | None:
+        """Show some states, with the lock held; return what this thread is to tell."""
+        now = self._clock()
+        for state, events in steps:
             self._show(state)
-            if isinstance(news, Reading):
-                self._readings += 1
-            now = self._clock()
             for subscription in self._subscriptions:
                 subscription.add(state, events, now)
-                if subscription.wake is not None and subscription.due <= now:
-                    subscription.wake()
+        covered, shown = follower.covered, self.now
+        if covered > shown.state.index:  # nothing more has changed up to there
+            self.now = Moment(shown.state._replace(index=covered), shown.memos)
+        condition = self.condition
+        if condition != self._reported and condition != "closed":
+            self._reported = condition
+            self._to_report.append(condition)
+        self.changed.notify_all()
+        due = self._due()
+        if due == _NEVER:
+            return None
+        # Taken before the other thread is woken, which may hold this one up.
+        job = self._next_job() if due <= now else None
+        self._follows = job is None
+        self._work_to_do.notify()
+        return job
 
     def _show(self, state: State) -> None:
         self.now = Moment(state, {})
 
-    def _tell(self) -> None:
+    def _tell(self, job: _Job | None = None) -> None:
         """Call whoever has to be told, until nobody has."""
         while True:
-            with self.changed:
-                self._tells = False
-                if self.closed or self._due() > self._clock():
-                    return
-                self._tells = True
-                condition = self._to_report.popleft() if self._to_report else None
-                told, events = self._next_told() if condition is None else (None, [])
+            if job is None:
+                with self.changed:
+                    self._tells = False
+                    if self.closed or self._due() > self._clock():
+                        return
+                    job = self._next_job()
+            condition, told, events = job
             if condition is not None:
                 self._report(condition)
             for event in events:
                 if told is not None and not told.ended:
                     self._call(told.call, event)
+            job = None
 
-    def _next_told(self) -> tuple[Subscription, list[Event]]:
-        """Return who is to be told next, and what; with the lock held."""
+    def _next_job(self) -> _Job:
+        """Return what is to be told next, and to whom; with the lock held."""
+        self._tells = True
+        if self._to_report:
+            return self._to_report.popleft(), None, []
         pushed = [each for each in self._subscriptions if each.wake is None]
         first = min(pushed, key=lambda each: each.due)
-        return first, first.take(self.now.state)
+        return None, first, first.take(self.now.state)
 
     def _report(self, condition: str) -> None:
         follower = self._follower
         trouble = None if follower is None else follower.trouble
-        if condition == "following" or trouble is None:
-            log.info("etcdmap: %s is followed", self.path or "/")
+        if trouble is None:
+            log.info("etcdmap: live replica of %s: %s", self.path or "/", condition)
         else:
-            log.warning("etcdmap: %s is %s: %s", self.path or "/", condition, trouble)
+            what = "etcdmap: live replica of %s: %s: %s"
+            log.warning(what, self.path or "/", condition, trouble)
         for call in self._state_calls:
             self._call(call, condition)
 

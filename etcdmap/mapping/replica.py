@@ -44,35 +44,50 @@ class State(NamedTuple):
 # --- from one state to the next
 
 
-def after(state: State, change: Change | Reading) -> tuple[State, list[Event]]:
+def after(state: State, news: Change | Reading) -> tuple[State, list[Event]]:
     """Return the state after some news, and the events that tell of it."""
-    if isinstance(change, Reading):
-        new = State(state.path, change.root, change.index)
+    if isinstance(news, Reading):
+        new = State(state.path, news.root, news.index)
         return new, list(differences(state, new))
-    path, index = change.path, change.index
-    names = state.names_of(path)
-    events: list[Event] = []
+    names = state.names_of(news.path)
     old = _known_at(state, names)
-    root, whole = state.root, state.whole
-    if change.action in ("delete", "expire"):
-        if old is not None or not state.whole:
-            events += _gone(change.action, path, old, index, change.previous)
-            root = _without(root, names)
-            whole = whole or not names  # of nothing, all is known
-    else:
-        events += _made_on_the_way(state, names, index)
-        if change.action == "set":
-            if isinstance(old, dict):
-                events += _gone("delete", path, old, index)
-            before = old if isinstance(old, str) else change.previous
-            events.append(Event("set", path, change.text, before, index))
-            root = _with(root, names, change.text)
-        elif not isinstance(old, dict):
-            if state.whole or not change.implied:
-                before = old if isinstance(old, str) else change.previous
-                events.append(Event("make_directory", path, None, before, index))
-            root = _with(root, names, {})
-    return State(state.path, root, index, whole), events
+    if news.action in ("delete", "expire"):
+        return _after_an_end(state, news, names, old)
+    if news.action == "set":
+        return _after_a_set(state, news, names, old)
+    root, events = state.root, list(_made_on_the_way(state, names, news.index))
+    if not isinstance(old, dict):
+        root = _with(root, names, {})
+        if state.whole or not news.implied:
+            before = news.previous if old is None else old
+            events.append(Event(news.action, news.path, None, before, news.index))
+    return State(state.path, root, news.index, state.whole), events
+
+
+def _after_a_set(
+    state: State, news: Change, names: list[str], old: Tree
+) -> tuple[State, list[Event]]:
+    events: list[Event] = []
+    if not isinstance(old, str):  # seldom
+        events += _made_on_the_way(state, names, news.index)
+        if old is not None:
+            events += _gone("delete", news.path, old, news.index)
+        old = news.previous
+    events.append(Event("set", news.path, news.text, old, news.index))
+    root = _with(state.root, names, news.text)
+    return State(state.path, root, news.index, state.whole), events
+
+
+def _after_an_end(
+    state: State, news: Change, names: list[str], old: Tree
+) -> tuple[State, list[Event]]:
+    if old is None and state.whole:
+        return state._replace(index=news.index), []
+    events = list(_gone(news.action, news.path, old, news.index, news.previous))
+    # Where the root went, all is known again: there is nothing.
+    whole = state.whole or not names
+    root = _without(state.root, names)
+    return State(state.path, root, news.index, whole), events
 
 
 def differences(old: State, new: State) -> Iterator[Event]:
@@ -93,7 +108,10 @@ def _with(root: Any, names: list[str], node: Any) -> Any:
     if not names:
         return node
     new = dict(root) if isinstance(root, dict) else {}
-    new[names[0]] = _with(new.get(names[0]), names[1:], node)
+    if len(names) == 1:
+        new[names[0]] = node
+    else:
+        new[names[0]] = _with(new.get(names[0]), names[1:], node)
     return new
 
 

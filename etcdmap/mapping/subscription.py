@@ -38,6 +38,7 @@ class Subscription:
         wake: Callable[[], object] | None = None,
     ) -> None:
         self.path = path
+        self._below = f"{path}/"
         self.call = call
         self.wake = wake
         self.ended = False
@@ -61,6 +62,8 @@ class Subscription:
             if self._length > _LONG:
                 self.catch_up(now)
         self.due = now + (self._quiet or 0.0)
+        if self.wake is not None:
+            self.wake()
 
     def catch_up(self, now: float) -> None:
         """Have it told of the difference to the present state."""
@@ -82,4 +85,4 @@ class Subscription:
         return events
 
     def _is_mine(self, event: Event) -> bool:
-        return event.key == self.path or event.key.startswith(f"{self.path}/")
+        return event.key == self.path or event.key.startswith(self._below)

@@ -61,7 +61,8 @@ class Watch(Iterator[Event]):
         Raises:
             StopIteration: nothing came within `timeout`, or it was closed.
             WatchExpired: what happened after `index` is not known any more.
-            Unauthorized, V2NotEnabled, WrongCluster, ClientClosed: it can't go on.
+            Unauthorized, WrongCluster, ClientClosed, and what else will not pass by
+                itself: it can't go on.
             DecodeError: the codec can't read a text; the next call goes on behind it.
         """
         clock = self._view.store.client.clock

@@ -29,6 +29,10 @@ MAX_INTERIM = 5
 
 _match_size = re.compile(rb"0*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?").fullmatch
 
+# Of a body that is one chunk, nearly always: its start, and its end.
+_match_only = re.compile(rb"([0-9a-f]{1,7})\r\n").match
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+
 # Pieces of a body below this size are put together: a list of chunks of a few
 # bytes each would need many times the memory of the body.
 _SMALL = 4096
@@ -150,9 +154,9 @@ class Reader:
             self._step = Reader._read_counted
             return self._read_counted(data)
         if length == CHUNKED:
-            self._step = Reader._read_chunks
+            self._step = Reader._read_first_chunk
             self._expect_line = Reader._take_size
-            return self._read_chunks(data)
+            return self._read_first_chunk(data)
         self.reusable = False
         self._step = Reader._read_until_end
         return self._read_until_end(data)
@@ -201,6 +205,20 @@ class Reader:
                 self.rest = data[at:]
                 self.reusable = self.reusable and not self.rest
                 return True
+
+    def _read_first_chunk(self, data: bytes) -> bool:
+        """Take a body that came whole and in one chunk, else what came of it."""
+        match = _match_only(data)
+        if match is not None:
+            start, size = match.end(), int(match[1], 16)
+            end = start + size
+            if size and data[end:] == _LAST_CHUNK:
+                self._check_size(size)
+                self._parts.append(data[start:end])
+                return True
+        if data:
+            self._step = Reader._read_chunks
+        return self._read_chunks(data)
 
     def _take_size(self, line: bytes) -> bool:
         match = _match_size(line)

@@ -103,7 +103,7 @@ class V2Follower:
         self._line: Line | None = None
         #: `waitIndex` of the polls under way on it.
         self._polls: deque[int] = deque()
-        self._width, self._too_close = 1, False
+        self._width, self._behind, self._too_close = 1, 0, False
         self._next = 1 if after is None else after + 1
         #: The last event that was told, to know the history by.
         self._last: PollEvent | None = None
@@ -227,6 +227,9 @@ class V2Follower:
         line, clock = self._line, self._client.clock
         if line is None:
             raise AssertionError("unreachable")
+        if not self._polls:
+            # Only now: whoever got the last event has been told first.
+            self._poll_on(line)
         answer = line.receive(min(until, self._look_due, self._proof_due))
         if answer is not None:
             self._take(answer)
@@ -250,8 +253,7 @@ class V2Follower:
         if event.index >= self._next and self._polls:
             # The polls behind it may be silent, and hold up the one that is needed.
             self._reopen()
-        elif not self._polls:
-            self._poll_on(event.store_index - self.covered)
+        self._behind = event.store_index - self.covered
 
     def _event(self, answer: Answer, asked_for: int) -> PollEvent | None:
         """Read an event; None if the poll for it is not needed any more."""
@@ -281,10 +283,8 @@ class V2Follower:
                 self._last = event
         self._failures = 0
 
-    def _poll_on(self, behind: int) -> None:
-        line = self._line
-        if line is None:
-            raise AssertionError("unreachable")
+    def _poll_on(self, line: Line) -> None:
+        behind = self._behind
         if behind > _FAR and self._width == _DEPTH and self._heals:
             raise _Missed("far behind")
         wider = behind > 0 and not self._too_close
@@ -314,6 +314,8 @@ class V2Follower:
             raise _Missed("the cluster's index went back")
         until = clock() + _MOMENT
         while self.covered < store_index and self._line is not None:
+            if not self._polls:
+                self._poll_on(self._line)
             answer = self._line.receive(until)
             if answer is None:
                 break

@@ -185,3 +185,14 @@ def test_half_close_of_a_silent_poll_ends_it(
     assert bool(answer.body) == event
     line.close()
     transport.close()
+
+
+def test_history_tells_of_a_neighbour_whose_name_is_a_beginning(
+    etcd: LocalCluster, prefix: str
+) -> None:
+    """Who watches /pXYZ is told of the delete of /p, which means nothing to them."""
+    (endpoint,) = etcd.endpoints
+    ask(endpoint, "PUT", f"{prefix}/p/a", value="1")
+    _, index, _ = ask(endpoint, "PUT", f"{prefix}/pXYZ/a", value="1")
+    ask(endpoint, "DELETE", f"{prefix}/p", "?recursive=true")
+    assert Poll(endpoint, f"{prefix}/pXYZ", index + 1).change(5) is None

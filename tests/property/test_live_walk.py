@@ -80,7 +80,7 @@ def test_live_equals_the_tree_at_every_index(
 ) -> None:
     """After any operation that v2 knows; and the events alone lead there as well."""
     (endpoint,) = etcd.endpoints
-    path = f"{prefix}/p"
+    path = f"{prefix}/pq"
     rng = random.Random(seed)
     with (
         EtcdMapping(endpoint, path, codec="text") as mapping,

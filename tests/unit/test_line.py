@@ -142,17 +142,15 @@ def test_line_cancelled_by_another_thread_ends_at_once(
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", HEAD % 1, HEAD % 1 + REST + b"HTTP", b"nonsense\r\n\r\n"]
+    "sent", [b"", HEAD % 1, HEAD % 1 + REST[:5], b"nonsense\r\n\r\n"]
 )
 def test_line_that_is_cut_off_or_brings_nonsense_fails(
     server: Server, line: Line, sent: bytes
 ) -> None:
-    """With the library's own errors, after the answers that were whole."""
+    """With the library's own errors."""
     line.send([request()], soon())
     server.sock.sendall(sent)
     server.sock.shutdown(socket.SHUT_WR)
-    if REST in sent:
-        assert line.receive(soon()) is not None
     with pytest.raises((ExchangeFailed, InvalidResponse)):
         line.receive(soon())
 

@@ -1,0 +1,112 @@
+"""A live replica whose right, or whose API, is taken away, and comes back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from etcdmap import EtcdMapping, Unauthorized, V2NotEnabled
+from etcdmap.local import LocalCluster
+
+from support.raw_http import ask
+from support.servers import newest
+
+pytestmark = pytest.mark.etcd
+
+ROOT: Any = {"username": "root", "password": "rootpw"}
+APP: Any = {"username": "app", "password": "pw"}
+RIGHTS = {"kv": {"read": ["/app/*"], "write": ["/app/*"]}}
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    """Give a cluster of one member, for one test."""
+    with LocalCluster(binary=newest(), fsync=False) as running:
+        yield running
+
+
+def manage(cluster: LocalCluster, path: str, body: dict[str, Any] | None) -> None:
+    """Change users or roles."""
+    token = base64.b64encode(b"root:rootpw").decode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
+    text = None if body is None else json.dumps(body)
+    answer = ask(cluster.endpoints[0], "PUT", f"/v2/auth/{path}", text, headers)
+    assert answer.status in (200, 201), answer.body
+
+
+def soon(true: Callable[[], object], seconds: float = 15.0) -> bool:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_live_whose_role_is_revoked_is_told_and_goes_on_when_it_may(
+    cluster: LocalCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A role for /app/* is enough; without it the last state stays."""
+    manage(cluster, "users/root", {"user": "root", "password": "rootpw"})
+    manage(cluster, "roles/app", {"role": "app", "permissions": RIGHTS})
+    manage(cluster, "users/app", {"user": "app", "password": "pw", "roles": ["app"]})
+    manage(cluster, "enable", None)
+    everything = {"kv": {"read": ["/*"], "write": ["/*"]}}
+    manage(cluster, "roles/guest", {"role": "guest", "revoke": everything})
+    caplog.set_level(logging.WARNING, "etcdmap")
+    with (
+        EtcdMapping(cluster.endpoints, "/app", **ROOT) as root,
+        EtcdMapping(cluster.endpoints, "/app", **APP) as mapping,
+        mapping.live(max_stale=1.0) as live,
+    ):
+        states: list[str] = []
+        live.subscribe_state(states.append)
+        assert live.wait(root.set("k", 1))
+        assert live["k"] == 1
+        manage(cluster, "users/app", {"user": "app", "revoke": ["app"]})
+        assert soon(lambda: live.state == "failed")
+        assert isinstance(live.error, Unauthorized)
+        assert live["k"] == 1
+        root["k"] = 2
+        manage(cluster, "users/app", {"user": "app", "grant": ["app"]})
+        assert soon(lambda: live.get("k") == 2)
+        assert soon(lambda: live.state == "following")
+        assert soon(lambda: states[-1] == "following")
+        assert "failed" in states
+        assert "live replica of /app: failed: The request requires" in caplog.text
+        assert "pw" not in caplog.text
+        watch = mapping.watch()
+        manage(cluster, "users/app", {"user": "app", "revoke": ["app"]})
+        root["k"] = 3
+        with pytest.raises(Unauthorized):
+            next(event for event in watch if event.value == 4)
+
+
+def test_live_of_a_member_without_the_api_is_told_and_goes_on(
+    cluster: LocalCluster,
+) -> None:
+    """The API switched off by a restart, and on again by the next."""
+    (member,) = cluster.members
+    with (
+        EtcdMapping(cluster.endpoints, "/app") as mapping,
+        mapping.live(max_stale=1.0) as live,
+    ):
+        assert live.wait(mapping.set("k", 1))
+        member.kill()
+        member._argv.append("--enable-v2=false")
+        member.start(wait=False)
+        assert soon(lambda: live.state == "failed")
+        assert isinstance(live.error, V2NotEnabled)
+        assert live["k"] == 1
+        member.kill()
+        member._argv.pop()
+        member.start()
+        assert soon(lambda: live.state == "following")
+        assert live.wait(mapping.set("k", 2))
