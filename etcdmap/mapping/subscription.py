@@ -75,13 +75,12 @@ class Subscription:
         if self._behind:
             events = [e for e in differences(self._told, present) if self._is_mine(e)]
             self._told, self._behind = present, self._quiet is not None
-        elif self._queue:
-            self._told, events = self._queue.popleft()
-            self._length -= len(events)
         else:
-            events = []
-        if not self._queue:
-            self.due = float("inf")
+            events = [event for _, events in self._queue for event in events]
+            if self._queue:
+                self._told = self._queue[-1][0]
+        self._queue.clear()
+        self._length, self.due = 0, float("inf")
         return events
 
     def _is_mine(self, event: Event) -> bool:

@@ -61,6 +61,11 @@ class Line:
             data = b"".join(spell(request, pool.fields) for request in requests)
             self._drive(self._send(connection, data, until))
 
+    @property
+    def answered(self) -> bool:
+        """Whether an answer has come that `receive` returns at once."""
+        return bool(self._answers)
+
     def receive(self, until: float) -> Answer | None:
         """Return the next whole answer; None if it did not come by that time.
 

@@ -233,6 +233,10 @@ class V2Follower:
         answer = line.receive(min(until, self._look_due, self._proof_due))
         if answer is not None:
             self._take(answer)
+            while line.answered and self._line is line:  # what came with it
+                answer = line.receive(0.0)
+                if answer is not None:
+                    self._take(answer)
         elif clock() >= self._look_due:
             self._look()
         if clock() >= self._proof_due:
