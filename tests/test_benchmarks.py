@@ -80,3 +80,11 @@ def test_memory_stays_within_the_bound_for_the_worst_answers() -> None:
     """SECURITY.md's multiple of max_response holds; this is measured, not timed."""
     printed = run("benchmarks.memory", "--limit=4", "--timeout=2")
     assert printed.count("\n") == 13
+
+
+def test_live_measures_what_a_replica_costs() -> None:
+    """The quick form ends well, and memory stays within its bound."""
+    printed = run("benchmarks.live", "--quick")
+    share = float(printed.partition("all keys read: ")[2].split()[0])
+    assert share < 1.8
+    assert 'm["a"]["b"]:' in printed

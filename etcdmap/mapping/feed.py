@@ -84,7 +84,7 @@ class Feed:
         self._to_report: deque[str] = deque()
         now = getattr(self, "now", None)
         if now is not None:  # no hit, so that the first read starts it
-            self.now = Moment(now.state, {})
+            self.now = Moment(now.state)
 
     # --- begin and end
 
@@ -322,7 +322,7 @@ class Feed:
                 subscription.add(state, events, now)
         covered, shown = follower.covered, self.now
         if covered > shown.state.index:  # nothing more has changed up to there
-            self.now = Moment(shown.state._replace(index=covered), shown.memos)
+            self.now = Moment(shown.state._replace(index=covered), shown)
         condition = self.condition
         if condition != self._reported and condition != "closed":
             self._reported = condition
@@ -338,7 +338,7 @@ class Feed:
         return job
 
     def _show(self, state: State) -> None:
-        self.now = Moment(state, {})
+        self.now = Moment(state)
 
     def _tell(self, job: _Job | None = None) -> None:
         """Call whoever has to be told, until nobody has."""

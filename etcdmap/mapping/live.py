@@ -80,14 +80,14 @@ class Live(Reading):
         Cost: no request.  Atomic: yes.
         """
         try:
-            return self._feed.now.memos[self._slot][key]
+            return self._feed.now[self._slot][key]
         except (KeyError, TypeError):
             return self._look_up(key)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value, or the default if the key is absent.  Cost: no request."""
         try:
-            return self._feed.now.memos[self._slot][key]
+            return self._feed.now[self._slot][key]
         except (KeyError, TypeError):
             try:
                 return self._look_up(key)
@@ -114,7 +114,7 @@ class Live(Reading):
             if type(value) not in UNCHANGEABLE:
                 return value
         if type(key) is str:
-            now.memos.setdefault(self._slot, {})[key] = value
+            now.setdefault(self._slot, {})[key] = value
         return value
 
     @property
@@ -142,7 +142,7 @@ class Live(Reading):
         Cost: no request.
         """
         now = self._feed.moment()
-        memo = now.memos.setdefault("view", {})
+        memo = now.setdefault("view", {})
         found = memo.get(self._slot)
         if found is None:
             store = Replica(self.client, lambda: now.state)

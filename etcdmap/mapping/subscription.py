@@ -13,14 +13,15 @@ from etcdmap.tree import Event
 _LONG = 1000
 
 
-class Moment:
+class Moment(dict[str, dict[str, Any]]):
     """A state, and the values that were decoded from it: by reader, then by key."""
 
-    __slots__ = ("memos", "state")
+    # A dict itself, as each read looks into it.
+    __slots__ = ("state",)
 
-    def __init__(self, state: State, memos: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, state: State, memos: dict[str, dict[str, Any]] | None = None):
+        super().__init__(memos or {})
         self.state = state
-        self.memos = memos
 
 
 class Subscription:
