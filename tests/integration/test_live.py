@@ -203,6 +203,34 @@ def test_live_with_another_codec_reads_the_same_texts(live: Live) -> None:
     assert live["a/b"] == 1
 
 
+def test_watch_reads_once_or_not_at_all(
+    mapping: EtcdMapping, transport: CountingTransport
+) -> None:
+    """With an index it only polls."""
+    index = mapping.set("a/b", 1)
+    before = len(transport.requests)
+    with mapping.watch(timeout=0.05) as watch:
+        assert len(transport.requests) == before + 1
+        assert list(watch) == []
+        assert watch.index == index
+    before = len(transport.requests)
+    with mapping.watch("a", after=(index or 0) - 1, timeout=0.05) as watch:
+        assert len(transport.requests) == before
+        assert [event[:4] for event in watch] == [("set", "a/b", 1, None)]
+    assert all("wait=true" in r.target for r in transport.requests[before:])
+
+
+def test_watch_of_a_value_tells_of_it_only(mapping: EtcdMapping) -> None:
+    """Of a key that is a value, and of one that is absent at first."""
+    mapping["k"] = 1
+    with mapping.watch("k", timeout=1) as watch, mapping.watch("n/x", timeout=1) as new:
+        mapping["kk"] = 1
+        mapping["k"] = 2
+        mapping["n/x"] = 3
+        assert next(watch)[:4] == ("set", "k", 2, 1)
+        assert next(new)[:4] == ("set", "n/x", 3, None)
+
+
 # --- wait
 
 

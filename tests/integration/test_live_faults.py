@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -113,11 +114,22 @@ def all_down(cluster: SplitCluster, live: Live) -> None:
 def test_live_through_a_fault_loses_nothing(
     cluster: SplitCluster, opened: Callable[..., EtcdMapping], fault: Fault
 ) -> None:
-    """Each change is told once and in order, and the end is what etcd has."""
+    """Each change is told once and in order, and the end is what etcd has.
+
+    By a replica and by a watch.
+    """
     reader, writer = opened(), opened()
-    with reader.live(MAX_STALE) as live:
+    with reader.live(MAX_STALE) as live, reader.watch() as watch:
         chain = Chain(live.flat.to_dict())
         live.subscribe(chain)
+        watched = Chain(live.flat.to_dict())
+
+        def tell() -> None:
+            for event in watch:
+                watched(event)
+
+        loop = threading.Thread(target=tell)
+        loop.start()
         with Counters(writer) as counters:
             time.sleep(0.3)
             fault(cluster, live)
@@ -126,7 +138,11 @@ def test_live_through_a_fault_loses_nothing(
         for key, last in counters.last.items():
             assert chain.wait(key, writer[key], 5)
             assert chain.content[key] >= last
-        assert chain.faults == []
+            assert watched.wait(key, writer[key], 10)
+        watch.close()
+        loop.join(5)
+        assert chain.faults == watched.faults == []
+        assert watched.coalesced == 0
         assert chain.count > 50
         assert live == writer.to_dict()
         assert live.state == "following"
