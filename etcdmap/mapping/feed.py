@@ -17,6 +17,7 @@ state that was told last and the present one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -71,11 +72,10 @@ class Feed:
 
     def after_fork(self) -> None:
         """Start anew in a forked child, which has neither threads nor connections."""
-        lock = threading.Lock()
         #: Held for moments; told when there is a new one.
-        self.changed = threading.Condition(lock)
-        #: The same lock; told when there is something to do for the thread that waits.
-        self._work_to_do = threading.Condition(lock)
+        self.changed = threading.Condition(threading.Lock())
+        #: Released to wake the thread that has nothing to do.
+        self._baton = threading.Lock()
         self._starting = threading.Lock()
         self._follower: Follower | None = None
         self._threads: list[threading.Thread] = []
@@ -135,7 +135,7 @@ class Feed:
                     subscription.wake()
             self._subscriptions = []
             self.changed.notify_all()
-            self._work_to_do.notify_all()
+        self._wake()
         if self._follower is not None:
             self._follower.close()
         until = self._clock() + _PARTING
@@ -228,7 +228,7 @@ class Feed:
                 self._subscriptions = [*self._subscriptions, subscription]
             if initial:
                 subscription.catch_up(self._clock())
-                self._work_to_do.notify()
+        self._wake()
         return subscription
 
     def end(self, subscription: Subscription) -> None:
@@ -249,26 +249,31 @@ class Feed:
     # --- the threads
 
     def _work(self) -> None:
-        while True:
-            with self.changed:
-                role = self._next_role()
-            if role is None:
-                return
-            role()
-
-    def _next_role(self) -> Callable[[], None] | None:
-        """Wait for something to do, with the lock held."""
         me = threading.current_thread()
         while not self.closed and me in self._threads:
-            due = self._due()
-            if due <= self._clock():
-                self._tells = True
-                return self._tell
-            if not self._follows:
-                self._follows = True
-                return self._follow
-            self._work_to_do.wait(min(due - self._clock(), _FOR_EVER))
-        return None
+            with self.changed:
+                role, wait = self._next_role()
+            if role is not None:
+                role()
+            else:
+                self._baton.acquire(timeout=wait)
+
+    def _next_role(self) -> tuple[Callable[[], None] | None, float]:
+        """Return what to do, or for how long to wait; with the lock held."""
+        now, due = self._clock(), self._due()
+        if due <= now:
+            self._tells = True
+            return self._tell, 0.0
+        if not self._follows:
+            self._follows = True
+            return self._follow, 0.0
+        return None, min(due - now, _FOR_EVER)
+
+    def _wake(self) -> None:
+        """Wake the thread that waits; not with the lock held, which it takes next."""
+        if self._baton.locked():  # else it is awake, or will not wait
+            with contextlib.suppress(RuntimeError):  # somebody else was quicker
+                self._baton.release()
 
     def _due(self) -> float:
         """Return when somebody has to be told, unless the other thread does it."""
@@ -293,7 +298,13 @@ class Feed:
                 follower = self._follow_anew(follower)
                 continue
             with self.changed:
-                job = self._show_all(follower, steps)
+                due = self._show_all(follower, steps)
+                if due <= self._clock():
+                    # Now, or the thread that is woken would hold this one up.
+                    job = self._next_job()
+                    self._follows = False
+            if due < _NEVER:
+                self._wake()
         if job is not None:
             self._tell(job)
 
@@ -301,7 +312,7 @@ class Feed:
         broken.close()
         with self.changed:
             if not self.closed:
-                self._work_to_do.wait(_AFTER_A_FAULT)
+                self.changed.wait(_AFTER_A_FAULT)
                 self._follower = broken = self._new_follower()
         return broken
 
@@ -313,8 +324,8 @@ class Feed:
             self._readings += isinstance(each, Reading)
         return steps
 
-    def _show_all(self, follower: Follower, steps: list[_Step]) -> _Job | None:
-        """Show some states, with the lock held; return what this thread is to tell."""
+    def _show_all(self, follower: Follower, steps: list[_Step]) -> float:
+        """Show some states, with the lock held; return when somebody is to be told."""
         now = self._clock()
         for state, events in steps:
             self._show(state)
@@ -328,14 +339,7 @@ class Feed:
             self._reported = condition
             self._to_report.append(condition)
         self.changed.notify_all()
-        due = self._due()
-        if due == _NEVER:
-            return None
-        # Taken before the other thread is woken, which may hold this one up.
-        job = self._next_job() if due <= now else None
-        self._follows = job is None
-        self._work_to_do.notify()
-        return job
+        return self._due()
 
     def _show(self, state: State) -> None:
         self.now = Moment(state)

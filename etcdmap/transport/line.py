@@ -8,7 +8,6 @@ say that nothing more will be asked, upon which a server may end what it holds o
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,7 @@ class Line:
         Raises:
             ExchangeFailed: they did not leave in time, or it was cancelled.
         """
-        with _told(self):
+        try:
             connection = self._connection or self._drive(self._connect(until))
             pool, opening = self._pool, self._pool.opening
             longest = max(len(request.target) for request in requests)
@@ -60,6 +59,8 @@ class Line:
                 self._readers.append(Reader(pool.endpoint, request, pool.limit))
             data = b"".join(spell(request, pool.fields) for request in requests)
             self._drive(self._send(connection, data, until))
+        except (OSError, EtcdMapError) as error:
+            raise self._failure(error) from error
 
     @property
     def answered(self) -> bool:
@@ -73,25 +74,23 @@ class Line:
             ExchangeFailed: the connection ended, or was cancelled.
             InvalidResponse: this is not HTTP, or larger than the limit.
         """
-        with _told(self):
-            while not self._answers:
-                if not self._read(until):
-                    return None
-            return self._answers.popleft()
+        while not self._answers:
+            if not self._read(until):
+                return None
+        return self._answers.popleft()
 
     def head(self, until: float) -> tuple[int, Mapping[str, str]] | None:
         """Return status and fields of the next answer, even if its body is to come.
 
         None, and errors, as `receive`.
         """
-        with _told(self):
-            while not self._answers:
-                reader = self._readers[0]
-                if reader.status and not self._answers_to_skip:
-                    return reader.status, reader.headers
-                if not self._read(until):
-                    return None
-            return self._answers[0].status, self._answers[0].headers
+        while not self._answers:
+            reader = self._readers[0]
+            if reader.status and not self._answers_to_skip:
+                return reader.status, reader.headers
+            if not self._read(until):
+                return None
+        return self._answers[0].status, self._answers[0].headers
 
     def end_sending(self) -> None:
         """Tell the server, from any thread, that no more requests will come."""
@@ -176,6 +175,8 @@ class Line:
                 left = until - time.monotonic()
                 if left <= 0 or not connection.readable(left):
                     return False
+            except (OSError, EtcdMapError) as error:
+                raise self._failure(error) from error
 
     def _take(self, data: bytes) -> None:
         while True:
@@ -196,22 +197,13 @@ class Line:
             if not data:
                 return
 
-
-class _told(contextlib.AbstractContextManager[None]):
-    """Turns what a socket raises into failures; a class, as it is quicker."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if not isinstance(error, (OSError, EtcdMapError)):
-            return
-        line = self._line
-        sent = bool(line._readers)
-        if line._cancelled or line._pool.closed:
-            raise failures.given_up(sent=sent) from error
+    def _failure(self, error: Exception) -> Exception:
+        """Return what an exception of a socket, or of a reader, means."""
+        sent = bool(self._readers)
+        if self._cancelled or self._pool.closed:
+            return failures.given_up(sent=sent)
         if isinstance(error, TimeoutError):
-            what = "no connection in time"
-            raise ExchangeFailed(what, sent=sent, timed_out=True) from error
+            return ExchangeFailed("no connection in time", sent=sent, timed_out=True)
         if isinstance(error, OSError):
-            raise failures.of_socket(error, sent=sent) from error
+            return failures.of_socket(error, sent=sent)
+        return error

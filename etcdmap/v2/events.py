@@ -51,13 +51,18 @@ def change_of(payload: Mapping[str, Any], asked: Asked) -> Change | None:
     return Change("set", path, node["value"], index, before)
 
 
+def is_left_out(path: str) -> bool:
+    """Tell whether a path holds a name that no listing or no key shows."""
+    return "/_" in path or UNREADABLE in path
+
+
 def _shown_part(root: str, path: str) -> str:
-    """Return the path, up to the first name that no listing or no key shows."""
+    """Return the path, up to the first name that is left out."""
     below = path[len(root) :]
-    if "/_" not in below and UNREADABLE not in below:  # nearly always
+    if not is_left_out(below):  # nearly always
         return path
     for name in below.split("/")[1:]:
-        if name[:1] == "_" or UNREADABLE in name:
+        if is_left_out(f"/{name}"):
             break
         root = f"{root}/{name}"
     return root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +11,7 @@ from etcdmap.client import Request, Resend
 from etcdmap.errors import EtcdMapError, ExchangeFailed, KeyNotFound
 from etcdmap.transport import Answer, Exchange, Line, wait_any
 from etcdmap.tree import Change, Reading, Tree
-from etcdmap.v2.events import change_of, index_in
+from etcdmap.v2.events import change_of, index_in, is_left_out
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.listing import tree_of
 from etcdmap.v2.models import Asked
@@ -51,6 +52,7 @@ class Followed:
             )
         self._make_line: Callable[[str], Line] = make_line
         self.path = path or "/"
+        self._below = f"{path}/"
         # As for listings: a role for /app/* may not ask for /app.
         self._target_path = f"{path}/" if of_directory else self.path
         query = spell_query(wait=True, recursive=True)
@@ -171,7 +173,33 @@ class Followed:
 
     def event(self, answer: Answer) -> PollEvent:
         """Read the answer to a poll."""
-        return self._any_poll.read(answer)
+        return self._plain_event(answer) or self._any_poll.read(answer)
+
+    def _plain_event(self, answer: Answer) -> PollEvent | None:
+        """Read what nearly all events are, a text in a file, in a third of the time."""
+        try:
+            found = _match_plain(answer.body.decode())
+        except UnicodeDecodeError:
+            return None
+        if found is None or answer.status != 200:
+            return None
+        action, path, text, index, before = found.groups()
+        if not path.startswith(self._below) or is_left_out(
+            path[len(self._below) - 1 :]
+        ):
+            return None
+        change = Change("set", path, text, int(index), before)
+        return PollEvent(change.index, index_of(answer), change, path, action)
+
+
+# As Go's encoder writes it, see `etcdmap.v2.listing`.
+_match_plain = re.compile(
+    r'\{"action":"(set|create|update|compareAndSwap)",'
+    r'"node":\{"key":"([^"\\]*)","value":"([^"\\]*)",'
+    r'"modifiedIndex":([1-9][0-9]{0,17}),"createdIndex":[0-9]+\}'
+    r'(?:,"prevNode":\{"key":"[^"\\]*","value":"([^"\\]*)",'
+    r'"modifiedIndex":[0-9]+,"createdIndex":[0-9]+\})?\}\n?'
+).fullmatch
 
 
 def _event_of(asked: Asked, answer: Answer) -> PollEvent:
