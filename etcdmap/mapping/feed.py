@@ -180,25 +180,20 @@ class Feed:
         follower = self.follower
         wanted = follower.seen if index is None else index
         until = self._clock() + timeout
-        with self.changed:
-            readings = self._readings
         patience = _PATIENCE
-        while not self._is_shown(wanted, readings, until, patience):
+        while not self._is_shown(wanted, min(until, self._clock() + patience)):
             if self._clock() >= until or self.closed:
                 return False
             follower.prove()
             patience = _AGAIN
         return True
 
-    def _is_shown(
-        self, index: int, readings: int, until: float, patience: float
-    ) -> bool:
+    def _is_shown(self, index: int, until: float) -> bool:
         def shown() -> bool:
-            # A tree that was read since then has it, too, whatever its index is.
-            return self.now.state.index >= index or self._readings > readings
+            return self.now.state.index >= index
 
         with self.changed:
-            wait = min(patience, max(0.0, until - self._clock()))
+            wait = max(0.0, until - self._clock())
             self.changed.wait_for(lambda: shown() or self.closed, wait)
             return shown()
 
@@ -235,6 +230,8 @@ class Feed:
         """Have somebody not told any more."""
         with self.changed:
             subscription.ended = True
+            if subscription.wake is not None:
+                subscription.wake()
             self._subscriptions = [s for s in self._subscriptions if not s.ended]
             self.changed.notify_all()
 

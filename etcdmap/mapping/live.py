@@ -46,7 +46,8 @@ class Live(Reading):
     _feed: Feed
     #: Which values decoded from a moment are this mapping's.
     _slot: str
-    _given_back: bool
+    #: Those of this mapping and its sub-mappings, to be ended with it.
+    _subscriptions: list[Subscription]
 
     @classmethod
     def _lease(cls: type[V], view: View, max_stale: float) -> V:
@@ -54,14 +55,14 @@ class Live(Reading):
         feed = Feeds.of(view.store.client).lease(view.store, view.root, max_stale)
         store = cast("Store", Replica(view.store.client, feed.state))
         live = cls._on(replace(view, store=store, readonly=True))
-        live._feed, live._owner = feed, True
+        live._feed, live._owner, live._subscriptions = feed, True, []
         live._slot = f"{next(_numbers)}"
         return live
 
     def with_view(self: V, view: View) -> V:
         """Return a mapping of the same replica; see `EtcdMapping.with_view`."""
         other = super().with_view(view)
-        other._feed = self._feed
+        other._feed, other._subscriptions = self._feed, self._subscriptions
         mine = self._view
         same = view.codec is mine.codec and view.naming is mine.naming
         number = self._slot.partition(" ")[0] if same else f"{next(_numbers)}"
@@ -229,6 +230,7 @@ class Live(Reading):
             initial=initial,
             quiet=quiet,
         )
+        self._keep(subscription)
         return Handle(lambda: self._feed.end(subscription))
 
     def subscribe_state(self, callback: Callable[[str], object]) -> Handle:
@@ -251,7 +253,13 @@ class Live(Reading):
 
         Cost: no request.
         """
-        return Changes(self._feed, self._view, self._path_of(key), initial)
+        changes = Changes(self._feed, self._view, self._path_of(key), initial)
+        self._keep(changes.subscription)
+        return changes
+
+    def _keep(self, subscription: Subscription) -> None:
+        mine = self._subscriptions
+        mine[:] = [each for each in mine if not each.ended] + [subscription]
 
     def _path_of(self, key: str | None) -> str:
         view = self._view
@@ -267,6 +275,8 @@ class Live(Reading):
         """
         if self._owner:
             self._owner = False
+            for subscription in self._subscriptions:
+                self._feed.end(subscription)
             Feeds.of(self.client).give_back(self._feed)
 
     def __reduce__(self) -> NoReturn:
@@ -300,13 +310,15 @@ class Handle:
 class Changes(Iterator[Event], AsyncIterator[Event]):
     """The events of a replica, for one loop; `Live.changes` makes it."""
 
+    subscription: Subscription
+
     def __init__(self, feed: Feed, view: View, path: str, initial: bool) -> None:
         self._feed = feed
         self._view = view
         self._events: list[Event] = []
         #: What wakes a coroutine that waits; called with the feed's lock held.
         self._wake: Callable[[], object] | None = None
-        self._subscription: Subscription = feed.subscribe(
+        self.subscription = feed.subscribe(
             path, self._events.append, initial=initial, wake=self._notice
         )
 
@@ -317,10 +329,10 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     def _fetch(self) -> bool:
         """Take what there is to tell, with the lock held; tell whether to go on."""
-        while not self._events and not self._subscription.ended:
-            if self._subscription.due == float("inf"):
+        while not self._events and not self.subscription.ended:
+            if self.subscription.due == float("inf"):
                 return False
-            self._events = self._subscription.take(self._feed.now.state)[::-1]
+            self._events = self.subscription.take(self._feed.now.state)[::-1]
         return True
 
     def __next__(self) -> Event:
@@ -354,10 +366,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     def close(self) -> None:
         """End it, from any thread: whoever waits is woken."""
-        self._feed.end(self._subscription)
-        with self._feed.changed:
-            self._notice()
-            self._feed.changed.notify_all()
+        self._feed.end(self.subscription)
 
     def __enter__(self) -> Changes:
         return self

@@ -68,6 +68,8 @@ _DEPTH = 64
 _FAR = 700
 #: Part of `max_stale` after which the next proof is due.
 _RENEW_AFTER = 0.75
+#: Seconds over which replicas spread that read the tree for the same reason.
+_SPREAD = 0.05
 #: Seconds of pause when no member can be followed: the first one, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -114,6 +116,8 @@ class V2Follower:
         #: Whether so much happens elsewhere that history may be gone at the next proof.
         self._busy = False
         self._told_to_prove = False
+        #: The highest index that was seen of a cluster which is no more.
+        self._obsolete = 0
         self._failures = self._refusals = 0
         self._look_due = client.clock()
         self._put_proof_off()
@@ -124,7 +128,8 @@ class V2Follower:
 
     @property
     def seen(self) -> int:
-        return self._member.seen
+        seen = self._member.seen
+        return seen if seen > self._obsolete else 0
 
     # --- for other threads
 
@@ -155,8 +160,10 @@ class V2Follower:
         return reading
 
     def _read_again(self) -> None:
-        began = self._client.clock()
+        began, seen = self._client.clock(), self._member.seen
         reading = self._member.ask(self._member.whole(), self._timeout)
+        if reading.index < seen:  # though the members agreed on it
+            self._obsolete = seen
         self._start_at(reading, began)
         self._news.append(reading)
 
@@ -246,9 +253,10 @@ class V2Follower:
         """Use the answer to a poll, and poll on."""
         asked_for = self._polls.popleft()
         if not answer.body and answer.status == 200:
-            # Ended by `prove`; or by a proxy, or a member that stops.
+            told, self._told_to_prove = self._told_to_prove, False
+            if not told:  # it was a proxy, or a member that stops
+                raise ExchangeFailed("a poll was ended without an event", sent=True)
             self._reopen()
-            self._seamless, self._told_to_prove = self._told_to_prove, False
             return
         event = self._event(answer, asked_for)
         if event is None:
@@ -373,7 +381,10 @@ class V2Follower:
     def _lost_track(self, error: _Missed) -> None:
         self._drop()
         self._last, self._seamless = None, False
-        if not self._heals:
+        if self._heals:
+            # Not all replicas of a cluster that was wiped at once.
+            self._member.closing.wait(_SPREAD * self._client.rng.random())
+        else:
             self._expired = WatchExpired(
                 f"{error} ({self.covered} was the last index seen); read anew, and "
                 "watch from there",

@@ -128,9 +128,12 @@ def test_live_is_one_watch_for_a_directory(
         assert soon(lambda: "wait=true" in transport.requests[-1].target)
         names = [t.name for t in threading.enumerate() if "etcdmap-live" in t.name]
         assert sorted(names) == ["etcdmap-live-1", "etcdmap-live-2"]
+        told: list[Event] = []
+        two.subscribe(told.append)
         two.close()
         assert one.wait(mapping.set("a/b", 2))
         assert one["a/b"] == three["b"] == 2
+        assert told == []
 
 
 def test_live_without_etcd_raises_within_its_timeout() -> None:

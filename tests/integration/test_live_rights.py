@@ -40,6 +40,16 @@ def manage(cluster: LocalCluster, path: str, body: dict[str, Any] | None) -> Non
     assert answer.status in (200, 201), answer.body
 
 
+def protect(cluster: LocalCluster) -> None:
+    """Turn auth on, with a user who may read and write /app/*."""
+    manage(cluster, "users/root", {"user": "root", "password": "rootpw"})
+    manage(cluster, "roles/app", {"role": "app", "permissions": RIGHTS})
+    manage(cluster, "users/app", {"user": "app", "password": "pw", "roles": ["app"]})
+    manage(cluster, "enable", None)
+    everything = {"kv": {"read": ["/*"], "write": ["/*"]}}
+    manage(cluster, "roles/guest", {"role": "guest", "revoke": everything})
+
+
 def soon(true: Callable[[], object], seconds: float = 15.0) -> bool:
     """Wait until something is true."""
     end = time.monotonic() + seconds
@@ -54,12 +64,7 @@ def test_live_whose_role_is_revoked_is_told_and_goes_on_when_it_may(
     cluster: LocalCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A role for /app/* is enough; without it the last state stays."""
-    manage(cluster, "users/root", {"user": "root", "password": "rootpw"})
-    manage(cluster, "roles/app", {"role": "app", "permissions": RIGHTS})
-    manage(cluster, "users/app", {"user": "app", "password": "pw", "roles": ["app"]})
-    manage(cluster, "enable", None)
-    everything = {"kv": {"read": ["/*"], "write": ["/*"]}}
-    manage(cluster, "roles/guest", {"role": "guest", "revoke": everything})
+    protect(cluster)
     caplog.set_level(logging.WARNING, "etcdmap")
     with (
         EtcdMapping(cluster.endpoints, "/app", **ROOT) as root,
@@ -82,11 +87,22 @@ def test_live_whose_role_is_revoked_is_told_and_goes_on_when_it_may(
         assert "failed" in states
         assert "live replica of /app: failed: The request requires" in caplog.text
         assert "pw" not in caplog.text
-        watch = mapping.watch()
+
+
+def test_watch_whose_role_is_revoked_raises(cluster: LocalCluster) -> None:
+    """After the change that was told before the next request."""
+    protect(cluster)
+    with (
+        EtcdMapping(cluster.endpoints, "/app", **ROOT) as root,
+        EtcdMapping(cluster.endpoints, "/app", **APP) as mapping,
+        mapping.watch(timeout=20) as watch,
+    ):
+        root["k"] = 1
+        assert next(event for event in watch if event.key == "k").value == 1
         manage(cluster, "users/app", {"user": "app", "revoke": ["app"]})
-        root["k"] = 3
+        root["k"] = 2
         with pytest.raises(Unauthorized):
-            next(event for event in watch if event.value == 4)
+            next(event for event in watch if event.value == 3)
 
 
 def test_live_of_a_member_without_the_api_is_told_and_goes_on(
