@@ -57,6 +57,14 @@ class Tree:
         self.root = _Directory()
         self.index = 1
         self._lock = threading.Lock()
+        #: Stands where a client would: nobody is asked, there is no connection.
+        self.client = SimpleNamespace(
+            endpoints=("memory",),
+            close=lambda: None,
+            clock=time.monotonic,
+            timeout=5.0,
+            stores={},
+        )
         #: All that was written, for those who follow; what expires is not in it.
         self.log: list[Change] = []
 
@@ -181,20 +189,13 @@ class MemoryFollower:
 class MemoryStore:
     """A `Store` on a tree; what its methods do, `etcdmap.tree` says."""
 
-    #: Stands where a client would: nobody is asked, there is no connection.
-    client: Any = SimpleNamespace(
-        endpoints=("memory",),
-        close=lambda: None,
-        clock=time.monotonic,
-        timeout=5.0,
-        stores={},
-    )
     cache = None
 
     def __init__(
         self, tree: Tree, timeout: float = 5.0, deadline: float | None = None
     ) -> None:
         self._tree = tree
+        self.client: Any = tree.client
         self._timeout = timeout
         self._deadline = deadline
 

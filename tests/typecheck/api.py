@@ -27,9 +27,12 @@ from etcdmap import (
     Difference,
     EtcdMapError,
     EtcdMapping,
+    Event,
     FlatView,
+    FrozenMapping,
     KeyNotFound,
     KeysAPI,
+    Live,
     Node,
     OutcomeUnknown,
     PartialWrite,
@@ -38,6 +41,7 @@ from etcdmap import (
     ServerError,
     Snapshot,
     View,
+    Watch,
     connect,
 )
 from etcdmap.local import LocalCluster, Member
@@ -207,6 +211,24 @@ except DecodeError as undecoded:
     as_value_error: ValueError = undecoded
 except (ClusterUnavailable, RequestFailed, ServerError) as failed:
     base: EtcdMapError = failed
+
+# --- watching -------------------------------------------------------------------
+
+with m.watch("db", after=5, timeout=1) as watch:
+    assert_type(watch, Watch)
+    assert_type(next(watch), Event)
+    assert_type(watch.index, int)
+with m.live(max_stale=5) as live:
+    assert_type(live, Live)
+    assert_type(live.snapshot(), Snapshot)
+    assert_type(live.view(), FrozenMapping)
+    assert_type(live.wait(5, timeout=1), bool)
+    assert_type(live.state, str)
+    assert_type(live.error, EtcdMapError | None)
+    assert_type(live.stale_for, float)
+    assert_type(next(live.changes()), Event)
+    live.subscribe(print, "db", initial=True, quiet=0.5).close()
+    live["k"] = 1  # type: ignore[index]
 
 # --- etcd's own operations ------------------------------------------------------
 
