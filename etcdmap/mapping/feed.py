@@ -34,7 +34,7 @@ log = logging.getLogger("etcdmap")
 
 #: Seconds to wait for an event to come by itself, before it is found out whether one
 #: is missing; and until that is tried again.
-_PATIENCE, _AGAIN = 0.02, 0.25
+_PATIENCE, _AGAIN = 0.02, 0.1
 #: Seconds that the first read in a forked child waits for the present state.
 _CATCH_UP = 1.0
 #: Seconds to wait for the threads to end: a callback may take any time.

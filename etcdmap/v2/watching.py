@@ -58,7 +58,7 @@ _PATIENCE, _QUORUM_PATIENCE = 1.0, 1.5
 #: Seconds that a poll must have been silent before a barrier: in the first 0.2 ms etcd
 #: swallows an event in 4 to 13 of 100 cases, later in none of 4,440.
 _SILENCE = 0.005
-#: Seconds for an event to come by itself before a barrier asks for it.
+#: The least seconds for an event to come by itself; more where answers take long.
 _MOMENT = 0.01
 #: Changes elsewhere between two barriers, from which there is one with each look.
 _BUSY = 100
@@ -116,6 +116,10 @@ class V2Follower:
         #: Whether so much happens elsewhere that history may be gone at the next proof.
         self._busy = False
         self._told_to_prove = False
+        #: Since when somebody waits for an answer to a poll.
+        self._silent_since = float("inf")
+        #: Seconds for an event to come by itself before a barrier asks for it.
+        self._moment = _MOMENT
         #: The highest index that was seen of a cluster which is no more.
         self._obsolete = 0
         self._failures = self._refusals = 0
@@ -134,10 +138,15 @@ class V2Follower:
     # --- for other threads
 
     def prove(self) -> None:
-        self._proof_due, self._told_to_prove = 0.0, True
+        self._proof_due = 0.0
         line = self._line
-        if line is not None:
-            line.end_sending()  # which ends a silent poll
+        if (
+            line is not None
+            and self._client.clock() - self._silent_since > self._moment
+        ):
+            # It ends.  One that is not silent brings something by itself.
+            self._told_to_prove = True
+            line.end_sending()
 
     def close(self) -> None:
         self._member.cancel()
@@ -215,14 +224,16 @@ class V2Follower:
         self._member.failed = True
         line = self._line = self._member.new_line()
         self._polls.clear()
-        self._width = 1
+        self._width, self._told_to_prove = 1, False
         if self._last is not None and not self._seamless:
             self._polls.append(self._last.index)
         self._polls.append(self._next)
         clock = self._client.clock
-        by = clock() + _PATIENCE
+        began = clock()
+        by = began + _PATIENCE
         line.send([self._member.poll(index) for index in self._polls], by)
         store_index = self._member.begun(line, by)
+        self._moment = max(_MOMENT, 2 * (clock() - began))
         if store_index:
             self._member.failed = self._seamless = self.lasting = False
             self._refusals, self.trouble = 0, None
@@ -237,7 +248,9 @@ class V2Follower:
         if not self._polls:
             # Only now: whoever got the last event has been told first.
             self._poll_on(line)
+        self._silent_since = clock()
         answer = line.receive(min(until, self._look_due, self._proof_due))
+        self._silent_since = float("inf")
         if answer is not None:
             self._take(answer)
             while line.answered and self._line is line:  # what came with it
@@ -324,11 +337,10 @@ class V2Follower:
         store_index = self._member.ask(self._member.index(), _QUORUM_PATIENCE)
         if store_index < self.covered:
             raise _Missed("the cluster's index went back")
-        until = clock() + _MOMENT
         while self.covered < store_index and self._line is not None:
             if not self._polls:
                 self._poll_on(self._line)
-            answer = self._line.receive(until)
+            answer = self._line.receive(clock() + self._moment)
             if answer is None:
                 break
             self._take(answer)
@@ -337,7 +349,7 @@ class V2Follower:
         if self.covered >= store_index:
             self._has_proof(began)
         else:
-            self._proof_due = clock() + _MOMENT
+            self._proof_due = clock() + self._moment
 
     def _barrier(self) -> None:
         """Poll on a new connection, and have the member end it when it is silent."""
