@@ -11,8 +11,9 @@ date and `replica` is what it reads from.
 from __future__ import annotations
 
 from etcdmap.mapping.flat import FlatView
+from etcdmap.mapping.frozen import FrozenMapping
 from etcdmap.mapping.handle import View
-from etcdmap.mapping.live import FrozenMapping, Live
+from etcdmap.mapping.live import Live
 from etcdmap.mapping.mapping import Difference, EtcdMapping
 from etcdmap.mapping.watch import Watch
 
