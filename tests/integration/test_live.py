@@ -175,6 +175,17 @@ def test_live_of_an_absent_prefix_fills_when_it_appears(
         assert "k" not in live
 
 
+def test_live_of_a_prefix_as_long_as_a_packet(etcd: LocalCluster) -> None:
+    """etcd closes connections that begin with so long a line, but for a short one."""
+    prefix = "/" + "x" * 5000
+    with EtcdMapping(etcd.endpoints, prefix=prefix) as mapping, mapping.live() as live:
+        assert live.wait(mapping.set("k", 1))
+        assert live == {"k": 1}
+        node = mapping.keys_api.set("/elsewhere", "x").node
+        assert node is not None
+        assert live.wait(node.modified_index, 2)
+
+
 def test_live_shows_an_expiry(live: Live, mapping: EtcdMapping) -> None:
     """A ttl that runs out is an event."""
     events: list[Event] = []
