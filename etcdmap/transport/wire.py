@@ -31,7 +31,6 @@ class WireTransport:
         self._contexts = Contexts(self._settings)
         self._pools: dict[str, Pool] = {}
         self._closed = False
-        self.after_fork()
         forking.register(self)
 
     def begin(
