@@ -57,6 +57,8 @@ from etcdmap.mapping import EtcdMapping as EtcdMapping
 from etcdmap.mapping import FlatView as FlatView
 from etcdmap.mapping import View as View
 from etcdmap.paths import UnreadableName as UnreadableName
+from etcdmap.transport import RenewalFailed as RenewalFailed
+from etcdmap.transport import UnverifiedTLS as UnverifiedTLS
 from etcdmap.tree import Snapshot as Snapshot
 from etcdmap.v2 import KeysAPI as KeysAPI
 from etcdmap.v2 import Node as Node
@@ -98,6 +100,7 @@ __all__ = [
     "PrefixRequired",
     "RaftError",
     "ReadOnly",
+    "RenewalFailed",
     "RequestFailed",
     "Result",
     "RootReadOnly",
@@ -105,6 +108,7 @@ __all__ = [
     "Snapshot",
     "Unauthorized",
     "UnreadableName",
+    "UnverifiedTLS",
     "V2NotEnabled",
     "View",
     "WatchExpired",

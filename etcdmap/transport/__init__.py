@@ -31,6 +31,7 @@ from etcdmap.transport.protocol import (
     Transport,
 )
 from etcdmap.transport.threaded import wrapped
+from etcdmap.transport.tls import RenewalFailed, UnverifiedTLS
 from etcdmap.transport.wire import WireTransport
 
 __all__ = [
@@ -41,8 +42,10 @@ __all__ = [
     "Exchange",
     "Identity",
     "Opening",
+    "RenewalFailed",
     "Request",
     "Transport",
+    "UnverifiedTLS",
     "WireTransport",
     "make_transport",
     "wait_any",

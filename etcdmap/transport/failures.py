@@ -9,6 +9,20 @@ from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
 
 CLOSED = "the connection was closed before an answer came (or expects https?)"
 CUT_OFF = "the answer was cut off"
+_TOO_OLD = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"}
+
+_RENEW = "renew it, or set the clocks right"
+_TRUST = "give the CA that signed it as verify"
+_NAME = (
+    "give an endpoint that its subjectAltName has, or a certificate that has this one"
+)
+#: What to do about a certificate, by what OpenSSL finds (`X509_V_ERR_...`).
+_ADVICE = {
+    **dict.fromkeys((9, 10), _RENEW),  # not yet valid, expired
+    **dict.fromkeys((18, 19, 20, 21), _TRUST),  # self-signed, issuer not known
+    26: "issue one with the extended key usage serverAuth",
+    **dict.fromkeys((62, 64), _NAME),  # another name, another address
+}
 
 
 def client_closed() -> ClientClosed:
@@ -56,13 +70,18 @@ def of_socket(error: OSError, *, sent: bool) -> ExchangeFailed:
         # With TLS 1.3 this may come after the request has left, so `sent` counts.
         what = f"the server refused our TLS certificate: {cause}"
         return ExchangeFailed(what, sent=sent, lasting=True)
-    return ExchangeFailed(cause, sent=sent)
+    return ExchangeFailed(cause, sent=sent, lasting=_is_too_old(error))
 
 
 def _is_about_ours(error: ssl.SSLError) -> bool:
     # The alerts of RFC 8446 section 6.2 about a peer's certificate.
     reason = error.reason or ""
     return "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
+
+
+def _is_too_old(error: BaseException) -> bool:
+    # One that was not raised by OpenSSL, but by a session's adapter, has no reason.
+    return isinstance(error, ssl.SSLError) and getattr(error, "reason", 0) in _TOO_OLD
 
 
 def cause_of(error: BaseException) -> str:
@@ -73,6 +92,17 @@ def cause_of(error: BaseException) -> str:
         return CLOSED
     if isinstance(error, socket.gaierror):
         return f"the name of the endpoint is not known: {error.strerror}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _wrong_with(error)
+    if _is_too_old(error):
+        return "the server's TLS is too old: let it speak TLS 1.2 or 1.3"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {str(error)[:100]}"
+
+
+def _wrong_with(error: ssl.SSLCertVerificationError) -> str:
+    # Nor has it these.
+    what = getattr(error, "verify_message", str(error)).rstrip(".")
+    advice = _ADVICE.get(getattr(error, "verify_code", 0))
+    return f"{what}; {advice}" if advice else what

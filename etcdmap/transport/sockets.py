@@ -125,7 +125,8 @@ def dial(
         # error and not the end of a body.
         sock = context.wrap_socket(
             sock,
-            server_hostname=host,
+            # The dot of an absolute name is no part of it in TLS (RFC 6066 section 3).
+            server_hostname=host.removesuffix("."),
             do_handshake_on_connect=False,
             suppress_ragged_eofs=False,
         )

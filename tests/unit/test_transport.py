@@ -957,6 +957,7 @@ def test_tls_certificate_for_another_host_is_refused(
     assert not error.sent
 
 
+@pytest.mark.filterwarnings("ignore::etcdmap.UnverifiedTLS")
 def test_tls_without_verification_works(make: Make, certificate: Path) -> None:
     """Who turns it off gets what they asked for."""
     transport = make(verify=False)

@@ -19,7 +19,7 @@ from etcdmap.transport import (
     WireTransport,
     wait_any,
 )
-from etcdmap.transport import wire as wire_module
+from etcdmap.transport import tls as tls_module
 from etcdmap.transport.http1 import Reader
 from etcdmap.transport.pool import MAX_IDLE
 
@@ -448,13 +448,13 @@ def test_tls_exchanges_share_one_connection_and_one_context(
 ) -> None:
     """An address in the certificate is enough; the CAs are read once."""
     made: list[object] = []
-    make = wire_module.make_context
+    make = tls_module.make_context
 
     def counting(*arguments: Any) -> ssl.SSLContext:
         made.append(arguments)
         return make(*arguments)
 
-    monkeypatch.setattr(wire_module, "make_context", counting)
+    monkeypatch.setattr(tls_module, "make_context", counting)
     close: Script = [READ, response("{}", headers={"Connection": "close"})]
     with FaultServer(close, WORKING, certificate=certificate) as server:
         for _ in range(4):
