@@ -160,6 +160,8 @@ def trouble_with(command: list[str]) -> str | None:
         re.match(r"etcdmap\b", word) and " @ " not in word for word in command
     ):
         return "etcdmap is not on the package index"
+    if any("@ git+file:///" in word for word in command):
+        return "the pip that comes with Python 3.11 takes no such URL without a host"
     return None
 
 
@@ -181,6 +183,7 @@ def test_page_commands_can_be_pasted(page: Path) -> None:
         "true && etcdmap demo",
         ".venv/bin/python -m pip install etcdmap",
         ".venv/bin/python -m pip install 'etcdmap[server]>=0.1'",
+        ".venv/bin/python -m pip install 'etcdmap @ git+file:///clone'",
     ],
 )
 def test_commands_that_fail_when_pasted_are_noticed(command: str) -> None:
