@@ -18,7 +18,7 @@ import pytest
 
 from etcdmap import EtcdMapping
 from etcdmap.cli import main
-from etcdmap.demo import LOOPS, run_demo
+from etcdmap.demo import CALLS
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
@@ -32,13 +32,66 @@ def binary(etcd_version: str) -> Path:
     return binaries()[etcd_version]
 
 
-def test_demo_runs_to_its_end(binary: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The demo kills a member in a loop and its program sees no error."""
-    run_demo(binary)
-    shown = capsys.readouterr().out
-    assert f"write and read {LOOPS} times; kill the member in use" in shown
-    assert "0 errors seen by the program" in shown
-    assert "/demo" in shown
+@pytest.fixture(scope="module")
+def demo(etcd_version: str) -> list[str]:
+    """Run the demo, and give the lines that it prints."""
+    command = [sys.executable, "-m", "etcdmap", "demo"]
+    command += ["--etcd", os.fspath(binaries()[etcd_version])]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return text.splitlines()
+
+
+def test_demo_fits_a_terminal(demo: list[str]) -> None:
+    """No line is wrapped but the command to paste, which has a path of the machine."""
+    assert [line for line in demo if len(line) > 80 and "serve" not in line] == []
+
+
+def test_demo_says_what_will_happen_and_what_next(demo: list[str]) -> None:
+    """Two are killed, and whoever liked that learns what to type."""
+    assert "Two of them will be killed." in demo[0]
+    command = next(line.split() for line in demo if "-m etcdmap serve" in line)
+    assert Path(command[0]).resolve() == Path(sys.executable).resolve()
+    assert (ROOT / demo[-1].strip()).is_file()
+
+
+@pytest.mark.parametrize(
+    ("step", "requests"),
+    [
+        ("config['services'] = a nested dict", 1 + 280 + 8),
+        ("the same dict again", 1),
+        ("a loop over config['services'].items()", 1),
+        ("config['flags'].update(1000 keys)", 1 + 1000),
+        ("config.to_dict()", 1),
+    ],
+)
+def test_demo_steps_cost_what_the_docs_say(
+    demo: list[str], step: str, requests: int
+) -> None:
+    """As counted: one to look, and one for each value or empty dict that differs."""
+    (line,) = (line for line in demo if line.startswith(step))
+    found = re.fullmatch(r" +(\d+) +\d+\.\d\d(  .*)?", line.removeprefix(step))
+    assert found is not None, line
+    # New connections of the 16 threads, and reads that a busy machine asks for twice.
+    more = 16 + requests // 20 if requests > 1 else 1
+    assert requests <= int(found[1]) <= requests + more
+
+
+def test_demo_kills_a_follower_and_then_the_leader(demo: list[str]) -> None:
+    """In use or not, no call fails; only the leader's end is waited for."""
+    row = (
+        r"(m\d), (a follower|the leader), (?:not )?in use +(\d+) +(\d+) +(.+) s +(.+) s"
+    )
+    rows = [found.groups() for line in demo if (found := re.fullmatch(row, line))]
+    assert [role for _, role, *_ in rows] == ["a follower", "the leader"]
+    for _, _, calls, failed, *gaps in rows:
+        assert int(calls) >= 4 * CALLS
+        assert int(failed) == 0
+        assert all(re.fullmatch(r"\d\.\d{3}", gap) for gap in gaps)
+    (follower, *_), (leader, *_) = rows
+    assert follower != leader
+    (elected,) = (line for line in demo if line.endswith("has been elected."))
+    assert not elected.startswith(leader)
+    assert "0 calls failed.  1281 values are there." in demo
 
 
 @contextlib.contextmanager
