@@ -244,10 +244,7 @@ def _read_manifest(path: str, members: int) -> dict[str, Any]:
             raise ValueError(f"{len(ports)} ports for {count} members")
     except FileNotFoundError:
         return {}
-    except (
-        *(ValueError, TypeError, KeyError, AttributeError),
-        *(OverflowError, RecursionError),
-    ) as exc:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         raise OSError(f"{MANIFEST} can't be read: {exc!r}") from exc
     if count != members:
         raise OSError(
