@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 
-from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
+from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse, legible
 
 CLOSED = "the connection was closed before an answer came (or expects https?)"
 CUT_OFF = "the answer was cut off"
@@ -72,7 +72,7 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
         return CLOSED
     if isinstance(error, socket.gaierror):
-        return f"the name of the endpoint is not known: {error.strerror}"
+        return legible(f"the name of the endpoint is not known: {error.strerror}")
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{type(error).__name__}: {str(error)[:100]}"
+        return legible(error.strerror)  # that of TLS tells what came from the server
+    return legible(f"{type(error).__name__}: {error}")
