@@ -77,7 +77,7 @@ class AutoCodec(_Builtin):
         """
         if type(value) is not str:
             return _write_single(value)
-        return _checked(value) if _is_plain(value) else _write_str(value)
+        return checked(value) if _is_plain(value) else _write_str(value)
 
     def decode(self, text: str, /) -> Any:
         """Read a text as the value that is written so, or as itself; never raise."""
@@ -112,7 +112,7 @@ class TextCodec(_Builtin):
     def encode(self, value: Any, /) -> str:
         """Return ``value``; TypeError if it is not exactly a str."""
         if type(value) is str:
-            return _checked(value)
+            return checked(value)
         raise TypeError(f"'text' can't store {_type_name(value)}: use str(value)")
 
     def decode(self, text: str, /) -> str:
@@ -153,7 +153,7 @@ def encode_text(codec: Codec, value: Any) -> str:
     if type(codec) in (AutoCodec, JsonCodec, TextCodec):  # they have checked it
         return text
     if type(text) is str:
-        return _checked(text)
+        return checked(text)
     name = _type_name(codec)
     raise TypeError(f"{name}.encode must return a str, not {_type_name(text)}")
 
@@ -219,7 +219,7 @@ _NO_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^"\[\]{}]+', re.DOTALL)
 def _parse(text: str) -> Any:
     try:
         _check_nesting(text)
-        value = _decode(_checked(text))
+        value = _decode(checked(text))
         if "\\u" in text:
             _write(value)  # refuses lone surrogates
         return value
@@ -335,10 +335,11 @@ def _write_key(key: Any) -> str:
 
 
 def _write_str(value: str) -> str:
-    return _quote(_checked(value))
+    return _quote(checked(value))
 
 
-def _checked(text: str) -> str:
+def checked(text: str) -> str:
+    """Return a text that UTF-8 can express; ValueError, without the text, if not."""
     if text.isascii():
         return text
     with suppress(UnicodeEncodeError):

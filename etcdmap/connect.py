@@ -15,8 +15,11 @@ from etcdmap.client import (
     Policy,
     clean_endpoints,
     positive_seconds,
+    spell_endpoint,
 )
+from etcdmap.codecs import get_codec
 from etcdmap.errors import CredentialsMissing
+from etcdmap.paths import clean_prefix
 from etcdmap.transport import (
     DEFAULT_MAX_RESPONSE,
     TRANSPORT_OPTIONS,
@@ -24,7 +27,7 @@ from etcdmap.transport import (
     Transport,
     make_transport,
 )
-from etcdmap.tree import Store
+from etcdmap.tree import CONSISTENCIES, Store
 from etcdmap.v2 import OPENING, V2_API, Memory, V2Store
 from etcdmap.v2 import KeysAPI as KeysAPI
 
@@ -63,7 +66,8 @@ def connect(
             ``http://127.0.0.1:2379``.
         timeout: deadline of one call, seconds, all attempts included.
         connect_timeout: seconds to wait for one connection.
-        username: for v2 auth (HTTP basic auth).
+        username: for v2 auth (HTTP basic auth), without a colon; counts more than what
+            a session has.
         password: goes with it.
         verify: whether to verify TLS certificates, or the path of a CA bundle.
         cert: path of a client certificate, or a pair (certificate, key).
@@ -147,20 +151,40 @@ def _recipe(options: Mapping[str, Any]) -> tuple[Any, ...] | None:
 def _reconnect(options: Mapping[str, Any], authenticated: bool) -> Client:
     """Make the client of an unpickled mapping; credentials are never pickled."""
     if authenticated:
-        username, password = _credentials_from_environment()
+        endpoints = clean_endpoints(options["endpoints"] or DEFAULT_ENDPOINT)
+        username, password = _credentials_from_environment(endpoints)
         options = {**options, "username": username, "password": password}
     return _make(options)
 
 
-def _credentials_from_environment() -> tuple[str, str]:
+def _credentials_from_environment(endpoints: Iterable[str]) -> tuple[str, str]:
+    """Return the credentials for the endpoints of a pickle.
+
+    Only for those that the environment names too: whoever can change a pickle would
+    otherwise have the password sent to a host of theirs.
+    """
+    url = os.environ.get(URL)
+    if not url:
+        raise CredentialsMissing(
+            "the mapping that was pickled had a username and password, which are never "
+            f"pickled; where it is unpickled, set {URL} to the hosts that may have "
+            f"them, and {USERNAME} and {PASSWORD} unless they are in it"
+        )
+    given = parse_url(url)
+    ours = {endpoint.lower() for endpoint in clean_endpoints(given["endpoints"])}
+    for endpoint in endpoints:
+        if endpoint.lower() not in ours:
+            raise CredentialsMissing(
+                f"the mapping that was pickled is on {endpoint}, and {URL} does not "
+                "name it: the credentials of this environment are not sent there"
+            )
     username, password = os.environ.get(USERNAME), os.environ.get(PASSWORD)
-    if username is None and URL in os.environ:
-        given = parse_url(os.environ[URL])
+    if username is None:
         username, password = given.get("username"), given.get("password")
     if username is None:
         raise CredentialsMissing(
             "the mapping that was pickled had a username and password, which are never "
-            f"pickled; set {USERNAME} and {PASSWORD} where it is unpickled"
+            f"pickled; where it is unpickled, set {USERNAME} and {PASSWORD}"
         )
     return username, password or ""
 
@@ -171,20 +195,27 @@ def _credentials_from_environment() -> tuple[str, str]:
 def parse_url(url: str) -> dict[str, Any]:
     """Return the options of `EtcdMapping` that a URL gives; see its `from_url`.
 
-    The message of the ValueError for a bad one does not show it, for the password.
+    The ValueError for a bad one, and what it is raised from, show no part of it: any
+    part of a bad URL may be one of a password.
     """
     parts = _split(url)
     scheme = "https" if parts.scheme == "etcds" else "http"
     credentials, at, hosts = parts.netloc.rpartition("@")
-    options: dict[str, Any] = {
-        "endpoints": [f"{scheme}://{_with_port(host)}" for host in hosts.split(",")]
-    }
+    if "@" in credentials or "," in credentials:
+        # What stands before it is a host, perhaps, or else a piece of a password.
+        raise _bad_url("the user and password stand once, before the first host")
+    endpoints = [f"{scheme}://{_with_port(host)}" for host in hosts.split(",")]
+    options: dict[str, Any] = {"endpoints": endpoints}
+    for number, endpoint in enumerate(endpoints, 1):
+        if spell_endpoint(endpoint) is None:
+            raise _bad_url(f"host {number} of {len(endpoints)} is no host and port")
     if parts.path not in ("", "/"):  # the root is asked for as ?prefix=/
-        options["prefix"] = unquote(parts.path)
+        options["prefix"] = _option("prefix", unquote(parts.path))
     if at:
         username, _, password = credentials.partition(":")
-        options["username"] = unquote(username)
-        options["password"] = unquote(password)
+        # Bytes that are not UTF-8 are refused where all credentials are.
+        options["username"] = unquote(username, errors="surrogateescape")
+        options["password"] = unquote(password, errors="surrogateescape")
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name in options:
             raise ValueError(f"the URL gives {name} twice")
@@ -193,23 +224,23 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def _split(url: str) -> SplitResult:
-    # No message shows a part of it: any part of a bad URL may be one of a password.
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = None
-    if (
-        parts is None
-        or parts.scheme not in ("etcd", "etcds")
-        or not parts.netloc
-        or parts.fragment
-        or "@" in parts.path + parts.query
-    ):
-        raise ValueError(
-            "not an etcdmap URL: one looks like 'etcd://host:2379,host2:2379/prefix'; "
-            "percent-encode '/', '@', '#' and '?' in user and password"
-        )
+    if parts is None or parts.scheme not in ("etcd", "etcds"):
+        raise _bad_url("it must start with etcd:// or etcds://")
+    if not parts.netloc or parts.fragment or "@" in parts.path + parts.query:
+        raise _bad_url("no host, or a '/', '?' or '#' before it")
     return parts
+
+
+def _bad_url(why: str) -> ValueError:
+    return ValueError(
+        f"not an etcdmap URL: {why}; one looks like "
+        "'etcd://user:password@host:2379,host2:2379/prefix?timeout=3'; percent-encode "
+        "'/', '@', '#', '?', ',' and '%' in user and password"
+    )
 
 
 def _with_port(host: str) -> str:
@@ -222,28 +253,66 @@ def _flag(text: str) -> bool:
         return True
     if text.lower() in ("false", "0", "no"):
         return False
-    raise ValueError("true or false")
+    raise ValueError
 
 
 def _flag_or_path(text: str) -> bool | str:
     return text if "/" in text else _flag(text)
 
 
-_SECONDS = ("auto_sync", "cache_ttl", "connect_timeout", "max_stale", "timeout")
-_READERS: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(_SECONDS, float),
-    **dict.fromkeys(("cache_size", "max_response"), int),
-    **dict.fromkeys(("cert", "codec", "consistency", "prefix"), str),
-    **dict.fromkeys(("escape_keys", "fence", "readonly", "shuffle"), _flag),
-    "verify": _flag_or_path,
+def _seconds(text: str) -> float:
+    return positive_seconds("", float(text))
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def _prefix(text: str) -> str:
+    clean_prefix(text)
+    return text
+
+
+def _codec(text: str) -> str:
+    get_codec(text)
+    return text
+
+
+def _consistency(text: str) -> str:
+    if text not in CONSISTENCIES:
+        raise ValueError
+    return text
+
+
+#: How an option is read, and what it must be.
+_READERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    **dict.fromkeys(
+        ("auto_sync", "cache_ttl", "connect_timeout", "max_stale", "timeout"),
+        (_seconds, "a number of seconds above 0"),
+    ),
+    **dict.fromkeys(("cache_size", "max_response"), (_count, "a whole number above 0")),
+    **dict.fromkeys(
+        ("escape_keys", "fence", "readonly", "shuffle"), (_flag, "true or false")
+    ),
+    "cert": (str, "a path"),
+    "codec": (_codec, "auto, json or text"),
+    "consistency": (_consistency, " or ".join(CONSISTENCIES)),
+    "prefix": (_prefix, "a key, without empty names, '.', '..' or control characters"),
+    "verify": (_flag_or_path, "true, false, or a path with a '/' in it"),
 }
 
 
 def _option(name: str, text: str) -> Any:
-    reader = _READERS.get(name)
-    if reader is None:
-        raise ValueError(f"no option {name!r}; there are {', '.join(sorted(_READERS))}")
+    if name not in _READERS:
+        known = ", ".join(sorted(_READERS))
+        raise ValueError(
+            f"the URL gives an option that there is not; there are {known}"
+        )
+    read, what = _READERS[name]
     try:
-        return reader(text)
-    except ValueError as error:
-        raise ValueError(f"the option {name} can't be {text!r}: {error}") from error
+        return read(text)
+    except ValueError:
+        pass  # raised below, without this error, which would show the text
+    raise ValueError(f"the URL's {name} must be {what}")

@@ -23,7 +23,8 @@ default swallow ``KeyError``, so an outage that was one would read as "missing".
 
 No message holds a password or a stored value.  etcd's own ``cause`` for a
 failed comparison quotes the values compared, so it is kept in ``.cause`` and
-left out of the text.
+left out of the text.  What a server or a caller wrote goes into a text through
+`legible`: a log has one line for it, whatever it is.
 
 Source of the codes: etcd ``server/etcdserver/api/v2error/error.go``
 (branches release-3.4 and release-3.5).
@@ -35,6 +36,28 @@ import copyreg
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
+
+#: Characters of one text of others that a message shows.
+_MOST_SHOWN = 200
+
+
+def legible(text: str) -> str:
+    """Return a text of others for a message: printable, without its middle if long."""
+    if len(text) > _MOST_SHOWN:
+        # Both ends alone are escaped: there may be many MiB between them.
+        text = _printable(text[:_MOST_SHOWN]) + _printable(text[-_MOST_SHOWN:])
+    elif not text.isprintable():
+        text = _printable(text)
+    if len(text) <= _MOST_SHOWN:
+        return text
+    half = _MOST_SHOWN // 2
+    return f"{text[: half - 3]}...{text[-half:]}"
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 class EtcdMapError(Exception):
@@ -55,11 +78,12 @@ class ServerError(EtcdMapError):
 
     Attributes:
         code: etcd's ``errorCode``.
-        reason: etcd's short message for that code.
-        cause: what etcd says about this request; may hold stored values.
+        reason: etcd's short message for that code; at most 200 characters of it.
+        cause: what etcd says about this request; may hold stored values.  The first
+            1,000 characters of it.
         etcd_index: the index of the store when it answered, or None.
         endpoint: who answered.
-        key: the absolute path that was asked for, or None.
+        key: the absolute path that was asked for, whole, or None.
         unanswered: whether a copy of the request was sent to another member, or
             before, and not answered: it may have been carried out, and be what
             this refusal met.
@@ -96,7 +120,7 @@ class ServerError(EtcdMapError):
         if self.code:
             text += f" (etcd error {self.code})"
         if self.key is not None:
-            text += f": {self.key}"
+            text += f": {legible(self.key)}"
         if self.endpoint:
             text += f" at {self.endpoint}"
         return f"{text}; {self.hint}" if self.hint else text
@@ -315,7 +339,7 @@ class DecodeError(EtcdMapError, ValueError):
 
     def __str__(self) -> str:
         text = Exception.__str__(self)
-        return text if self.key is None else f"{self.key}: {text}"
+        return text if self.key is None else f"{legible(self.key)}: {text}"
 
 
 class PrefixRequired(EtcdMapError, ValueError):
@@ -327,7 +351,7 @@ class ReadOnly(EtcdMapError, TypeError):
 
 
 class CredentialsMissing(EtcdMapError):
-    """A mapping was unpickled where its username and password are not known."""
+    """A mapping was unpickled where there are no credentials for its endpoints."""
 
 
 class ClientClosed(EtcdMapError, RuntimeError):
@@ -361,12 +385,12 @@ class PartialWrite(EtcdMapError):
             f"{len(self.failed)} failed, {len(self.pending)} not tried; call it again "
             "with the same values"
         ]
-        shown = list(self.failed.items())[:5]
-        for path, error in shown:
+        named = list(self.failed.items())[:5]
+        for path, error in named:
             first_line, _, _ = str(error).partition("\n")
-            lines.append(f"  {path}: {first_line}")
-        if len(self.failed) > len(shown):
-            lines.append(f"  ... and {len(self.failed) - len(shown)} more in .failed")
+            lines.append(f"  {legible(path)}: {first_line}")
+        if len(self.failed) > len(named):
+            lines.append(f"  ... and {len(self.failed) - len(named)} more in .failed")
         return "\n".join(lines)
 
 

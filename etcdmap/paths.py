@@ -17,7 +17,7 @@ import warnings
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
-from etcdmap.errors import InvalidKey, LimitExceeded
+from etcdmap.errors import InvalidKey, LimitExceeded, legible
 
 #: etcd's memory per key grows with the square of its depth; a path of 100,000
 #: levels kills the server.
@@ -89,7 +89,7 @@ def check_limits(path: str) -> None:
     if len(path) > _ALWAYS_FINE:
         fault = _over_limit(path)
         if fault is not None:
-            raise LimitExceeded(f"{shown(path)!r}: {fault}")
+            raise LimitExceeded(f"'{legible(path)}': {fault}")
 
 
 def _over_limit(path: str) -> str | None:
@@ -100,11 +100,6 @@ def _over_limit(path: str) -> str | None:
     if length > MAX_TARGET:
         return f"{length} bytes long in a URL; the limit is {MAX_TARGET}"
     return None
-
-
-def shown(path: str) -> str:
-    """Cut a path that is too long for a message."""
-    return path if len(path) <= 200 else f"{path[:200]}..."
 
 
 def clean_prefix(prefix: str) -> str:
@@ -121,7 +116,7 @@ def clean_prefix(prefix: str) -> str:
     key = prefix.removeprefix("/").removesuffix("/")
     fault = find_fault(key, hidden_too=True) or _control_fault(key)
     if fault is not None:
-        raise InvalidKey(f"{shown(prefix)!r} can't be a prefix: {fault}")
+        raise InvalidKey(f"'{legible(prefix)}' can't be a prefix: {fault}")
     check_limits("/" + key)
     return "/" + key
 
@@ -158,7 +153,7 @@ class Naming:
         path = f"{directory}/{text}"
         fault = why_not_new(text)
         if fault is not None:
-            raise InvalidKey(f"{shown(path)!r} can't be a key: {fault}")
+            raise InvalidKey(f"'{legible(path)}' can't be a key: {fault}")
         check_limits(path)
         return path
 
@@ -167,7 +162,7 @@ class Naming:
         path = self.writable(directory, key)
         if "/" in path[len(directory) + 1 :]:
             raise InvalidKey(
-                f"{shown(path)!r} can't be a key: inside a mapping value every key "
+                f"'{legible(path)}' can't be a key: inside a mapping value every key "
                 "is one segment, without '/'; nest a mapping, or use escape_keys=True"
             )
         return path
@@ -241,5 +236,7 @@ def warn_left_out(path: str) -> None:
         "or keys_api, reaches it"
     )
     warnings.warn(
-        f"left out of the listing: {path!r} {why}", UnreadableName, stacklevel=1
+        f"left out of the listing: '{legible(path)}' {why}",
+        UnreadableName,
+        stacklevel=1,
     )

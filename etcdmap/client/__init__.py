@@ -11,7 +11,7 @@ from __future__ import annotations
 from etcdmap.client.client import DEFAULT_MAX_STALE, DEFAULT_TIMEOUT, Client
 from etcdmap.client.endpoint_health import Policy
 from etcdmap.client.freshness import ClusterRebuilt
-from etcdmap.client.options import clean_endpoints, positive_seconds
+from etcdmap.client.options import clean_endpoints, positive_seconds, spell_endpoint
 from etcdmap.client.request import API, Request, Resend
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "Resend",
     "clean_endpoints",
     "positive_seconds",
+    "spell_endpoint",
 ]

@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 from etcdmap import forking
 from etcdmap.client.request import API
-from etcdmap.errors import ExchangeFailed, WrongCluster
+from etcdmap.errors import ExchangeFailed, WrongCluster, legible
 from etcdmap.transport import Answer, Identity
 
 #: Part of `max_stale` after which one thread renews the proof while the others
@@ -176,11 +176,11 @@ class Freshness:
                 # Connections that were looked at before proved nothing.
                 self.identity = self._new_identity()
         if shown != self.cluster_id:
-            whose = f"cluster {shown}" if shown else "a cluster without an id"
+            whose = f"cluster {legible(shown)}" if shown else "a cluster without an id"
             raise WrongCluster(
                 f"{answer.endpoint} belongs to {whose}, and this client uses "
-                f"{self.cluster_id}: take it off the endpoints.  Only if the cluster "
-                "was replaced on purpose, call client.forget_cluster()",
+                f"{legible(str(self.cluster_id))}: take it off the endpoints.  Only if "
+                "the cluster was replaced on purpose, call client.forget_cluster()",
                 endpoint=answer.endpoint,
                 status=answer.status,
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 _INFINITY = float("inf")
@@ -20,35 +22,49 @@ def positive_seconds(name: str, value: float) -> float:
 
 
 def clean_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:
-    """Check endpoints and spell each as scheme, host and port."""
+    """Check endpoints and spell each as scheme, host and port.
+
+    The ValueError for a bad one tells its place in the list and shows no part of it:
+    any part may be one of a password.
+    """
     given = [endpoints] if isinstance(endpoints, str) else list(endpoints)
-    known = tuple(dict.fromkeys(_clean_endpoint(endpoint) for endpoint in given))
-    if not known:
+    if not given:
         raise ValueError("give at least one endpoint, like 'http://127.0.0.1:2379'")
-    return known
+    known = dict.fromkeys(map(spell_endpoint, given))
+    if None in known:
+        at = next(n for n, each in enumerate(given, 1) if not spell_endpoint(each))
+        raise ValueError(
+            f"endpoint {at} of {len(given)} is not a scheme, a host and a port, like "
+            "'http://127.0.0.1:2379'; a user and a password are given as username= and "
+            "password=, never here"
+        )
+    return cast("tuple[str, ...]", tuple(known))
 
 
-def _clean_endpoint(endpoint: str) -> str:
+# A name (in any script), an IPv4 or a bracketed IPv6 address; and a port.  Without the
+# characters that stand in credentials, what matches may be shown.
+_match_authority = re.compile(
+    r"(?:[^\x00-,/:-@\[-^`{-\x7f]{1,253}|\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._-]{1,32})?\])"
+    r"(?::[0-9]{1,5})?"
+).fullmatch
+
+
+def spell_endpoint(endpoint: str) -> str | None:
+    """Spell an endpoint as scheme, host and port; None if it is none."""
     if not isinstance(endpoint, str):
         raise TypeError(f"an endpoint is a str, not {type(endpoint).__name__}")
-    if "@" in endpoint:
-        # Not shown: it holds a password.
-        raise ValueError("an endpoint can't hold credentials; pass username, password")
     try:
         parts = urlsplit(endpoint)
-        if _usable(parts):
-            return f"{parts.scheme}://{parts.netloc}"
-    except ValueError:
-        pass  # brackets that don't close, or a port that is no number
-    raise ValueError(
-        f"{endpoint!r} is no endpoint; one looks like 'http://127.0.0.1:2379'"
-    )
+        return f"{parts.scheme}://{parts.netloc}" if _usable(parts) else None
+    except ValueError:  # brackets that don't close, or a port that is too high
+        return None
 
 
 def _usable(parts: SplitResult) -> bool:
     return bool(
         parts.scheme in ("http", "https")
-        and parts.hostname
+        and _match_authority(parts.netloc)
+        and parts.netloc.isprintable()
         and parts.port != 0
         and parts.path in ("", "/")
         and not (parts.query or parts.fragment)

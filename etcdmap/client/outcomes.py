@@ -15,6 +15,7 @@ from etcdmap.errors import (
     OutcomeUnknown,
     RequestFailed,
     WrongCluster,
+    legible,
 )
 
 
@@ -26,7 +27,7 @@ def failed(
 ) -> RequestFailed:
     """Return an error of this kind that lists all attempts."""
     what = request.key or request.target.partition("?")[0]
-    error = kind(f"{request.method} {what}: {why}", attempts)
+    error = kind(f"{request.method} {legible(what)}: {why}", attempts)
     if attempts:
         error.__cause__ = attempts[-1].error
     return error

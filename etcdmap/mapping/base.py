@@ -24,6 +24,7 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
     PartialWrite,
+    legible,
 )
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.handle import Handle, absent, sought
@@ -215,8 +216,8 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             )
         start = len(self._view.root) + 1
         for below, above in plan.overlapping(wanted):
-            names = f"{below[start:]!r} lies below {above[start:]!r}"
-            raise InvalidKey(f"{names}{self._overlap}")
+            inner, outer = legible(below[start:]), legible(above[start:])
+            raise InvalidKey(f"'{inner}' lies below '{outer}'{self._overlap}")
         return wanted
 
     def __delitem__(self, key: str) -> None:
@@ -330,8 +331,8 @@ def rounds(store: Store, path: str) -> Iterator[Store]:
             break
         longest = min(2 * longest, _LONGEST_PAUSE)
     raise DeadlineExceeded(
-        f"{path or '/'}: other writers came between, again and again; nothing was "
-        "written by this call"
+        f"{legible(path) or '/'}: other writers came between, again and again; nothing "
+        "was written by this call"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etcdmap.codecs import decode_node
-from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.errors import KeyNotFound, NotADirectory, legible
 from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry
 from etcdmap.mapping.handle import absent, sought
@@ -70,8 +70,8 @@ class FlatView(Base):
     def _encode(self, path: str, value: Any, until: float) -> str:
         if isinstance(value, Mapping):
             raise TypeError(
-                f"{path!r}: a flat view holds values only; name the paths one by one, "
-                "or assign to the nested mapping"
+                f"'{legible(path)}': a flat view holds values only; name the paths one "
+                "by one, or assign to the nested mapping"
             )
         return self._encode_text(value)
 

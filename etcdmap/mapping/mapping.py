@@ -77,7 +77,8 @@ class EtcdMapping(Writing):
 
     Threads: share one mapping freely.  A forked child may go on using it.  A
     pickled one connects anew, with the credentials of its environment
-    (``ETCDMAP_USERNAME``, ``ETCDMAP_PASSWORD``).
+    (``ETCDMAP_USERNAME``, ``ETCDMAP_PASSWORD``) if ``ETCDMAP_URL`` there names all of
+    its endpoints.
     """
 
     def __init__(

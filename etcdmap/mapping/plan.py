@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from etcdmap.errors import DirectoryNotEmpty
+from etcdmap.errors import DirectoryNotEmpty, legible
 from etcdmap.mapping.views import plain_mapping
 from etcdmap.paths import Naming
 from etcdmap.tree import Directory, Fence, File, Node
@@ -183,8 +183,8 @@ def _delete(plan: Plan, phase: list[Step], path: str, current: Node) -> None:
         if unshown is not None:
             raise DirectoryNotEmpty(
                 f"nothing was written: this directory would go, but it holds "
-                f"{unshown!r}, which this mapping does not show. del takes all of "
-                "it; a mapping that shows the name, or keys_api, can move it",
+                f"'{legible(unshown)}', which this mapping does not show. del takes "
+                "all of it; a mapping that shows the name, or keys_api, can move it",
                 key=path,
             )
     phase.append(delete(path, current))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 
-from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse
+from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse, legible
 
 CLOSED = "the connection was closed before an answer came (or expects https?)"
 CUT_OFF = "the answer was cut off"
@@ -91,18 +91,18 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
         return CLOSED
     if isinstance(error, socket.gaierror):
-        return f"the name of the endpoint is not known: {error.strerror}"
+        return legible(f"the name of the endpoint is not known: {error.strerror}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return _wrong_with(error)
     if _is_too_old(error):
         return "the server's TLS is too old: let it speak TLS 1.2 or 1.3"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{type(error).__name__}: {str(error)[:100]}"
+        return legible(error.strerror)  # that of TLS tells what came from the server
+    return legible(f"{type(error).__name__}: {error}")
 
 
 def _wrong_with(error: ssl.SSLCertVerificationError) -> str:
     # Nor has it these.
-    what = getattr(error, "verify_message", str(error)).rstrip(".")
+    what = legible(getattr(error, "verify_message", str(error)).rstrip("."))
     advice = _ADVICE.get(getattr(error, "verify_code", 0))
     return f"{what}; {advice}" if advice else what

@@ -129,16 +129,16 @@ class Pool:
 
 def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
     """Return scheme, ``Host`` field, host and port of an endpoint."""
-    unusable = failures.unusable_url(endpoint.rpartition("@")[2])
-    try:
+    # No text shows a part of it, nor is one raised beside another's that does.
+    with contextlib.suppress(ValueError):
         parts = urlsplit(endpoint)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
         # The host alone: a port would count as a part of its last label.
         name, colon, end = parts.netloc.rpartition("@")[2].partition(":")
         authority = name.encode("idna").decode("ascii") + colon + end
-    except ValueError as error:
-        raise unusable from error
-    clean = authority.isprintable() and " " not in authority
-    if scheme not in ("http", "https") or not host or not clean:
-        raise unusable
-    return scheme, authority, host, port or (443 if scheme == "https" else 80)
+        clean = authority.isprintable() and " " not in authority
+        if scheme in ("http", "https") and host and clean:
+            return scheme, authority, host, port or (443 if scheme == "https" else 80)
+    raise failures.unusable_url(
+        "it is not http or https with a host that can be a name"
+    )

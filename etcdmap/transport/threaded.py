@@ -11,7 +11,7 @@ from functools import partial
 from typing import cast
 
 from etcdmap import forking
-from etcdmap.errors import EtcdMapError, ExchangeFailed
+from etcdmap.errors import EtcdMapError, ExchangeFailed, legible
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import wait_any
 from etcdmap.transport.polling import READ, Flag, Waiting, in_thread
@@ -106,7 +106,8 @@ class ThreadedTransport:
             ours = (EtcdMapError, Warning)  # "-W error" makes warnings exceptions
             if isinstance(error, Exception) and not isinstance(error, ours):
                 # A KeyError, say, would seem to say that a key is absent.
-                why = f"the transport failed with {type(error).__name__}: {error}"
+                what = legible(f"{type(error).__name__}: {error}")
+                why = f"the transport failed with {what}"
                 outcome = ExchangeFailed(why, sent=exchange.sent)
                 outcome.__cause__ = error
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -112,10 +113,10 @@ def _time(text: Any) -> datetime | None:
         raise InvalidResponse("a node whose expiration is no text")
     # Go writes nanoseconds; Python 3.10 reads three or six digits, no 'Z'.
     seconds, _, fraction = text.rstrip("Z").partition(".")
-    try:
+    with suppress(ValueError):
         return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
-    except ValueError as error:
-        raise InvalidResponse("a node whose expiration is no time") from error
+    # Not within the `except` of that error, which quotes the text, however long it is.
+    raise InvalidResponse("a node whose expiration is no time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from etcdmap.errors import (
     ServerError,
     Unauthorized,
     V2NotEnabled,
+    legible,
 )
 from etcdmap.transport import Answer
 from etcdmap.v2.models import Asked, Node, Result
@@ -33,6 +34,8 @@ T = TypeVar("T")
 # body, text and values would be in memory at the same time.
 _LARGE = 64 * 1024
 _EXCERPT = 200
+# Characters kept of the cause of a refusal.
+_MOST_CAUSE = 1000
 
 
 def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) -> T:
@@ -46,8 +49,8 @@ def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) ->
     except RecursionError as error:
         if answer.body.startswith(b'{"action"'):
             raise LimitExceeded(
-                f"{asked.key} at {answer.endpoint} is nested too deeply to be read "
-                "whole; read a part of it"
+                f"{legible(asked.key)} at {answer.endpoint} is nested too deeply to be "
+                "read whole; read a part of it"
             ) from error
         raise _strange(answer, "JSON nested too deeply to be read") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -93,7 +96,9 @@ def _check_asked(
 def is_meant_by(asked: Asked, cause: str) -> bool:
     """Tell whether a refusal may be about the key asked for, or a node above it."""
     path, refused = asked.key.rstrip("/"), cause.rstrip("/")
-    return cause[:1] != "/" or f"{path}/".startswith(f"{refused}/")
+    if len(cause) != _MOST_CAUSE:  # else it may have been cut off
+        refused += "/"
+    return cause[:1] != "/" or f"{path}/".startswith(refused)
 
 
 def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
@@ -256,14 +261,14 @@ def _server_error(
 ) -> ServerError:
     kind = CODE_TO_ERROR.get(code, ServerError)
     index, cause = payload.get("index"), str(payload.get("cause", ""))
-    reason = str(payload.get("message", "etcd refused the request"))
+    reason = legible(str(payload.get("message", "etcd refused the request")))
     if code == 300 and cause.startswith("nodePath"):
         # etcd 3.5 says so if its store refuses what all members had agreed on.
         kind, reason = NotAFile, "a directory is there, whose ttl can't be changed"
     return kind(
         reason,
         code=code,
-        cause=cause,
+        cause=cause[:_MOST_CAUSE],
         etcd_index=index if type(index) is int else None,
         endpoint=answer.endpoint,
         key=key,

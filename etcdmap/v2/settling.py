@@ -54,6 +54,7 @@ from etcdmap.errors import (
     OutcomeUnknown,
     ServerError,
     WatchExpired,
+    legible,
 )
 from etcdmap.tree import Fence
 from etcdmap.v2.keys import KeysAPI
@@ -212,8 +213,8 @@ class FencedWrite:
             left = self._deadline - client.clock()
             if left <= 0:
                 raise DeadlineExceeded(
-                    f"{self._path}: other writers came between, again and again, until "
-                    "the time was over"
+                    f"{legible(self._path)}: other writers came between, again and "
+                    "again, until the time was over"
                 )
             client.sleep(min(client.rng.uniform(0, longest), left))
         self._tries += 1

@@ -9,8 +9,9 @@ import math
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-from etcdmap.errors import InvalidKey, LimitExceeded
-from etcdmap.paths import CACHED_LENGTH, MAX_TARGET, check_limits, find_fault, shown
+from etcdmap.codecs import checked
+from etcdmap.errors import InvalidKey, LimitExceeded, legible
+from etcdmap.paths import CACHED_LENGTH, MAX_TARGET, check_limits, find_fault
 from etcdmap.tree import Fence
 
 #: Seconds; about 10 years.  Far above it etcd's clock arithmetic overflows: a
@@ -35,7 +36,7 @@ def check_path(path: str) -> None:
     if path.startswith("/"):
         fault = find_fault(path[1:].removesuffix("/"), hidden_too=True)
     if fault is not None:
-        raise InvalidKey(f"{shown(path)!r} can't be a key: {fault}")
+        raise InvalidKey(f"'{legible(path)}' can't be a key: {fault}")
     check_limits(path)
 
 
@@ -79,7 +80,7 @@ def spell_query(**parameters: str | int | bool | None) -> str:
 def _spell(value: str | int | bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return quote(str(value), safe="")
+    return quote(checked(str(value)), safe="")
 
 
 def check_conditions(prev_value: str | None, prev_index: int | None) -> None:
@@ -161,4 +162,4 @@ def _check_length(length: int) -> None:
 def _spell_text(value: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a value is a str here, not {type(value).__name__}")
-    return value if value.isalnum() and value.isascii() else quote_plus(value)
+    return value if value.isalnum() and value.isascii() else quote_plus(checked(value))

@@ -124,15 +124,39 @@ def test_parse_url_gives_the_options(url: str, expected: dict[str, Any]) -> None
         pytest.param(f"etcd://root:{QUOTED}@h:1/a/%2E%2E/b", id="prefix-dots"),
         pytest.param(f"etcd://root:{QUOTED}@[::1/app", id="bracket"),
         pytest.param("", id="empty"),
+        pytest.param("etcd://root:hunter2/app", id="no-host-at-all"),
+        pytest.param("etcd://root:hunter2%40h:2379/app", id="at-quoted"),
+        pytest.param("etcd://hunter2%40h/app", id="at-quoted-alone"),
+        pytest.param("etcd://root:a?hunter2", id="question-mark"),
+        pytest.param("etcd://root:1?hunter2=x", id="question-mark-after-a-port"),
+        pytest.param("etcd://root:1?timeout=hunter2", id="as-an-option"),
+        pytest.param("etcd://root:1?codec=hunter2", id="as-a-codec"),
+        pytest.param("etcd://root:1?consistency=hunter2", id="as-a-consistency"),
+        pytest.param("etcd://root:1//hunter2", id="as-a-prefix"),
+        pytest.param("etcd://root:1/?prefix=//hunter2", id="as-an-option-prefix"),
+        pytest.param("etcd://root:1/hunter2@h", id="slash"),
+        pytest.param("etcd://root:1?hunter2@h", id="question-mark-raw"),
+        pytest.param("etcd://root:1#hunter2@h", id="hash"),
+        pytest.param("etcd://root:hunter2#x@h", id="hash-later"),
+        pytest.param("etcd://h,root:hunter2@g", id="second-host"),
+        pytest.param("etcd://u:p@h,root:hunter2@g", id="twice"),
+        pytest.param("etcd://u:p@h:1,root:hunter2", id="for-a-port"),
+        pytest.param("etcd://root:12hunter2", id="begins-as-a-port"),
+        pytest.param("etcd://root:99999hunter2@", id="nothing-after-it"),
+        pytest.param("etcd://[hunter2]", id="brackets"),
+        pytest.param("etcd://root:hunter2]@[h", id="brackets-in-it"),
+        pytest.param("etcd://root:hunter2\u2100@h", id="odd-when-normalized"),
+        pytest.param("hunter2://h", id="scheme"),
     ],
 )
 def test_from_url_refuses_what_is_none_and_shows_no_password(url: str) -> None:
     """A ValueError at once, from whichever part; its text is fit for a log."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the text varies)
         EtcdMapping.from_url(url)
+    assert caught.value.__context__ is None
     error: BaseException | None = caught.value
     while error is not None:
-        assert "hunter2" not in str(error)
+        assert "hunter2" not in f"{error!s} {error!r}"
         error = error.__cause__ or error.__context__
 
 
@@ -337,7 +361,7 @@ def test_environment_with_a_bad_url_shows_no_password(
 ) -> None:
     """The error is that of `from_url`."""
     monkeypatch.setenv("ETCDMAP_URL", f"http://root:{QUOTED}@h:1")
-    with pytest.raises(ValueError, match="etcd://host") as caught:
+    with pytest.raises(ValueError, match="etcd://user:password@host") as caught:
         EtcdMapping()
     assert "hunter2" not in str(caught.value)
 
@@ -429,6 +453,9 @@ def test_pickle_with_credentials_needs_them_where_it_is_opened(
     monkeypatch.delenv("ETCDMAP_USERNAME", raising=False)
     with EtcdMapping("http://h:1", username="root", password="hunter2") as mapping:
         data = pickle.dumps(mapping)
+    with pytest.raises(CredentialsMissing, match="set ETCDMAP_URL to the hosts"):
+        pickle.loads(data)  # noqa: S301
+    monkeypatch.setenv("ETCDMAP_URL", "etcd://h:1/x")
     with pytest.raises(CredentialsMissing, match="ETCDMAP_USERNAME and ETCDMAP_PASS"):
         pickle.loads(data)  # noqa: S301
 
@@ -436,15 +463,38 @@ def test_pickle_with_credentials_needs_them_where_it_is_opened(
 @pytest.mark.parametrize(
     "variables",
     [
-        pytest.param(
-            {"ETCDMAP_USERNAME": "root", "ETCDMAP_PASSWORD": "hunter2"}, id="own"
-        ),
-        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@other:1/x"}, id="url"),
+        pytest.param({}, id="no-url"),
+        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@other:1/x"}, id="host"),
+        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@h:2/x"}, id="port"),
+        pytest.param({"ETCDMAP_URL": "etcds://root:hunter2@h:1/x"}, id="scheme"),
+        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@h:1,g:2/x"}, id="some"),
+    ],
+)
+def test_pickle_takes_no_credentials_to_a_host_that_the_environment_does_not_name(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Whoever can change a pickle does not have the password sent to them."""
+    hosts = ["http://h:1", "http://evil:1"]
+    with EtcdMapping(hosts, username="a", password="b") as mapping:
+        data = pickle.dumps(mapping)
+    monkeypatch.setenv("ETCDMAP_USERNAME", "root")
+    monkeypatch.setenv("ETCDMAP_PASSWORD", "hunter2")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CredentialsMissing, match="ETCDMAP_URL") as caught:
+        pickle.loads(data)  # noqa: S301
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@other:1,H:1/x"}, id="url"),
         pytest.param(
             {
                 "ETCDMAP_USERNAME": "root",
                 "ETCDMAP_PASSWORD": "hunter2",
-                "ETCDMAP_URL": "etcd://else:where@other:1/x",
+                "ETCDMAP_URL": "etcd://else:where@h:1/x",
             },
             id="own-before-url",
         ),

@@ -625,6 +625,11 @@ def test_connect_impossible_timeout_is_refused(name: str) -> None:
         pytest.param("HTTP://a:1", ("http://a:1",), id="scheme"),
         pytest.param("http://a", ("http://a",), id="no-port"),
         pytest.param("http://[::1]:2379", ("http://[::1]:2379",), id="ipv6"),
+        pytest.param("http://[fe80::1%eth0]", ("http://[fe80::1%eth0]",), id="zone"),
+        pytest.param("http://b\xfccher_1:2", ("http://b\xfccher_1:2",), id="idn"),
+        pytest.param(
+            "http://\u0939\u093f:1", ("http://\u0939\u093f:1",), id="idn-with-marks"
+        ),
         pytest.param(
             ["http://b:1", "http://a:1"], ("http://b:1", "http://a:1"), id="2"
         ),
@@ -684,12 +689,21 @@ def test_clean_endpoints_wrong_type_is_refused(given: Any) -> None:
         pytest.param("root:hunter2@a:1", id="no-scheme"),
         pytest.param("http:/root:hunter2@a:1", id="one-slash"),
         pytest.param("http://a:1,http://root:hunter2@b:2", id="comma"),
+        pytest.param("http://root:hunter2", id="for-a-port"),
+        pytest.param("http://root:hunter2%40a:1", id="at-quoted"),
+        pytest.param("http://hunter2%40a:1", id="user-at-quoted"),
+        pytest.param("http://root:1/hunter2@a", id="slash"),
+        pytest.param("http://root:1#hunter2@a", id="hash"),
+        pytest.param("http://root:1?hunter2@a", id="question-mark"),
+        pytest.param("http://[hunter2]:1", id="brackets"),
+        pytest.param("hunter2", id="alone"),
+        pytest.param("http://hunter2!:1", id="no-name"),
     ],
 )
 def test_clean_endpoints_credentials_are_refused_and_not_shown(given: str) -> None:
     """A password in a URL reaches no traceback."""
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        clean_endpoints(given)
+    with pytest.raises(ValueError, match="endpoint 2 of 2") as caught:
+        clean_endpoints(["http://fine:1", given])
     error: BaseException | None = caught.value
     while error is not None:
         assert "hunter2" not in f"{error!s} {error!r}"

@@ -429,3 +429,26 @@ def test_partial_write_text_shows_few_failures_whole() -> None:
     text = str(PartialWrite(written=[], failed=failed, pending=[]))
     assert len(text.splitlines()) == 6
     assert "more" not in text
+
+
+# --- texts of others --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("a b/ü", "a b/ü", id="plain"),
+        pytest.param("a" * 200, "a" * 200, id="longest"),
+        pytest.param("a\nb\x1b\x85\u2028", r"a\nb\x1b\x85\u2028", id="controls"),
+        pytest.param("\udce9", r"\udce9", id="surrogate"),
+        pytest.param("a" * 200 + "b", "a" * 97 + "..." + "a" * 99 + "b", id="longer"),
+        pytest.param("\n" * 101, r"\n" * 48 + "\\..." + r"\n" * 50, id="escapes"),
+    ],
+)
+def test_legible_is_printable_and_at_most_200_characters(
+    text: str, expected: str
+) -> None:
+    """What is left out is in the middle: both ends tell most."""
+    assert errors.legible(text) == expected
+    assert errors.legible("x" * 60_000_000 + text).isprintable()
+    assert len(errors.legible(text + "\0" * 60_000_000)) == 200
