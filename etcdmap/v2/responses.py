@@ -30,6 +30,31 @@ from etcdmap.v2.parsing import OutOfBounds, TooLate, parse_json
 
 T = TypeVar("T")
 
+#: What etcd says in short.  Nothing else is shown: who else answers may say anything,
+#: the password of the request included.
+_MESSAGES = frozenset(
+    {
+        "Key not found",
+        "Compare failed",
+        "Not a file",
+        "Not a directory",
+        "Key already exists",
+        "Root is read only",
+        "Directory not empty",
+        "The request requires user authentication",
+        "Insufficient credentials",
+        "PrevValue is Required in POST form",
+        "The given TTL in POST form is not a number",
+        "The given index in POST form is not a number",
+        "Invalid field",
+        "Invalid POST form",
+        "Raft Internal Error",
+        "During Leader Election",
+        "watcher is cleared due to etcd recovery",
+        "The event in requested index is outdated and cleared",
+    }
+)
+
 # A larger body is dropped before it is parsed, but for the start, which errors show:
 # body, text and values would be in memory at the same time.
 _LARGE = 64 * 1024
@@ -261,7 +286,9 @@ def _server_error(
 ) -> ServerError:
     kind = CODE_TO_ERROR.get(code, ServerError)
     index, cause = payload.get("index"), str(payload.get("cause", ""))
-    reason = legible(str(payload.get("message", "etcd refused the request")))
+    reason = str(payload.get("message", ""))
+    if reason not in _MESSAGES:
+        cause, reason = f"{reason}: {cause}", "etcd refused the request"
     if code == 300 and cause.startswith("nodePath"):
         # etcd 3.5 says so if its store refuses what all members had agreed on.
         kind, reason = NotAFile, "a directory is there, whose ttl can't be changed"

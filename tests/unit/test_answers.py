@@ -355,7 +355,8 @@ def test_any_redirect_is_an_error_that_says_so(read: Reader, status: int) -> Non
 @pytest.mark.parametrize("code", [300, 301])
 def test_writer_raft_error_keeps_code_and_cause(code: int) -> None:
     """The 5xx of etcd stays readable in the attempt of the unknown outcome."""
-    body = {"errorCode": code, "message": "Raft", "cause": "timed out", "index": 9}
+    message = "Raft Internal Error" if code == 300 else "During Leader Election"
+    body = {"errorCode": code, "message": message, "cause": "timed out", "index": 9}
     with pytest.raises(OutcomeUnknown) as caught:
         Store(answer(json.dumps(body), 500)).keys.set("/k", "v")
     error = caught.value.attempts[0].error
