@@ -16,7 +16,6 @@ from etcdmap.errors import (
     EtcdMapError,
     InvalidResponse,
     KeyNotFound,
-    LimitExceeded,
     NotADirectory,
     NotAFile,
     ServerError,
@@ -24,7 +23,7 @@ from etcdmap.errors import (
     V2NotEnabled,
 )
 from etcdmap.transport import Answer
-from etcdmap.v2.models import Asked, Node, Result
+from etcdmap.v2.models import INDEXES, Asked, Node, Result
 
 T = TypeVar("T")
 
@@ -46,13 +45,10 @@ def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) ->
             raise _strange(answer, str(error)) from error
         raise
     except RecursionError as error:
-        if answer.body.startswith(b'{"action"'):
-            raise LimitExceeded(
-                f"{asked.key} at {answer.endpoint} is nested too deeply to be read "
-                "whole; read a part of it"
-            ) from error
-        raise _strange(answer, "JSON nested too deeply to be read") from error
-    except (KeyError, TypeError, AttributeError) as error:
+        # Not LimitExceeded, which says that nothing was sent.
+        what = f"{asked.key} nested too deeply to be read whole; read a part of it"
+        raise _strange(answer, what) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _strange(answer, "JSON of another shape than etcd's") from error
 
 
@@ -145,10 +141,10 @@ def known_index(answer: Answer) -> int:
 def number_in(answer: Answer, name: str) -> int | None:
     """Return the number in a header; None if there is none."""
     text = answer.headers.get(name, "")
-    # int() would also read signs, spaces, underscores and other scripts' digits;
-    # and 20 digits are more than etcd's 64 bits take.
+    # int() would also read signs, spaces, underscores and other scripts' digits, and
+    # refuses thousands of digits with an error of its own.
     usable = text.isdigit() and text.isascii() and len(text) <= 20
-    return int(text) if usable else None
+    return number if usable and (number := int(text)) < INDEXES else None
 
 
 def _json(answer: Answer, parse: Callable[[str], Any]) -> Any:
@@ -269,7 +265,7 @@ def _server_error(
         reason,
         code=code,
         cause=cause,
-        etcd_index=index if type(index) is int else None,
+        etcd_index=index if type(index) is int and 0 <= index < INDEXES else None,
         endpoint=answer.endpoint,
         key=key,
     )
