@@ -61,7 +61,7 @@ class Node:
         Raises:
             InvalidResponse: a field is missing or of the wrong type.
         """
-        is_dir = raw.get("dir") is True
+        is_dir: bool = _field(raw, "dir", bool, False)
         children = None
         if raw.get("nodes") is not None:
             children = tuple(cls.from_json(child) for _, child in children_of(raw))
@@ -121,7 +121,10 @@ def ttl_of(raw: Mapping[str, Any]) -> int | None:
     if ttl is None:
         # A node that has expired is shown for half a second more, with a ttl below 0,
         # or of 0, which etcd leaves out.
-        return 0 if "expiration" in raw else None
+        expiration = raw.get("expiration")
+        if expiration is not None and type(expiration) is not str:
+            raise InvalidResponse("a node whose expiration is no text")
+        return None if expiration is None else 0
     if type(ttl) is not int or ttl >= 2**63:
         raise InvalidResponse("a node whose ttl is no number of 64 bits")
     return max(ttl, 0)

@@ -119,7 +119,7 @@ def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
     # A watch tells of what is below; of deletes of a directory above; and, out of
     # history, of deletes of one whose name is only a beginning of the path.
     return asked.action is None and (
-        shown.startswith(f"{path}/") or path.startswith(shown)
+        shown.startswith(f"{path}/") or bool(shown and path.startswith(shown))
     )
 
 

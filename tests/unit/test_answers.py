@@ -299,6 +299,15 @@ def test_reader_deep_arrays_are_refused() -> None:
         Store(answer("[" * 100_000)).keys.get("/k")
 
 
+def test_absence_told_of_what_is_no_text_is_an_error_of_ours() -> None:
+    """A fenced write reads it by its bytes."""
+    cause = b'{"errorCode":100,"message":"Key not found","cause":"/k\xff","index":7}'
+    give = answer(cause, 404)
+    client = make_client(ENDPOINT, ScriptedTransport([give] * 10), fence=True)
+    with pytest.raises(InvalidResponse, match=ENDPOINT):
+        V2Store(KeysAPI(client)).put("/k", "v")
+
+
 @pytest.mark.parametrize("status", [404, 500])
 def test_error_with_deep_body_is_no_recursion_error(status: int) -> None:
     """An error's body may be nested without an end, too."""

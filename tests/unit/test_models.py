@@ -78,10 +78,9 @@ def test_node_empty_value_is_a_value() -> None:
     assert Node.from_json({"key": "/k"}).value is None
 
 
-@pytest.mark.parametrize("dir_", [False, None, 1, "true"])
-def test_node_dir_is_true_only_if_etcd_says_true(dir_: Any) -> None:
-    """Only JSON's true makes a directory."""
-    assert not Node.from_json({**FILE, "dir": dir_}).dir
+def test_node_that_is_said_to_be_no_directory_is_a_file() -> None:
+    """etcd leaves it out; JSON's own false says the same."""
+    assert not Node.from_json({**FILE, "dir": False}).dir
 
 
 @pytest.mark.parametrize(
@@ -121,6 +120,9 @@ def test_node_expiration_has_any_number_of_digits(text: str, micros: int) -> Non
     "wrong",
     [
         pytest.param({"key": 5}, id="key"),
+        pytest.param({"dir": None}, id="dir-null"),
+        pytest.param({"dir": 1}, id="dir-number"),
+        pytest.param({"dir": "true"}, id="dir-text"),
         pytest.param({"value": 5}, id="value"),
         pytest.param({"value": ["a"]}, id="value-list"),
         pytest.param({"modifiedIndex": "5"}, id="modified"),
