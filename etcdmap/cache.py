@@ -113,10 +113,6 @@ class ReadCache:
         *,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"cache_size is an int, not {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"cache_size must be at least 1, not {size}")
         self.ttl = ttl
         self.size = size
         self.timer = timer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, unquote_to_bytes, urlsplit
 
 from etcdmap.cache import DEFAULT_SIZE, ReadCache
 from etcdmap.client import (
@@ -14,6 +14,9 @@ from etcdmap.client import (
     Client,
     Policy,
     clean_endpoints,
+    flag,
+    plain_text,
+    positive_int,
     positive_seconds,
     spell_endpoint,
 )
@@ -87,10 +90,64 @@ def connect(
             several members, a balancer's; False never.
         auto_sync: learn the members anew every so many seconds; see `Client.sync`.
     """
-    options = dict(locals())
+    options = _check_options(locals())
     if endpoints is not None:  # now, as it may be a generator, and is used again
         options["endpoints"] = clean_endpoints(endpoints)
     return _make(options)
+
+
+def _check_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `connect`, checked: a wrong one would fail after a request.
+
+    The client and the memory check theirs.
+    """
+    options = dict(given)
+    for name, check in _CHECKS.items():
+        if options[name] is not None or name not in _MAY_BE_NONE:
+            options[name] = check(name, options[name])
+    return options
+
+
+def _path(name: str, value: Any) -> str:
+    """Check the path of a file, which need not be there yet."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise TypeError(f"{name} is a path, not {type(path).__name__}")
+    path = str.__str__(path)
+    if b"\0" in os.fsencode(path):  # which refuses what no file can be named
+        raise ValueError(f"{name} holds a NUL, which no path can")
+    return path
+
+
+def _flag_or_file(name: str, value: Any) -> bool | str:
+    return value if isinstance(value, bool) else _path(name, value)
+
+
+def _certificate(name: str, value: Any) -> str | tuple[str, str]:
+    if not isinstance(value, (tuple, list)):
+        return _path(name, value)
+    if len(value) != 2:
+        raise ValueError(f"{name} is a path, or a pair (certificate, key)")
+    certificate, key = value
+    return _path(name, certificate), _path(name, key)
+
+
+def _policy(name: str, value: Any) -> Policy:
+    if not isinstance(value, Policy):
+        raise TypeError(f"{name} is a Policy, not {type(value).__name__}")
+    return value
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(("connect_timeout", "cache_ttl"), positive_seconds),
+    **dict.fromkeys(("cache_size", "max_response"), positive_int),
+    **dict.fromkeys(("username", "password"), plain_text),
+    "shuffle": flag,
+    "verify": _flag_or_file,
+    "cert": _certificate,
+    "policy": _policy,
+}
+_MAY_BE_NONE = frozenset(("cache_ttl", "cert", "password", "policy", "username"))
 
 
 def connect_mapping(
@@ -110,12 +167,11 @@ def _make(options: Mapping[str, Any]) -> Client:
     """Make a client from the arguments of `connect`; they are pickled in its place."""
     given = dict(options)
     endpoints = given.pop("endpoints")
-    positive_seconds("connect_timeout", given["connect_timeout"])
     of_transport = {name: given.pop(name) for name in TRANSPORT_OPTIONS & given.keys()}
     transport = make_transport(opening=OPENING, **of_transport)
     cache, ttl, size = None, given.pop("cache_ttl"), given.pop("cache_size")
     if ttl is not None:
-        cache = ReadCache(positive_seconds("cache_ttl", ttl), size)
+        cache = ReadCache(ttl, size)
     endpoints = DEFAULT_ENDPOINT if endpoints is None else endpoints
     recipe = _recipe(options)
     return make_client(endpoints, transport, cache=cache, recipe=recipe, **given)
@@ -199,6 +255,7 @@ def parse_url(url: str) -> dict[str, Any]:
     part of a bad URL may be one of a password.
     """
     parts = _split(url)
+    _check_escapes(url)
     scheme = "https" if parts.scheme == "etcds" else "http"
     credentials, at, hosts = parts.netloc.rpartition("@")
     if "@" in credentials or "," in credentials:
@@ -241,6 +298,17 @@ def _bad_url(why: str) -> ValueError:
         "'etcd://user:password@host:2379,host2:2379/prefix?timeout=3'; percent-encode "
         "'/', '@', '#', '?', ',' and '%' in user and password"
     )
+
+
+def _check_escapes(url: str) -> None:
+    """Refuse what `unquote` would turn into U+FFFD, which stands for anything."""
+    try:
+        unquote_to_bytes(url).decode()
+    except UnicodeError:
+        pass  # raised below, without this error, which holds the URL
+    else:
+        return
+    raise ValueError("the URL is not UTF-8: write it so, and its percent escapes")
 
 
 def _with_port(host: str) -> str:

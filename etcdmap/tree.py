@@ -154,6 +154,10 @@ class Store(ReadableStore, Protocol):
     Each write is atomic, unless it says otherwise.
     """
 
+    @property
+    def longest_ttl(self) -> int:
+        """The longest ttl that it takes, seconds; others may write longer ones."""
+
     def pause(self, seconds: float) -> bool:
         """Wait; return False at once if the deadline comes before the end."""
 

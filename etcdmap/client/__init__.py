@@ -11,7 +11,14 @@ from __future__ import annotations
 from etcdmap.client.client import DEFAULT_MAX_STALE, DEFAULT_TIMEOUT, Client
 from etcdmap.client.endpoint_health import Policy
 from etcdmap.client.freshness import ClusterRebuilt
-from etcdmap.client.options import clean_endpoints, positive_seconds, spell_endpoint
+from etcdmap.client.options import (
+    clean_endpoints,
+    flag,
+    plain_text,
+    positive_int,
+    positive_seconds,
+    spell_endpoint,
+)
 from etcdmap.client.request import API, Request, Resend
 
 __all__ = [
@@ -24,6 +31,9 @@ __all__ = [
     "Request",
     "Resend",
     "clean_endpoints",
+    "flag",
+    "plain_text",
+    "positive_int",
     "positive_seconds",
     "spell_endpoint",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from etcdmap.client import Client
+from etcdmap.client import Client, flag
 from etcdmap.codecs import Codec, get_codec
 from etcdmap.connect import connect_mapping, parse_url, store_of
 from etcdmap.errors import NotADirectory
@@ -94,6 +94,9 @@ class EtcdMapping(Writing):
         **options: Any,
     ) -> None:
         self._owner = client is None
+        if isinstance(prefix, str):
+            # Of a subclass the plain text, as of a key: see `Naming`.
+            prefix = str.__str__(prefix)
         own: dict[str, Any] = {
             # Empty means not given, like a bare slash in a URL.
             "prefix": None if prefix == "" else prefix,
@@ -106,7 +109,12 @@ class EtcdMapping(Writing):
             client = connect_mapping(endpoints, own, options)
         elif endpoints is not None or options:
             raise TypeError("with client=, give neither endpoints nor its options")
+        elif not isinstance(client, Client):
+            raise TypeError(f"client is one of connect(), not {type(client).__name__}")
         prefix, codec, readonly, escape_keys, consistency = own.values()
+        for name in ("readonly", "escape_keys"):
+            if own[name] is not None:
+                flag(name, own[name])
         self._view = View(
             store=store_of(client).using(consistency=consistency),
             codec=get_codec("auto" if codec is None else codec),

@@ -55,7 +55,8 @@ class Writing(Reading):
                 ever.  For a mapping: the ttl of the directory, which is then
                 made anew and ends with all that is in it.
             keep_ttl: keep what is left of the present ttl, which every write
-                would otherwise drop; for values only.
+                would otherwise drop, up to the longest that may be written; for
+                values only.
 
         Returns:
             The index of the write; None for a mapping.
@@ -80,7 +81,7 @@ class Writing(Reading):
             node, since = survey(store, path)
             if isinstance(node, Directory):
                 return store.put_over(path, text)
-            ttl = _ttl_left(node)
+            ttl = _ttl_left(store, node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 return store.put(path, text, ttl=ttl, expect=_state(node, since))
         raise AssertionError("unreachable")
@@ -184,7 +185,8 @@ class Writing(Reading):
 
         No update is lost: if another writer comes between, the function is
         called again with their value, so it should have no effects of its own.
-        What is left of a ttl is kept.  The time that it takes counts.
+        What is left of a ttl is kept, up to the longest that may be written.  The time
+        that it takes counts.
 
         Args:
             key: where.
@@ -206,7 +208,7 @@ class Writing(Reading):
             if node is None and default is MISSING:
                 raise absent(key, "Key not found")
             new = func(default if node is None else self._value(path, node))
-            text, ttl = self._encode_text(new), _ttl_left(node)
+            text, ttl = self._encode_text(new), _ttl_left(store, node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 store.put(path, text, ttl=ttl, expect=_state(node, since))
                 return new
@@ -263,7 +265,10 @@ def _state(node: File | None, since: int) -> Fence:
     return Fence(since, absent=True) if node is None else Fence(node.modified_index)
 
 
-def _ttl_left(node: File | None) -> int | None:
+def _ttl_left(store: Store, node: File | None) -> int | None:
     """Return what is left of a ttl, as a ttl to write."""
-    # An expired node may be seen for half a second, with a ttl below 1.
-    return None if node is None or node.ttl is None else max(node.ttl, 1)
+    if node is None or node.ttl is None:
+        return None
+    # An expired node may be seen for half a second, with a ttl of 0; and others may
+    # have written a ttl that is longer than what may be written here.
+    return min(max(node.ttl, 1), store.longest_ttl)

@@ -37,8 +37,11 @@ class RequestsTransport:
     auth and TLS settings (those of `Settings` don't count); it is not closed here.
     """
 
-    def __init__(self, *, session: requests.Session, **settings: Any) -> None:
-        self._session = session
+    def __init__(self, *, session: Any, **settings: Any) -> None:
+        if not isinstance(session, requests.Session):
+            kind = type(session).__name__
+            raise TypeError(f"session is a requests.Session, not {kind}")
+        self._session: requests.Session = session
         self._settings = Settings(**settings)
         self._headers = standing_fields(self._settings)
         # Or requests puts what ~/.netrc or the session has in place of ours.
@@ -116,7 +119,7 @@ class RequestsTransport:
         )
         prepared.url = url  # it was quoted already, and requests has changed that
         settings = self._session.merge_environment_settings(url, {}, True, None, None)
-        connect_timeout = min(self._settings.connect_timeout, timeout)
+        connect_timeout = min(self._settings.connect_timeout, timeout, _LONGEST)
         location: str | None = None
 
         def hide(response: Response, *_: Any, **__: Any) -> None:

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 from etcdmap.errors import InvalidResponse
 
+#: etcd's indexes are below, as they have 64 bits.
+INDEXES = 2**64
+
 
 class Asked(Protocol):
     """What marks the answer to a request of keys, and to no other; a `KeysRequest`."""
@@ -34,7 +37,7 @@ class Node:
         created_index: the index of the creation.
         modified_index: the index of the last change.
         ttl: seconds left, rounded up, or None for ever.  An expired node may be
-            seen for half a second more, with a ttl of 0 or below.
+            seen for half a second more, with a ttl of 0.
         expiration: when it expires, or None.
     """
 
@@ -59,7 +62,7 @@ class Node:
         Raises:
             InvalidResponse: a field is missing or of the wrong type.
         """
-        is_dir = raw.get("dir") is True
+        is_dir: bool = _field(raw, "dir", bool, False)
         children = None
         if raw.get("nodes") is not None:
             children = tuple(cls.from_json(child) for _, child in children_of(raw))
@@ -69,9 +72,9 @@ class Node:
             value=None if is_dir else _field(raw, "value", str, None),
             dir=is_dir,
             nodes=children,
-            created_index=_field(raw, "createdIndex", int, 0),
-            modified_index=_field(raw, "modifiedIndex", int, 0),
-            ttl=_field(raw, "ttl", int, None),
+            created_index=_index(raw, "createdIndex"),
+            modified_index=_index(raw, "modifiedIndex"),
+            ttl=ttl_of(raw),
             expiration=_time(raw.get("expiration")),
         )
 
@@ -104,6 +107,28 @@ def _field(raw: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
     if value is not default and type(value) is not kind:
         raise InvalidResponse(f"a node whose {name} is of type {type(value).__name__}")
     return value
+
+
+def _index(raw: Mapping[str, Any], name: str) -> int:
+    index: int = _field(raw, name, int, 0)
+    if not 0 <= index < INDEXES:
+        raise InvalidResponse(f"a node whose {name} is no number of 64 bits")
+    return index
+
+
+def ttl_of(raw: Mapping[str, Any]) -> int | None:
+    """Return the seconds that a node has left; 0 if it has expired, None for ever."""
+    ttl = raw.get("ttl")
+    if ttl is None:
+        # A node that has expired is shown for half a second more, with a ttl below 0,
+        # or of 0, which etcd leaves out.
+        expiration = raw.get("expiration")
+        if expiration is not None and type(expiration) is not str:
+            raise InvalidResponse("a node whose expiration is no text")
+        return None if expiration is None else 0
+    if type(ttl) is not int or ttl >= 2**63:
+        raise InvalidResponse("a node whose ttl is no number of 64 bits")
+    return max(ttl, 0)
 
 
 def _time(text: Any) -> datetime | None:

@@ -16,7 +16,6 @@ from etcdmap.errors import (
     ExchangeFailed,
     InvalidResponse,
     KeyNotFound,
-    LimitExceeded,
     NotADirectory,
     NotAFile,
     ServerError,
@@ -25,7 +24,7 @@ from etcdmap.errors import (
     legible,
 )
 from etcdmap.transport import Answer
-from etcdmap.v2.models import Asked, Node, Result
+from etcdmap.v2.models import INDEXES, Asked, Node, Result
 from etcdmap.v2.parsing import OutOfBounds, TooLate, parse_json
 
 T = TypeVar("T")
@@ -72,13 +71,10 @@ def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) ->
             raise _strange(answer, str(error)) from error
         raise
     except RecursionError as error:
-        if answer.body.startswith(b'{"action"'):
-            raise LimitExceeded(
-                f"{legible(asked.key)} at {answer.endpoint} is nested too deeply to be "
-                "read whole; read a part of it"
-            ) from error
-        raise _strange(answer, "JSON nested too deeply to be read") from error
-    except (KeyError, TypeError, AttributeError) as error:
+        # Not LimitExceeded, which says that nothing was sent.
+        advice = "nested too deeply to be read whole; read a part of it"
+        raise _strange(answer, f"{legible(asked.key)} {advice}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _strange(answer, "JSON of another shape than etcd's") from error
 
 
@@ -141,7 +137,7 @@ def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
     # A watch tells of what is below; of deletes of a directory above; and, out of
     # history, of deletes of one whose name is only a beginning of the path.
     return asked.action is None and (
-        shown.startswith(f"{path}/") or path.startswith(shown)
+        shown.startswith(f"{path}/") or bool(shown and path.startswith(shown))
     )
 
 
@@ -163,10 +159,10 @@ def known_index(answer: Answer) -> int:
 def number_in(answer: Answer, name: str) -> int | None:
     """Return the number in a header; None if there is none."""
     text = answer.headers.get(name, "")
-    # int() would also read signs, spaces, underscores and other scripts' digits;
-    # and 20 digits are more than etcd's 64 bits take.
+    # int() would also read signs, spaces, underscores and other scripts' digits, and
+    # refuses thousands of digits with an error of its own.
     usable = text.isdigit() and text.isascii() and len(text) <= 20
-    return int(text) if usable else None
+    return number if usable and (number := int(text)) < INDEXES else None
 
 
 def _json(answer: Answer, parse: Callable[[str, float], Any]) -> Any:
@@ -296,7 +292,7 @@ def _server_error(
         reason,
         code=code,
         cause=cause[:_MOST_CAUSE],
-        etcd_index=index if type(index) is int else None,
+        etcd_index=index if type(index) is int and 0 <= index < INDEXES else None,
         endpoint=answer.endpoint,
         key=key,
     )

@@ -53,6 +53,7 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
     ServerError,
+    Unauthorized,
     WatchExpired,
     legible,
 )
@@ -220,14 +221,17 @@ class FencedWrite:
         self._tries += 1
 
     def _look(self, *, quorum: bool = False) -> Fence:
-        return self._keys.fetch(
-            self._path,
-            spell_query(quorum=quorum),
-            fence_of,
-            kind="quorum" if quorum else "get",
-            consistency="linearizable" if quorum else "session",
-            deadline=self._deadline,
-        )
+        try:
+            return self._keys.fetch(
+                self._path,
+                spell_query(quorum=quorum),
+                fence_of,
+                kind="quorum" if quorum else "get",
+                consistency="linearizable" if quorum else "session",
+                deadline=self._deadline,
+            )
+        except Unauthorized as error:
+            raise _needs_reading(error) from error
 
     # --- settling
 
@@ -307,3 +311,15 @@ def event_index(event: Result) -> int:
     if event.node is None:
         raise AssertionError("unreachable")
     return event.node.modified_index
+
+
+def _needs_reading(error: Unauthorized) -> Unauthorized:
+    """Return what a user who may write, but not read, has to know."""
+    return Unauthorized(
+        "a write names the state that it replaces, which this user may not read: grant "
+        "reading, or use fence=False",
+        cause=error.cause,
+        etcd_index=error.etcd_index,
+        endpoint=error.endpoint,
+        key=error.key,
+    )

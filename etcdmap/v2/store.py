@@ -47,6 +47,7 @@ from etcdmap.v2.readers import (
 )
 from etcdmap.v2.responses import presence_from_body
 from etcdmap.v2.spelling import (
+    MAX_TTL,
     check_text,
     spell_condition,
     spell_form,
@@ -210,6 +211,10 @@ class V2Store:
         )
 
     # --- writes
+
+    @property
+    def longest_ttl(self) -> int:
+        return MAX_TTL
 
     def check_text(self, text: str) -> None:
         check_text(text)

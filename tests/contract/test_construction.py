@@ -123,6 +123,9 @@ def test_parse_url_gives_the_options(url: str, expected: dict[str, Any]) -> None
         pytest.param(f"etcd://root:{QUOTED}@h:1/a//b", id="prefix"),
         pytest.param(f"etcd://root:{QUOTED}@h:1/a/%2E%2E/b", id="prefix-dots"),
         pytest.param(f"etcd://root:{QUOTED}@[::1/app", id="bracket"),
+        pytest.param(f"etcd://root:{QUOTED}@h:1/%ff", id="prefix-not-utf-8"),
+        pytest.param(f"etcd://root:{QUOTED}%ff@h:1/app", id="password-not-utf-8"),
+        pytest.param(f"etcd://root:{QUOTED}@h:1?codec=%c3", id="option-not-utf-8"),
         pytest.param("", id="empty"),
         pytest.param("etcd://root:hunter2/app", id="no-host-at-all"),
         pytest.param("etcd://root:hunter2%40h:2379/app", id="at-quoted"),
@@ -158,6 +161,14 @@ def test_from_url_refuses_what_is_none_and_shows_no_password(url: str) -> None:
     while error is not None:
         assert "hunter2" not in f"{error!s} {error!r}"
         error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("url", ["etcd://h/%ff", "etcd://h/\ud800", "etcd://%e4@h"])
+def test_from_url_refuses_what_is_not_utf_8_as_such(url: str) -> None:
+    """Instead of a key that holds U+FFFD."""
+    with pytest.raises(ValueError, match="UTF-8") as caught:
+        EtcdMapping.from_url(url)
+    assert type(caught.value) is ValueError
 
 
 def test_from_url_makes_a_mapping(etcd: LocalCluster, prefix: str) -> None:

@@ -13,6 +13,7 @@ from etcdmap.client import Client
 from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
+from etcdmap.v2.spelling import MAX_TTL
 
 from support.raw_http import Raw
 from support.transports import CountingTransport
@@ -116,6 +117,25 @@ def test_mapping_rounds_a_ttl_up(mapping: EtcdMapping, given: float, sent: int) 
     """Whole seconds are all that etcd takes; none ends too early."""
     mapping.set("k", 1, ttl=given)
     assert mapping.ttl("k") == sent
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda m: m.transform("k", lambda v: v + 1), id="transform"),
+        pytest.param(lambda m: m.set("k", 6, keep_ttl=True), id="keep-ttl"),
+    ],
+)
+def test_mapping_keeps_of_a_longer_ttl_what_it_may_write(
+    mapping: EtcdMapping, raw: Raw, write: Callable[[EtcdMapping], Any]
+) -> None:
+    """Another program may have written one of 12 years."""
+    raw("PUT", "/k", "value=5&ttl=400000000")
+    write(mapping)
+    assert mapping["k"] == 6
+    ttl = mapping.ttl("k")
+    assert ttl is not None
+    assert MAX_TTL - 60 < ttl <= MAX_TTL
 
 
 # --- what keeps and drops a ttl -----------------------------------------------
@@ -275,11 +295,11 @@ def test_expired_key_is_seen_for_a_moment_without_a_ttl(raw: Raw) -> None:
 def test_expired_key_is_not_taken_for_a_lasting_one(
     mapping: EtcdMapping, raw: Raw
 ) -> None:
-    """`ttl` gives no None for it, which would mean for ever."""
+    """`ttl` gives 0: None would mean for ever, and nothing has less than no time."""
     for _ in moments(10):
         make_expired(raw, "/k", "x")
         try:
-            assert mapping.ttl("k") is not None
+            assert mapping.ttl("k") == 0
         except KeyNotFound:
             continue  # it went between the two reads
         return

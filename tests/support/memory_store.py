@@ -124,6 +124,7 @@ class MemoryStore:
     #: Stands where a client would: nobody is asked, there is no connection.
     client: Any = SimpleNamespace(endpoints=("memory",), close=lambda: None)
     cache = None
+    longest_ttl = int(MAX_TTL)
 
     def __init__(
         self, tree: Tree, timeout: float = 5.0, deadline: float | None = None
