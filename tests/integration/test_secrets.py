@@ -661,7 +661,7 @@ def test_credentials_that_cannot_be_sent_are_refused_and_not_shown(
 @pytest.mark.parametrize("quoted", ["%E9", "%ED%B0%80"])
 def test_url_with_a_password_of_another_encoding_is_refused(quoted: str) -> None:
     """It is not sent with a U+FFFD in place of what is not UTF-8."""
-    with pytest.raises(ValueError, match=r"^password") as caught:
+    with pytest.raises(ValueError, match="UTF-8") as caught:
         EtcdMapping.from_url(f"etcd://u:{PASSWORD}{quoted}@h")
     assert_hidden(shown(caught.value))
 
