@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import cast
 
@@ -73,6 +73,11 @@ class ThreadedTransport:
         if hasattr(self.inner, "distrust"):
             with contextlib.suppress(Exception):  # whatever a caller's session does
                 self.inner.distrust(endpoint)
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        for endpoint in list(self._shown):
+            if endpoint not in endpoints:
+                self._shown.pop(endpoint, None)
 
     def close(self) -> None:
         self._closed = True
