@@ -65,7 +65,12 @@ class ThreadedTransport:
             exchange.give_up()
             raise failures.client_closed()
         work = partial(self._work, exchange, endpoint, request, timeout, identity)
-        in_thread("etcdmap-exchange", work)
+        try:
+            in_thread("etcdmap-exchange", work)
+        except BaseException:  # Ctrl-C: nobody waits, though the thread may be there
+            exchange.give_up()
+            self._running.discard(exchange)
+            raise
         return exchange
 
     def distrust(self, endpoint: str) -> None:
