@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 
@@ -73,6 +74,9 @@ def cause_of(error: BaseException) -> str:
         return CLOSED
     if isinstance(error, socket.gaierror):
         return f"the name of the endpoint is not known: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        # Nothing that is wrong with an endpoint, as all around this will say.
+        return f"{error.strerror}: close some, or raise the limit (ulimit -n)"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {str(error)[:100]}"
