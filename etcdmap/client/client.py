@@ -159,12 +159,13 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
         The endpoints first given stay, and if all are https, only such are added.
         Not for clusters behind a proxy or an address translation: members tell
-        the addresses that they know themselves by.
+        the addresses that they know themselves by.  Connections to endpoints that
+        are dropped are closed; calls under way there go on.
 
         Returns:
             The endpoints from now on.
 
-        Raises: as `send`.
+        Raises: as `send`; InvalidResponse also for more than 100 URLs.
 
         Cost: 1 request; 2 with a server that tells it in the older way only.
         """
@@ -176,6 +177,9 @@ class Client(contextlib.AbstractContextManager["Client"]):
             if pinned not in endpoints:
                 pinned = endpoints[0]
             self.state = State(endpoints, pinned)
+        # Each time: a call that began before may have gone to one that was dropped.
+        self.health.keep_only(endpoints)
+        self.transport.keep_only(endpoints)
         return endpoints
 
     def _members(self, deadline: float) -> tuple[str, ...]:
@@ -187,7 +191,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
                 learnt: tuple[str, ...] = Call(self, request, deadline).run()
                 return learnt
             except InvalidResponse as error:
-                refusal = error
+                refusal = refusal or error
         raise refusal or AssertionError("unreachable")
 
     def _sync_in_passing(self, every: float, deadline: float) -> None:

@@ -5,7 +5,7 @@ Threads share it without a lock: at worst a sample is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from etcdmap.client.options import positive_int, positive_seconds
@@ -108,6 +108,13 @@ class Health:
         count = self._overtaken.get(endpoint, 0) + 1
         self._overtaken[endpoint] = count
         return count >= self._policy.overtakes
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        """Forget what is known of any other endpoint."""
+        for known in (self._rests, self._overtaken):
+            for endpoint in list(known):
+                if endpoint not in endpoints:
+                    known.pop(endpoint, None)
 
     # --- what to do
 

@@ -164,26 +164,22 @@ class _Crew:
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the outcomes as they come; at the end all threads have ended."""
         try:
-            self._start()
+            with suppress(RuntimeError):  # as many as the system allows
+                for thread in self._threads:
+                    thread.start()
             for thread in self._threads:
                 while thread.is_alive():
                     thread.join(_GLANCE)
                     yield from self._drain()
             yield from self._drain()
+            # All of them, if it allows no thread.
+            yield from self._send()
         finally:
             self._stop = True
             for thread in self._threads:
                 if thread.ident is not None:
                     thread.join()  # each ends by the deadline of its request
-
-    def _start(self) -> None:
-        """Start the threads; if the system allows none, do the work here."""
-        try:
-            for thread in self._threads:
-                thread.start()
-        except RuntimeError:
-            if not any(thread.is_alive() for thread in self._threads):
-                self._work()
+        yield from self._drain()
 
     def _drain(self) -> Iterator[Outcome]:
         while self._outcomes:
@@ -192,14 +188,19 @@ class _Crew:
                 raise outcome
             yield outcome
 
+    def _send(self) -> Iterator[Outcome]:
+        """Send what nobody has taken yet, one after the other."""
+        while self._steps and not (self._stop or self._outage.is_there):
+            try:
+                step = self._steps.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            yield step, _try(self._store, step, self._outage)
+
     def _work(self) -> None:
         try:
-            while self._steps and not (self._stop or self._outage.is_there):
-                try:
-                    step = self._steps.popleft()
-                except IndexError:  # another thread took the last one
-                    break
-                self._outcomes.append((step, _try(self._store, step, self._outage)))
+            for outcome in self._send():
+                self._outcomes.append(outcome)
         except BaseException as problem:  # a defect; the caller's thread raises it
             self._outcomes.append(problem)
             self._stop = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 
@@ -96,6 +97,9 @@ def cause_of(error: BaseException) -> str:
         return _wrong_with(error)
     if _is_too_old(error):
         return "the server's TLS is too old: let it speak TLS 1.2 or 1.3"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        # Nothing that is wrong with an endpoint, as all around this will say.
+        return f"{error.strerror}: close some, or raise the limit (ulimit -n)"
     if isinstance(error, OSError) and error.strerror:
         return legible(error.strerror)  # that of TLS tells what came from the server
     return legible(f"{type(error).__name__}: {error}")

@@ -42,6 +42,7 @@ class Pool:
         self._connect_timeout = settings.connect_timeout
         self._context = context
         self.closed = False
+        self._most_idle = MAX_IDLE
         self._start()
         #: Replaced when the connections so far are not to be used again.
         self._age = object()
@@ -68,13 +69,13 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Put a connection back on which an exchange ended well."""
-        if len(self._idle) >= MAX_IDLE or connection.age is not self._age:
+        if len(self._idle) >= self._most_idle or connection.age is not self._age:
             connection.close()
             return
         self._idle.append(connection)
-        # close() may have run since; then nobody else would close this one.
-        if self.closed:
-            self.close()
+        # retire() may have run since; then nobody else would close this one.
+        if not self._most_idle:
+            self._close_idle()
 
     def connect(self, deadline: float, who: Exchange) -> Steps[Connection]:
         """Open a new connection for an exchange."""
@@ -96,12 +97,17 @@ class Pool:
     def close(self) -> None:
         """Close the idle connections, and end what waits on the others."""
         self.closed = True
-        self._close_idle()
+        self.retire()
         for who in list(self._connecting):
             who.cancel()
         with self.lock:
             for connection in list(self._all):
                 wake(connection.sock)
+
+    def retire(self) -> None:
+        """Keep no connections from now on; exchanges under way go on."""
+        self._most_idle = 0
+        self._close_idle()
 
     def distrust(self) -> None:
         """Use none of the present connections again, idle or in use.

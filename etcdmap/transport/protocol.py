@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -209,6 +209,12 @@ class Transport(Protocol):
         """Use none of the connections to an endpoint again, as nonsense came on one.
 
         Never raises: the caller has an error to tell already.
+        """
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        """Close and forget what is kept for any other endpoint.
+
+        Exchanges under way there go on, and leave nothing behind.
         """
 
     def close(self) -> None:

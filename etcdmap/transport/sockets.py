@@ -148,14 +148,10 @@ def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
         # several may be an IPv6 address that swallows everything.
         now = time.monotonic()
         share = (due - now) / (len(addresses) - at)
-        sock = socket.socket(family, kind, protocol)
         try:
-            yield from _connect(sock, address, now + share)
-            return sock
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
+            sock = socket.socket(family, kind, protocol)  # the system may lack IPv6
+            return (yield from _connect(sock, address, now + share))
+        except OSError as error:
             failure = error
     raise failure
 
@@ -171,13 +167,19 @@ def _look_up(host: str, port: int, due: float) -> Steps[list[Any]]:
             resolver.leave(look_up, flag)
 
 
-def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:
-    sock.setblocking(False)
+def _connect(sock: socket.socket, address: Any, due: float) -> Steps[socket.socket]:
+    """Return the socket when it is connected; close it if that fails."""
     try:
-        sock.connect(address)
-    except (BlockingIOError, InterruptedError):  # it goes on by itself
-        yield Waiting(sock, WRITE, due)
-        _raise_error_of(sock)
+        sock.setblocking(False)
+        try:
+            sock.connect(address)
+        except (BlockingIOError, InterruptedError):  # it goes on by itself
+            yield Waiting(sock, WRITE, due)
+            _raise_error_of(sock)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _raise_error_of(sock: socket.socket) -> None:

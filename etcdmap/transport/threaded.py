@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import cast
 
@@ -65,7 +65,12 @@ class ThreadedTransport:
             exchange.give_up()
             raise failures.client_closed()
         work = partial(self._work, exchange, endpoint, request, timeout, identity)
-        in_thread("etcdmap-exchange", work)
+        try:
+            in_thread("etcdmap-exchange", work)
+        except BaseException:  # Ctrl-C: nobody waits, though the thread may be there
+            exchange.give_up()
+            self._running.discard(exchange)
+            raise
         return exchange
 
     def distrust(self, endpoint: str) -> None:
@@ -73,6 +78,11 @@ class ThreadedTransport:
         if hasattr(self.inner, "distrust"):
             with contextlib.suppress(Exception):  # whatever a caller's session does
                 self.inner.distrust(endpoint)
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        for endpoint in list(self._shown):
+            if endpoint not in endpoints:
+                self._shown.pop(endpoint, None)
 
     def close(self) -> None:
         self._closed = True

@@ -8,6 +8,7 @@ Connections that are open go on as they are.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import ssl
 import sys
@@ -128,7 +129,9 @@ def _telling(option: str, value: object) -> Iterator[None]:
         yield
     except OSError as error:
         message = f"TLS can't be set up from {option}={value!r}: {error}"
-        raise ExchangeFailed(message, sent=False, lasting=True) from error
+        # Too many open files may be fewer soon.
+        lasting = error.errno not in (errno.EMFILE, errno.ENFILE)
+        raise ExchangeFailed(message, sent=False, lasting=lasting) from error
 
 
 def _refuse_passphrase() -> NoReturn:

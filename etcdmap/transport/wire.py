@@ -11,6 +11,9 @@ REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE.
 
 from __future__ import annotations
 
+import threading
+import weakref
+from collections.abc import Collection
 from typing import Any
 
 from etcdmap import forking
@@ -30,7 +33,10 @@ class WireTransport:
             warn_unverified()
         self._contexts = Contexts(self._settings)
         self._pools: dict[str, Pool] = {}
+        #: Those that only exchanges under way still use.
+        self._retired: weakref.WeakSet[Pool] = weakref.WeakSet()
         self._closed = False
+        self.after_fork()
         forking.register(self)
 
     def begin(
@@ -49,19 +55,30 @@ class WireTransport:
         if endpoint in self._pools:
             self._pools[endpoint].distrust()
 
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        with self._pools_lock:
+            for endpoint in set(self._pools) - set(endpoints):
+                pool = self._pools.pop(endpoint)
+                self._retired.add(pool)
+                pool.retire()
+
     def close(self) -> None:
         self._closed = True
-        for pool in list(self._pools.values()):
+        with self._pools_lock:
+            pools = [*self._pools.values(), *self._retired]
+        for pool in pools:
             pool.close()
 
     def after_fork(self) -> None:
         """Start anew in a forked child: the parent goes on with the connections."""
-        for pool in self._pools.values():
+        self._pools_lock = threading.Lock()  # another thread may have held it
+        for pool in [*self._pools.values(), *self._retired]:
             pool.forget()
 
     def _add_pool(self, endpoint: str) -> Pool:
         new = Pool(endpoint, self._settings, self._contexts.current)
-        pool = self._pools.setdefault(endpoint, new)
+        with self._pools_lock:
+            pool = self._pools.setdefault(endpoint, new)
         # close() may have run since; then nobody else would close this one.
         if self._closed:
             pool.close()
