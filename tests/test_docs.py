@@ -234,6 +234,22 @@ def test_readme_promises_name_their_tests() -> None:
             assert "def test_" in (ROOT / name).read_text(), name
 
 
+def test_security_promises_name_their_tests() -> None:
+    """Each row of the table names tests that exist."""
+    table = (ROOT / "SECURITY.md").read_text().partition("| promise |")[2]
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    assert len(rows) > 15
+    for row in rows:
+        file = ""
+        names = re.findall(r"`([\w/.]*)::(test_\w+)`", row)
+        assert names, row
+        for path, name in names:
+            file = path or file
+            full = re.sub("^U/", "tests/unit/", file)
+            full = re.sub("^I/", "tests/integration/", full)
+            assert f"def {name}(" in (ROOT / full).read_text(), name
+
+
 def test_readme_speed_is_that_of_the_page() -> None:
     """A third of the time and a quarter of the CPU time is what was measured."""
     page = (ROOT / "docs" / "explanation" / "performance.md").read_text()
