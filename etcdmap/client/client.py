@@ -31,6 +31,7 @@ from etcdmap.client.freshness import Freshness
 from etcdmap.client.options import clean_endpoints, positive_seconds
 from etcdmap.client.request import API, Request
 from etcdmap.errors import EtcdMapError, InvalidResponse
+from etcdmap.marks import alters_data
 from etcdmap.transport import BlockingTransport, Transport, wrapped
 
 T = TypeVar("T")
@@ -123,6 +124,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         """The endpoint that the next request goes to first."""
         return self.state.pinned
 
+    @alters_data
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
         """Send a request to the cluster; return what its `read` makes of the answer.
 
@@ -147,6 +149,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
             return self.clock() + self.timeout
         return self.clock() + positive_seconds("timeout", timeout)
 
+    @alters_data
     def send_by(self, deadline: float, request: Request[T]) -> T:
         """Like `send`, for a call of several requests that have one deadline."""
         result: T = Call(self, request, deadline).run()
@@ -154,6 +157,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
             self._sync_in_passing(self._auto_sync, deadline)
         return result
 
+    @alters_data
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
         """Learn the endpoints of the cluster's members from the cluster.
 
@@ -206,6 +210,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         with contextlib.suppress(EtcdMapError):
             self.sync(timeout=left)
 
+    @alters_data
     def close(self) -> None:
         """Close the connections and end the calls under way; later ones fail.
 
@@ -228,6 +233,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
             )
         return self._recipe
 
+    @alters_data
     def forget_cluster(self) -> None:
         """Take the cluster that answers next for the right one.
 
@@ -252,6 +258,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         endpoints, pinned = self.state
         return self.health.order(endpoints, pinned)
 
+    @alters_data
     def pin(self, endpoint: str) -> None:
         """Have the next requests go to this endpoint first."""
         with self._lock:

@@ -29,6 +29,7 @@ from etcdmap.errors import (
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.handle import Handle, absent, sought
 from etcdmap.mapping.views import ListedMapping, plain_mapping
+from etcdmap.marks import alters_data
 from etcdmap.paths import warn_left_out
 from etcdmap.tree import Directory, Fence, File, Node, Present, ReadableStore, Store
 
@@ -90,6 +91,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
 
     # --- look, then write
 
+    @alters_data
     def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and return its value; a directory as a plain dict.
 
@@ -120,6 +122,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             return default
         raise AssertionError("unreachable")
 
+    @alters_data
     def popitem(self) -> tuple[str, Any]:
         """Remove the last key and return it with its value.
 
@@ -145,6 +148,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
                         return key, value
         raise absent("popitem(): the mapping is empty", "the mapping is empty")
 
+    @alters_data
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, after storing `default` if it was absent.
 

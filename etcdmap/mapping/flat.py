@@ -11,6 +11,7 @@ from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry
 from etcdmap.mapping.handle import absent, sought
 from etcdmap.mapping.plan import Plan, Put, delete
+from etcdmap.marks import alters_data
 from etcdmap.tree import Directory, File, ReadableStore
 
 
@@ -75,6 +76,7 @@ class FlatView(Base):
             )
         return self._encode_text(value)
 
+    @alters_data
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many values; checked whole before the first write.
 
@@ -92,6 +94,7 @@ class FlatView(Base):
         todo.writes += [Put(path, text) for path, text in texts.items()]
         execution.carry_out(store, todo)
 
+    @alters_data
     def clear(self) -> None:
         """Delete all files of the subtree; directories stay.
 

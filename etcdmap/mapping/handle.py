@@ -11,6 +11,7 @@ from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.connect import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
 from etcdmap.mapping import plan
+from etcdmap.marks import alters_data
 from etcdmap.paths import Naming
 from etcdmap.tree import Store
 
@@ -149,12 +150,14 @@ class Handle:
         cache = self._view.store.using(consistency="session").cache
         return None if cache is None else cache.info()
 
+    @alters_data
     def cache_clear(self) -> None:
         """Empty the client's cache."""
         cache = self._view.store.using(consistency="session").cache
         if cache is not None:
             cache.clear()
 
+    @alters_data
     def close(self) -> None:
         """Close the connections, if this mapping made the client.
 

@@ -17,6 +17,7 @@ from etcdmap.mapping.handle import View
 from etcdmap.mapping.plan import Delete, MakeDirectory, Plan, Put
 from etcdmap.mapping.views import plain_mapping
 from etcdmap.mapping.writing import Writing
+from etcdmap.marks import alters_data
 from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
 from etcdmap.tree import Directory, File, Node, Store
 
@@ -160,6 +161,7 @@ class EtcdMapping(Writing):
     # that holds a name which this mapping does not show, so that the caller can't mean
     # it.  Only a value that `update` puts in place of a directory deletes all of it.
 
+    @alters_data
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Store many keys, as ``m[key] = value`` for each of them.
 
@@ -194,6 +196,7 @@ class EtcdMapping(Writing):
                 plan.become(todo, path, encoded, node)
         execution.carry_out(store, todo)
 
+    @alters_data
     def merge(
         self,
         other: Any,
@@ -229,6 +232,7 @@ class EtcdMapping(Writing):
             plan.become(todo, path, encoded, node, keep=True, ttl=ttl)
         execution.carry_out(store, todo, progress)
 
+    @alters_data
     def assign(
         self,
         other: Any,
@@ -260,6 +264,7 @@ class EtcdMapping(Writing):
         self._check_prefix("assign() would replace the keys of the whole cluster")
         return self._assign(other, dry_run=dry_run, progress=progress)
 
+    @alters_data
     def clear(self) -> None:
         """Delete all keys that are shown; the directory itself stays.
 

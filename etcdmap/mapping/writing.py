@@ -12,6 +12,7 @@ from etcdmap.mapping.base import MISSING, rounds, survey
 from etcdmap.mapping.handle import H, absent, named
 from etcdmap.mapping.plan import Plan
 from etcdmap.mapping.reading import Reading
+from etcdmap.marks import alters_data
 from etcdmap.tree import Directory, Fence, File, Holding, Present, Store
 
 
@@ -38,6 +39,7 @@ class Writing(Reading):
         """
         self.set(key, value)
 
+    @alters_data
     def set(
         self,
         key: str,
@@ -105,6 +107,7 @@ class Writing(Reading):
             plan.become_with_ttl(todo, path, wanted, current, ttl)
         execution.carry_out(store, todo)
 
+    @alters_data
     def create(self, key: str, value: Any, *, ttl: float | None = None) -> int | None:
         """Store a value or a mapping where nothing is yet.
 
@@ -120,6 +123,7 @@ class Writing(Reading):
         path, wanted, until = self._checked(key, value, ttl)
         return self._create(self._view.store.call(until), path, wanted, ttl)
 
+    @alters_data
     def replace(self, key: str, value: Any, *, ttl: float | None = None) -> int | None:
         """Store a value or a mapping where something is already.
 
@@ -142,6 +146,7 @@ class Writing(Reading):
             except NotAFile:
                 return store.put_over(path, wanted, ttl=ttl)
 
+    @alters_data
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None
     ) -> int:
@@ -165,6 +170,7 @@ class Writing(Reading):
         with named(key):
             return self._view.store.put(path, wanted, ttl=ttl, expect=expect)
 
+    @alters_data
     def compare_and_delete(self, key: str, expected: Any) -> None:
         """Delete a key if this value is there now.
 
@@ -178,6 +184,7 @@ class Writing(Reading):
         with named(key):
             self._view.store.delete(path, expect=expect)
 
+    @alters_data
     def transform(
         self, key: str, func: Callable[[Any], Any], *, default: Any = MISSING
     ) -> Any:
@@ -214,6 +221,7 @@ class Writing(Reading):
                 return new
         raise AssertionError("unreachable")
 
+    @alters_data
     def append(self, value: Any, *, ttl: float | None = None) -> str:
         """Store a value under a new key that sorts after all appended before.
 
@@ -226,6 +234,7 @@ class Writing(Reading):
         text = self._encode_text(value)
         return self._view.store.append(self._view.root, text, ttl=ttl)
 
+    @alters_data
     def refresh(self, key: str, ttl: float) -> None:
         """Renew the ttl of a value; watchers are not told.
 
@@ -243,6 +252,7 @@ class Writing(Reading):
         with named(key):
             self._view.store.refresh(path, ttl)
 
+    @alters_data
     def mkdir(self: H, key: str, *, ttl: float | None = None) -> H:
         """Make an empty directory; return the mapping on it.
 
