@@ -1,11 +1,16 @@
 """The README and the docs: their examples run, and their links lead somewhere.
 
 The Python fences of a page run one after the other, as one program, on a cluster that
-``ETCDMAP_URL`` names.  Fences with prompts are doctests.
+``ETCDMAP_URL`` names.  Fences with prompts are doctests.  A fence that begins with the
+name of a file, ``# app.py``, is written to that file too.
+
+``<!-- not run: why -->`` on the line above keeps a fence from being run, and
+``<!-- needs: etcd -->`` skips a page where that module is not installed.
 """
 
 from __future__ import annotations
 
+import ast
 import doctest
 import inspect
 import re
@@ -13,6 +18,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,8 +37,24 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted(ROOT.glob("docs/*/*.md"))]
+#: With those that have no examples to run.
+ALL = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
-FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"(?<!-->\n)^```python\n(.*?)^```$", re.M | re.S)
+#: Of every fence: what is on the line above, its indent, its language, its text.
+ANY_FENCE = re.compile(r"(?:^(.*)\n)?^( *)```+(\S*)\n(.*?)^ *```+$", re.M | re.S)
+LANGUAGES = {
+    "console",
+    "python",
+    "text",
+    "toml",
+    "{eval-rst}",
+    "{include}",
+    "{toctree}",
+}
+NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.M)
+#: Modules that a page may need and the extra `test` does not bring.
+NOT_IN_TEST = {"etcd"}
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -100,10 +122,20 @@ def note_clients(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if fences_of(page)], ids=name_of
 )
-def test_page_examples_run(page: Path, environment: None) -> None:
+def test_page_examples_run(
+    page: Path, environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a page shows does what the page says."""
-    namespace: dict[str, Any] = {"__name__": "docs"}
+    for needed in NEEDS.findall(page.read_text()):
+        pytest.importorskip(needed)
+    # A module, as pickle looks for the classes of a page there.
+    module = ModuleType("page")
+    module.__file__ = str(Path("page.py").resolve())
+    monkeypatch.setitem(sys.modules, "page", module)
+    namespace = vars(module)
     for line, source in fences_of(page):
+        if name := re.match(r"# (\w+\.py)$", source, re.M):
+            Path(name[1]).write_text(source)
         if ">>> " in source:
             run_doctest(page, line, source, namespace)
         else:
@@ -111,6 +143,40 @@ def test_page_examples_run(page: Path, environment: None) -> None:
             text = "\n" * line + source
             code = compile(text, str(page), "exec", dont_inherit=True)
             exec(code, namespace)  # noqa: S102
+
+
+@pytest.mark.parametrize("page", sorted({*ALL, *PAGES}), ids=name_of)
+def test_page_fences_run_or_say_why_not(page: Path) -> None:
+    """No Python hides in a fence that no test runs."""
+    for above, indent, language, text in ANY_FENCE.findall(page.read_text()):
+        assert language in LANGUAGES, text
+        if language == "python":
+            runs = page in PAGES and not indent and not above.endswith("-->")
+            assert runs or re.fullmatch(r"<!-- not run: .+ -->", above), text
+        elif language == "text":
+            assert not is_python(text), text
+
+
+def is_python(text: str) -> bool:
+    """Tell whether a text is a program: it imports, defines, assigns or calls."""
+    try:
+        body = ast.parse(text).body
+    except SyntaxError:
+        return False
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
+    return any(
+        isinstance(node, kinds)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+        for node in body
+    )
+
+
+def test_modules_that_pages_need_come_with_the_test_extra() -> None:
+    """So that no build machine skips a page, but for those that are named."""
+    extra = load_toml("pyproject.toml")["project"]["optional-dependencies"]["test"]
+    there = {re.split(r"[>;=]", each)[0].replace("-", "_") for each in extra}
+    needed = {name for page in PAGES for name in NEEDS.findall(page.read_text())}
+    assert needed <= there | NOT_IN_TEST
 
 
 def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> None:
