@@ -4,8 +4,7 @@ The Python fences of a page run one after the other, as one program, on a cluste
 ``ETCDMAP_URL`` names.  Fences with prompts are doctests.  A fence that begins with the
 name of a file, ``# app.py``, is written to that file too.
 
-``<!-- not run: why -->`` on the line above keeps a fence from being run, and
-``<!-- needs: etcd -->`` skips a page where that module is not installed.
+``<!-- not run: why -->`` on the line above keeps a fence from being run.
 """
 
 from __future__ import annotations
@@ -52,9 +51,6 @@ LANGUAGES = {
     "{include}",
     "{toctree}",
 }
-NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.M)
-#: Modules that a page may need and the extra `test` does not bring.
-NOT_IN_TEST = {"etcd"}
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -126,8 +122,6 @@ def test_page_examples_run(
     page: Path, environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a page shows does what the page says."""
-    for needed in NEEDS.findall(page.read_text()):
-        pytest.importorskip(needed)
     # A module, as pickle looks for the classes of a page there.
     module = ModuleType("page")
     module.__file__ = str(Path("page.py").resolve())
@@ -169,14 +163,6 @@ def is_python(text: str) -> bool:
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
         for node in body
     )
-
-
-def test_modules_that_pages_need_come_with_the_test_extra() -> None:
-    """So that no build machine skips a page, but for those that are named."""
-    extra = load_toml("pyproject.toml")["project"]["optional-dependencies"]["test"]
-    there = {re.split(r"[>;=]", each)[0].replace("-", "_") for each in extra}
-    needed = {name for page in PAGES for name in NEEDS.findall(page.read_text())}
-    assert needed <= there | NOT_IN_TEST
 
 
 def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> None:

@@ -11,10 +11,11 @@ import pytest
 from etcdmap import EtcdMapping
 from etcdmap.local import LocalCluster
 
-HOOKS = (
-    "__contains__ __delitem__ __getitem__ __iter__ __len__ create get items keys pop "
-    "set setdefault to_dict update values"
-).split()
+HOOKS = [
+    *("__contains__", "__delitem__", "__getitem__", "__iter__", "__len__"),
+    *("create", "get", "items", "keys", "pop", "set", "setdefault", "to_dict"),
+    *("update", "values"),
+]
 
 
 def noting(name: str) -> Any:

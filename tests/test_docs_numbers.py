@@ -1,0 +1,102 @@
+"""The pages that repeat the code: limits, and the messages of the library."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import etcdmap
+from etcdmap import Policy, cache, codecs, connect, paths
+from etcdmap import errors as etcdmap_errors
+from etcdmap.client import attempts, freshness
+from etcdmap.client import client as failover
+from etcdmap.local import member
+from etcdmap.mapping import base as mapping_base
+from etcdmap.mapping import execution
+from etcdmap.transport import head, http1, pool, protocol
+from etcdmap.v2 import memory, responses, spelling
+from etcdmap.v2 import request as v2_request
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = DOCS / "reference" / "limits.md"
+PERFORMANCE = DOCS / "explanation" / "performance.md"
+CONNECT = inspect.signature(connect).parameters
+
+#: What bounds what, by the first column of the tables.
+LIMITS: dict[str, float] = {
+    "levels of a path": paths.MAX_DEPTH,
+    "a path, as": paths.MAX_TARGET,
+    "a value, as": spelling.MAX_BODY,
+    "lists and dicts": codecs.MAX_NESTING,
+    "digits": codecs.MAX_INT_DIGITS,
+    "a ttl": spelling.MAX_TTL,
+    "a call": failover.DEFAULT_TIMEOUT,
+    "making a connection": CONNECT["connect_timeout"].default,
+    "the age": failover.DEFAULT_MAX_STALE,
+    "from one proof": freshness._RENEW_AFTER * failover.DEFAULT_MAX_STALE,
+    "the pause between": mapping_base._LONGEST_PAUSE,
+    "a `sync`": failover._SYNC_TIMEOUT,
+    "the first wait": Policy().first_delay,
+    "the least such wait of a read": Policy().read_floor,
+    "the least such wait of a write": Policy().write_floor,
+    "the rest of an endpoint that failed, at": Policy().first_rest,
+    "the rest of an endpoint that failed again": Policy().longest_rest,
+    "the pause after": Policy().first_pause,
+    "the longest pause": Policy().longest_pause,
+    "the start": member.START_TIMEOUT,
+    "one answer": protocol.DEFAULT_MAX_RESPONSE,
+    "memory": float(re.findall(r"\*\*(\d+) times", PERFORMANCE.read_text())[0]),
+    "a refusal": protocol.MAX_REFUSAL,
+    "the head": http1.MAX_HEAD,
+    "fields": head.MAX_FIELDS,
+    "redirects": attempts._MOST_REDIRECTS,
+    "requests under way": execution.MOST_CONNECTIONS,
+    "idle": pool.MAX_IDLE,
+    "rounds": mapping_base._MOST_ROUNDS,
+    "extra requests": Policy().hedge_share * 100,
+    "nodes": cache.DEFAULT_SIZE,
+    "keys whose": memory._MOST,
+    "endpoints": v2_request.MOST_URLS,
+    "characters of": etcdmap_errors._MOST_SHOWN,
+    "characters kept": responses._MOST_CAUSE,
+}
+
+
+def test_limits_are_those_of_the_code() -> None:
+    """Each row has a constant, and each constant a row."""
+    ours, _, _ = PAGE.read_text().partition("## Of etcd itself")
+    rows = [row.split(" | ") for row in re.findall(r"^\| (?!what)(.*) \|$", ours, re.M)]
+    shown = {what: limit for what, limit, _ in rows}
+    for front, value in LIMITS.items():
+        (limit,) = [limit for what, limit in shown.items() if what.startswith(front)]
+        number = re.findall(r"[\d,.]*\d", limit)[-1 if front != "a ttl" else 1]
+        assert float(number.replace(",", "")) == value, front
+    assert len(shown) == len(LIMITS)
+
+
+def test_troubles_quote_messages_of_the_library() -> None:
+    """What a heading has in backticks is said by some module, or is an exception."""
+    page = (DOCS / "how-to" / "troubles.md").read_text()
+    headings = re.findall(r"^### `([^`]*)`", page, re.M)
+    assert len(headings) > 25
+    said = texts_of(Path(etcdmap.__file__).parent)
+    for heading in headings:
+        if heading in etcdmap.__all__ or heading.startswith("cfg["):
+            continue
+        for part in filter(None, heading.split("...")):
+            assert any(part.strip(" ,") in text for text in said), heading
+
+
+def texts_of(package: Path) -> list[str]:
+    """Give the texts in the modules of a package, those with gaps joined by a dot."""
+    texts = []
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (getattr(value, "value", "") for value in node.values)
+                texts.append("".join(p if isinstance(p, str) else "\0" for p in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return texts
