@@ -74,7 +74,7 @@ def connect(
         password: goes with it.
         verify: whether to verify TLS certificates, or the path of a CA bundle.
         cert: path of a client certificate, or a pair (certificate, key).
-        session: a `requests.Session` of yours; its proxies, hooks, adapters,
+        session: a ``requests.Session`` of yours; its proxies, hooks, adapters,
             auth and TLS settings then apply.
         shuffle: whether to try the endpoints in random order, which spreads clients
             over them.

@@ -15,7 +15,7 @@ import inspect
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -346,6 +346,43 @@ def test_every_option_has_a_row_with_its_default(name: str) -> None:
             assert float(shown) == parameter.default
         else:
             assert shown == repr(parameter.default)
+
+
+API = ROOT / "docs" / "reference" / "api.md"
+
+
+def test_every_public_name_is_on_the_page() -> None:
+    """The API page has what can be imported, and the methods of a mapping, once."""
+    told = re.findall(
+        r"^\.\. (?:auto)?\w+:: (?:etcdmap\.)?([\w.]+)", API.read_text(), re.M
+    )
+    assert len(told) == len(set(told))
+    methods = {f"EtcdMapping.{name}" for name in dir(EtcdMapping) if name[0] != "_"}
+    own = {f"EtcdMapping.{name}" for name in vars(Mapping) if name in OPERATIONS}
+    assert {*etcdmap.__all__, *methods, *own} <= set(told)
+
+
+#: Of `collections.abc`, written as operations.
+OPERATIONS = {"__contains__", "__eq__", "__getitem__", "__iter__", "__len__"}
+
+
+def test_tree_of_exceptions_is_that_of_the_code() -> None:
+    """Each is below its base, with what else it is."""
+    tree = re.findall(r"^( *)- `(\w+)`(?:, also a ``(\w+)``)?$", API.read_text(), re.M)
+    above: list[type] = []
+    for indent, name, also in tree:
+        kind = getattr(etcdmap, name)
+        del above[len(indent) // 2 :]
+        assert kind.__bases__[0] is (above[-1] if above else Exception)
+        assert [base.__name__ for base in kind.__bases__[1:]] == [also] * bool(also)
+        above.append(kind)
+    exceptions = {n for n in etcdmap.__all__ if is_error(getattr(etcdmap, n))}
+    assert {name for _, name, _ in tree} == exceptions
+
+
+def is_error(value: object) -> bool:
+    """Tell whether something is an exception that is no warning."""
+    return isinstance(value, type) and issubclass(value, etcdmap.EtcdMapError)
 
 
 def is_number(value: object) -> bool:

@@ -54,13 +54,7 @@ class State(NamedTuple):
 class Client(contextlib.AbstractContextManager["Client"]):
     """Sends requests to a cluster, over whichever of its endpoints works.
 
-    Args:
-        endpoints: as `etcdmap.connect` takes them, and the other options that are not
-            explained here.
-        transport: carries the exchanges; closed with the client.  One that can only
-            block (``exchange``, ``close``) takes a thread for each.
-        clock: returns the time in seconds; for tests, as `sleep` and `rng` are.
-        recipe: what ``__reduce__`` returns; with None it can't be pickled.
+    Made by `connect`, which takes its options.
 
     Threads: share one client freely.  A forked child may go on using it.
     """
@@ -83,6 +77,13 @@ class Client(contextlib.AbstractContextManager["Client"]):
         rng: random.Random | None = None,
         recipe: tuple[Any, ...] | None = None,
     ) -> None:
+        """Make one; `connect` has the options that are not explained here.
+
+        ``transport`` carries the exchanges, and is closed with the client.  One that
+        can only block (``exchange``, ``close``) takes a thread for each.  ``clock``
+        returns the time in seconds; it is for tests, as ``sleep`` and ``rng`` are.
+        ``recipe`` is what ``__reduce__`` returns; with None it can't be pickled.
+        """
         self.timeout = positive_seconds("timeout", timeout)
         self.rng = rng or random.Random()
         known = clean_endpoints(endpoints)
@@ -126,7 +127,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     @alters_data
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
-        """Send a request to the cluster; return what its `read` makes of the answer.
+        """Send a request to the cluster; return what it makes of the answer.
 
         Args:
             request: what to send, and whether it may be sent again.
@@ -137,7 +138,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
             InvalidResponse: all endpoints answer, none of them as etcd does.
             ClusterUnavailable: no endpoint could be used; nothing was applied.
             DeadlineExceeded: the same, with an attempt still waiting.
-            OutcomeUnknown: a write may have been received; see `attempts`.
+            OutcomeUnknown: a write may have been received; see its ``attempts``.
 
         Cost: 1 request; more only when endpoints fail.
         """

@@ -150,7 +150,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
 
     @alters_data
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key, after storing `default` if it was absent.
+        """Return the value of a key, after storing ``default`` if it was absent.
 
         Racing callers agree on one value.  For a mapping, whoever makes the
         directory fills it, and the mapping on it is returned.
@@ -158,7 +158,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         Raises:
             NotAFile: a directory is there, in a flat view.
             NotADirectory: a file stands on the way.
-            DirectoryGone: `default` holds a mapping without a directory.
+            DirectoryGone: ``default`` holds a mapping without a directory.
             DeadlineExceeded: others came between until the time was over.
 
         Cost: 1 request if it was present; else 2 (a mapping: and its keys).

@@ -22,7 +22,7 @@ class FlatView(Base):
     empty one is invisible, and nothing is deleted to make room for a value: a
     directory in its place raises `NotAFile`, a file on its way `NotADirectory`.
 
-    Cost: of one key as for the mapping, but 1 GET for ``in``; a loop, `to_dict`
+    Cost: of one key as for the mapping, but 1 GET for ``in``; a loop, ``to_dict``
     and ``len`` 1 GET of the subtree; `update` 1 PUT for each key.
     """
 

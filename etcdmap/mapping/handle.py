@@ -23,7 +23,7 @@ class View:
     """Which part of a store a mapping shows, and how.
 
     All that a mapping shares with its sub-mappings and views, which copy it and
-    change a field.  Its fields are the library's own; see `Handle.with_view`.
+    change a field.  Its fields are the library's own; see `EtcdMapping.with_view`.
     """
 
     store: Store

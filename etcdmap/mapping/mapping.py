@@ -27,7 +27,7 @@ _ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
 
 
 class Difference(NamedTuple):
-    """One difference that `assign` found: what is done to which key.
+    """One difference that `EtcdMapping.assign` found: what is done to which key.
 
     Attributes:
         action: ``"set"``, ``"delete"`` or ``"make_directory"``.
@@ -145,7 +145,7 @@ class EtcdMapping(Writing):
     def flat(self) -> FlatView:
         """The subtree as one mapping of relative path -> value.
 
-        With `escape_keys`, paths are those of the names as stored.
+        With ``escape_keys``, paths are those of the names as stored.
 
         Cost: no request.
         """

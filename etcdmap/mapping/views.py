@@ -87,7 +87,7 @@ class ListedMapping(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, `other` winning.  Cost: 1 request."""
+        """Return a plain dict of both, ``other`` winning.  Cost: 1 request."""
         if not isinstance(other, Mapping):
             return NotImplemented
         until = self._until()

@@ -63,7 +63,7 @@ class Writing(Reading):
         Returns:
             The index of the write; None for a mapping.
 
-        Cost: as ``m[key] = value``; with `keep_ttl` 2 requests, and 2 more each
+        Cost: as ``m[key] = value``; with ``keep_ttl`` 2 requests, and 2 more each
         time that another writer comes between.
         """
         path, wanted, until = self._checked(key, value, ttl)

@@ -324,8 +324,8 @@ class KeysAPI:
     ) -> Result:
         """Delete a file that is in a known state; CompareFailed (101) otherwise.
 
-        A `prev_value` goes into the URL, since etcd ignores the body of a DELETE,
-        and URLs end up in logs: prefer `prev_index`.
+        A ``prev_value`` goes into the URL, since etcd ignores the body of a DELETE,
+        and URLs end up in logs: prefer ``prev_index``.
         """
         need_condition(prev_value, prev_index)
         return self.delete(
