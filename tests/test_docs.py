@@ -121,7 +121,13 @@ def note_clients(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
 def test_page_examples_run(
     page: Path, environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a page shows does what the page says."""
+    """What a page shows does what the page says, also when it is run again."""
+    for _ in range(2):
+        run_page(page, monkeypatch)
+
+
+def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the fences of a page, one after the other, as one program."""
     # A module, as pickle looks for the classes of a page there.
     module = ModuleType("page")
     module.__file__ = str(Path("page.py").resolve())

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import socket
 from pathlib import Path
 
+import pytest
+
 import etcdmap
-from etcdmap import Policy, cache, codecs, connect, paths
+from etcdmap import DeadlineExceeded, EtcdMapping, Policy, cache, codecs, connect, paths
 from etcdmap import errors as etcdmap_errors
 from etcdmap.client import attempts, freshness
 from etcdmap.client import client as failover
@@ -100,3 +103,49 @@ def texts_of(package: Path) -> list[str]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.append(node.value)
     return texts
+
+
+def shape_of(message: str) -> list[str]:
+    """Give the lines of a message without what differs from one run to the next."""
+    text = re.sub(r"http://[\d.:]+", "URL", message)
+    text = re.sub(r"no answer (within [\d.]+ s|in time)", "no answer", text)
+    return list(dict.fromkeys(re.sub(r"\d+ times", "N times", text).splitlines()))
+
+
+def test_sample_of_an_outage_is_what_an_outage_says() -> None:
+    """One member does not run, the other one hangs: the message is the page's."""
+    page = (DOCS / "how-to" / "outages.md").read_text()
+    sample = page.partition("```text\n")[2].partition("\n```")[0]
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        free = socket.create_server(("127.0.0.1", 0))
+        endpoints = [f"http://127.0.0.1:{s.getsockname()[1]}" for s in (free, hanging)]
+        free.close()
+        with (
+            EtcdMapping(endpoints, prefix="/app", timeout=2, shuffle=False) as cfg,
+            pytest.raises(DeadlineExceeded) as caught,
+        ):
+            cfg["db"]
+    assert shape_of(str(caught.value)) == shape_of(sample)
+
+
+def test_ttl_may_be_none_where_the_page_says() -> None:
+    """Each call of the row takes None for "for ever"; `refresh` has no default."""
+    page = (DOCS / "reference" / "options.md").read_text()
+    row, other = re.findall(r"^\| `ttl` \| (.*?) \|", page, re.M)
+    for name in re.findall(r"`(\w+)`", row):
+        parameter = inspect.signature(getattr(EtcdMapping, name)).parameters["ttl"]
+        assert parameter.default is None, name
+    assert other == "`refresh`"
+    assert inspect.signature(EtcdMapping.refresh).parameters["ttl"].default is (
+        inspect.Parameter.empty
+    )
+
+
+def test_pages_agree_on_how_often_a_read_proves() -> None:
+    """Three quarters of `max_stale`, everywhere."""
+    seconds = freshness._RENEW_AFTER * failover.DEFAULT_MAX_STALE
+    for page in ("costs", "limits"):
+        assert f"{seconds:g} s" in (DOCS / "reference" / f"{page}.md").read_text()
+    for page in ("what-happens-when", "performance"):
+        text = (DOCS / "explanation" / f"{page}.md").read_text()
+        assert re.search(rf"{seconds:g} s", text), page
