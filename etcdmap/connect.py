@@ -69,8 +69,8 @@ def connect(
             ``http://127.0.0.1:2379``.
         timeout: deadline of one call, seconds, all attempts included.
         connect_timeout: seconds to wait for one connection.
-        username: for v2 auth (HTTP basic auth), without a colon; counts more than what
-            a session has.
+        username: for v2 auth (HTTP basic auth), without a colon; takes precedence
+            over what a session has.
         password: goes with it.
         verify: whether to verify TLS certificates, or the path of a CA bundle.
         cert: path of a client certificate, or a pair (certificate, key).

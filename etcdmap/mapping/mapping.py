@@ -49,7 +49,7 @@ class EtcdMapping(Writing):
     Args:
         endpoints: client URLs of one or more members of one cluster; None for
             what the environment variable ``ETCDMAP_URL`` says (see `from_url`;
-            arguments given here count more), else ``http://127.0.0.1:2379``.
+            arguments given here take precedence), else ``http://127.0.0.1:2379``.
         prefix: the directory to stand on, like ``"/app"``.  It need not exist:
             the first write makes it.  None and ``""`` are the root of the whole
             cluster, and then `clear` and `assign` refuse to work; ``"/"`` is the
@@ -134,7 +134,7 @@ class EtcdMapping(Writing):
                 is the prefix, if it is more than a slash (``?prefix=/`` means
                 the whole cluster); the query takes the options that are texts,
                 numbers, or true or false.
-            **options: as for `EtcdMapping`; they count more than the URL.
+            **options: as for `EtcdMapping`; they take precedence over the URL.
 
         Raises:
             ValueError: it is no such URL; the message does not show it.
