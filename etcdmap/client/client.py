@@ -172,7 +172,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
         Raises: as `send`; InvalidResponse also for more than 100 URLs.
 
-        Cost: 1 request; 2 with a server that tells it in the older way only.
+        Cost: 1 request; 2 with a server that knows the older way only.
         """
         deadline = self.deadline(timeout)
         learnt = self._members(deadline)
@@ -238,8 +238,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
     def forget_cluster(self) -> None:
         """Take the cluster that answers next for the right one.
 
-        For when it was replaced on purpose: its id is another one then, which
-        is otherwise an error.
+        For a cluster that was replaced on purpose: the new one has another id, which
+        would otherwise be an error.
         """
         for freshness in list(self._freshness.values()):
             freshness.forget()

@@ -70,8 +70,8 @@ class EtcdMapping(Writing):
     outage is never a KeyError, so `get` and ``in`` don't hide one.
 
     ``timeout`` bounds a whole call, however many requests it takes; only writes
-    of many keys (`update`, `merge`, `assign`, `clear`, what stores a mapping) have
-    it for each request.
+    of many keys (`update`, `merge`, `assign`, `clear`, and whatever stores a mapping)
+    have a deadline for each request instead.
 
     Subclasses: ``m["a"]`` is one of the same class; see `with_view` for what goes
     along.
@@ -145,7 +145,7 @@ class EtcdMapping(Writing):
     def flat(self) -> FlatView:
         """The subtree as one mapping of relative path -> value.
 
-        With ``escape_keys``, paths are those of the names as stored.
+        With ``escape_keys``, a path consists of names as they are stored.
 
         Cost: no request.
         """
@@ -174,7 +174,7 @@ class EtcdMapping(Writing):
         Raises:
             InvalidKey: a key can't be written, or lies below another one.
             NotADirectory: a file stands on the way.
-            DirectoryGone: it is or holds a mapping without a directory.
+            DirectoryGone: it is, or holds, a mapping whose directory does not exist.
             PartialWrite: some keys failed; says which, and what is done.
 
         Cost: 1 listing, and 1 request for each value; a mapping costs its
@@ -208,7 +208,8 @@ class EtcdMapping(Writing):
 
         Args:
             other: a mapping, or pairs.
-            ttl: seconds until each value written expires; all are then written.
+            ttl: seconds until each value expires; then all values are written, and
+                not only those that differ.
             progress: called with the number of requests done and of all.
 
         Raises:

@@ -56,9 +56,8 @@ class Writing(Reading):
             ttl: seconds until it expires, rounded up to whole ones; None for
                 ever.  For a mapping: the ttl of the directory, which is then
                 made anew and ends with all that is in it.
-            keep_ttl: keep what is left of the present ttl, which every write
-                would otherwise drop, up to the longest that may be written; for
-                values only.
+            keep_ttl: keep what is left of the present ttl, up to the longest that may
+                be written; every write would otherwise drop it.  For values only.
 
         Returns:
             The index of the write; None for a mapping.
@@ -193,7 +192,7 @@ class Writing(Reading):
         No update is lost: if another writer comes between, the function is
         called again with their value, so it should have no effects of its own.
         What is left of a ttl is kept, up to the longest that may be written.  The time
-        that it takes counts.
+        that the function takes counts towards the deadline.
 
         Args:
             key: where.
