@@ -63,8 +63,8 @@ class Reading(Base):
     def ttl(self, key: str) -> int | None:
         """Return the seconds that a node has left, rounded up; None for ever.
 
-        A node that has expired may be seen for half a second more, with 0.  The ttl of a
-        directory above it, with which it goes, is not shown.
+        A node that has expired may be seen for half a second more, with 0.  The ttl of
+        a directory above it, with which it goes, is not shown.
 
         Raises:
             KeyNotFound: the key is absent.
