@@ -162,10 +162,13 @@ def show_signature(
 
 def show_operation(app: Sphinx, domain: str, kind: str, content: Element) -> None:
     """Show `m[key]` in place of `EtcdMapping.__getitem__(key)`, and `m.get(key)`."""
-    if domain != "py" or kind not in ("method", "property", "attribute"):
+    if domain != "py" or kind not in ("class", "method", "property"):
         return
     for signature in content.parent.findall(desc_signature):
         owner, _, name = signature["fullname"].rpartition(".")
+        if kind == "class" and name in etcdmap.__all__:
+            # The source links back to this.
+            signature["ids"].append(f"{getattr(etcdmap, name).__module__}.{name}")
         if owner != "EtcdMapping":
             continue
         for prefix in list(signature.findall(desc_addname)):
@@ -175,6 +178,17 @@ def show_operation(app: Sphinx, domain: str, kind: str, content: Element) -> Non
             signature.clear()
             signature += desc_name(shown, shown)
             signature["_toc_name"] = shown
+        link_source(signature, name)
+
+
+def link_source(signature: desc_signature, name: str) -> None:
+    """Have viewcode look for an inherited method in the class that defines it."""
+    for kind in etcdmap.EtcdMapping.__mro__:
+        if name in vars(kind) and kind.__module__.startswith("etcdmap"):
+            signature["module"] = kind.__module__
+            signature["fullname"] = f"{kind.__name__}.{name}"
+            signature["ids"].append(f"{kind.__module__}.{kind.__name__}.{name}")
+            return
 
 
 def setup(app: Sphinx) -> None:
