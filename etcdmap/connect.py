@@ -254,6 +254,7 @@ def parse_url(url: str) -> dict[str, Any]:
     The ValueError for a bad one, and what it is raised from, show no part of it: any
     part of a bad URL may be one of a password.
     """
+    url = plain_text("the URL", url)
     parts = _split(url)
     _check_escapes(url)
     scheme = "https" if parts.scheme == "etcds" else "http"

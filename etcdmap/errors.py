@@ -54,6 +54,19 @@ def legible(text: str) -> str:
     return f"{text[: half - 3]}...{text[-half:]}"
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error that is kept, and of what caused it.
+
+    Their frames hold the answer, or what came of it: with many errors, many times the
+    limit of one.
+    """
+    known: set[int] = set()  # a chain of causes may close
+    while error is not None and id(error) not in known:
+        known.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def _printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text

@@ -25,6 +25,7 @@ from etcdmap.errors import (
     InvalidResponse,
     ServerError,
     Unauthorized,
+    forget_frames,
 )
 from etcdmap.transport import Answer, Exchange, Transport
 
@@ -183,7 +184,7 @@ class Attempts:
 
     def _note(self, endpoint: str, error: Exception, *, sent: bool = False) -> None:
         """Keep a failed attempt; raise if it ends the call."""
-        _forget_frames(error)
+        forget_frames(error)
         sent = sent and not isinstance(error, Unauthorized)
         if isinstance(error, ExchangeFailed):
             sent = sent and error.sent
@@ -245,16 +246,3 @@ class Attempts:
         if contact or 2 * len(agreed) > len(self._endpoints):
             error.unanswered = self._has_unanswered()
             raise error
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Drop the tracebacks of an error that is kept, and of what caused it.
-
-    Their frames hold the answer, or what came of it: with many attempts, many times the
-    limit of one.
-    """
-    known: set[int] = set()  # a chain of causes may close
-    while error is not None and id(error) not in known:
-        known.add(id(error))
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__

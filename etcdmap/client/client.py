@@ -160,7 +160,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
         The endpoints first given stay, and if all are https, only such are added.
         Not for clusters behind a proxy or an address translation: members tell
         the addresses that they know themselves by.  Connections to endpoints that
-        are dropped are closed; calls under way there go on.
+        are dropped are closed (over a `requests.Session` that is its own affair); calls
+        under way there go on.
 
         Returns:
             The endpoints from now on.

@@ -16,6 +16,7 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
     PartialWrite,
+    forget_frames,
 )
 from etcdmap.mapping.plan import MakeDirectory, Plan, Put, Step
 from etcdmap.tree import Present, Store
@@ -116,6 +117,7 @@ def _try(store: Store, step: Step, outage: _Outage) -> Exception | None:
     try:
         send(store, step)
     except EtcdMapError as error:
+        forget_frames(error)
         problem = error
     outage.note(problem)
     return problem

@@ -256,7 +256,7 @@ def error_of(key: str, answer: Answer) -> EtcdMapError:
         payload = None
     if isinstance(payload, dict):
         code = payload.get("errorCode")
-        if type(code) is int:
+        if type(code) is int and 0 <= code < 10_000:
             return _server_error(key, answer, code, payload)
         if answer.status in (401, 403):
             return Unauthorized("not allowed", endpoint=answer.endpoint, key=key)

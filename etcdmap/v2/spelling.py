@@ -86,6 +86,8 @@ def _spell(value: str | int | bool) -> str:
 def check_conditions(prev_value: str | None, prev_index: int | None) -> None:
     """Refuse conditions that etcd would read as something else."""
     # etcd takes prevIndex=0 for "no condition" and refuses an empty prevValue.
+    if isinstance(prev_index, bool) or not isinstance(prev_index, (int, type(None))):
+        raise TypeError(f"prev_index is an int, not {type(prev_index).__name__}")
     if prev_index is not None and prev_index < 1:
         raise ValueError("prev_index starts at 1; etcd takes 0 for no condition")
     if prev_value == "":

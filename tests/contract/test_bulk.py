@@ -618,6 +618,8 @@ class Report:
     """What a PartialWrite says, in paths relative to a mapping."""
 
     def __init__(self, error: PartialWrite, prefix: str) -> None:
+        # Their frames would hold the answers, thousands of them.
+        assert not any(each.__traceback__ for each in error.failed.values())
         start = len(prefix) + 1
         self.written = [path[start:] for path in error.written]
         self.failed = [path[start:] for path in error.failed]

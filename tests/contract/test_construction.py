@@ -171,6 +171,13 @@ def test_from_url_refuses_what_is_not_utf_8_as_such(url: str) -> None:
     assert type(caught.value) is ValueError
 
 
+@pytest.mark.parametrize("url", [5, True, None, b"etcd://h", object()])
+def test_from_url_of_another_type_is_a_type_error(url: Any) -> None:
+    """As with every argument."""
+    with pytest.raises(TypeError, match="URL is a str"):
+        EtcdMapping.from_url(url)
+
+
 def test_from_url_makes_a_mapping(etcd: LocalCluster, prefix: str) -> None:
     """Reading and writing, with the options of the URL."""
     url = f"etcd://{host(etcd)}{prefix}?codec=text&cache_ttl=5&escape_keys=true"

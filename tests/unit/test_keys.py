@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -347,6 +348,12 @@ def test_set_encodes_any_text_as_a_form(value: str, form: bytes) -> None:
         pytest.param(lambda k: k.set("/k", "\ud800"), ValueError, id="surrogate"),
         pytest.param(lambda k: k.create_in_order("/k"), TypeError, id="post-no-value"),
         pytest.param(lambda k: k.create_in_order("/k", b""), TypeError, id="post-byte"),
+        pytest.param(
+            lambda k: k.set("/k", "v", prev_index=True), TypeError, id="prev-index-bool"
+        ),
+        pytest.param(
+            lambda k: k.set("/k", "v", prev_index=Decimal("nan")), TypeError, id="nan"
+        ),
         pytest.param(
             lambda k: k.set("/k", "v", prev_index=0), ValueError, id="prev-index-0"
         ),
