@@ -67,8 +67,16 @@ def spell_target(key: str, query: str) -> str:
     return target
 
 
+# Parameters of a query that are not on or off.
+_NO_FLAGS = frozenset({"prevIndex", "prevValue", "waitIndex"})
+
+
 def spell_query(**parameters: str | int | bool | None) -> str:
     """Spell a query; what is None or False is left out, but for prevExist."""
+    for name, value in parameters.items():
+        # A text such as "no" would switch it on.
+        if name not in _NO_FLAGS and not isinstance(value, (bool, type(None))):
+            raise TypeError(f"{name} is True or False, not {type(value).__name__}")
     spelt = [
         f"{name}={_spell(value)}"
         for name, value in parameters.items()

@@ -348,6 +348,11 @@ def test_set_encodes_any_text_as_a_form(value: str, form: bytes) -> None:
         pytest.param(lambda k: k.set("/k", "\ud800"), ValueError, id="surrogate"),
         pytest.param(lambda k: k.create_in_order("/k"), TypeError, id="post-no-value"),
         pytest.param(lambda k: k.create_in_order("/k", b""), TypeError, id="post-byte"),
+        pytest.param(lambda k: k.set("/k", dir="no"), TypeError, id="dir-text"),
+        pytest.param(
+            lambda k: k.set("/k", "v", prev_exist="no"), TypeError, id="exist"
+        ),
+        pytest.param(lambda k: k.get("/k", recursive=1), TypeError, id="recursive"),
         pytest.param(
             lambda k: k.set("/k", "v", prev_index=True), TypeError, id="prev-index-bool"
         ),
