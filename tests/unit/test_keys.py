@@ -534,8 +534,8 @@ def test_longest_ttl_is_about_ten_years_and_far_from_overflow() -> None:
 def test_spell_query_leaves_out_what_is_absent() -> None:
     """None and False are no parameters; prevExist=false is one."""
     assert spell_query() == ""
-    assert spell_query(a=None, b=False, c=True, d=3, prevExist=False) == (
-        "?c=true&d=3&prevExist=false"
+    assert spell_query(a=None, b=False, c=True, prevIndex=3, prevExist=False) == (
+        "?c=true&prevIndex=3&prevExist=false"
     )
 
 
