@@ -17,7 +17,7 @@ from etcdmap.mapping.handle import View
 from etcdmap.mapping.plan import Delete, MakeDirectory, Plan, Put
 from etcdmap.mapping.views import plain_mapping
 from etcdmap.mapping.writing import Writing
-from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
+from etcdmap.paths import ESCAPED, FLAT, PLAIN, clean_prefix
 from etcdmap.tree import Directory, File, Node, Store
 
 M = TypeVar("M", bound="EtcdMapping")
@@ -148,7 +148,7 @@ class EtcdMapping(Writing):
 
         Cost: no request.
         """
-        return FlatView._on(replace(self._view, naming=PLAIN))
+        return FlatView._on(replace(self._view, naming=FLAT))
 
     # --- writes of many keys
     #
