@@ -25,6 +25,7 @@ from etcdmap import (
     Codec,
     DecodeError,
     Difference,
+    Differences,
     EtcdMapError,
     EtcdMapping,
     FlatView,
@@ -168,7 +169,8 @@ assert_type(m.readonly, bool)
 assert_type(m.client, Client)
 assert_type(m.keys_api, KeysAPI)
 assert_type(m.cache_info(), CacheInfo | None)
-assert_type(m.assign({"a": 1}, dry_run=True), list[Difference])
+assert_type(m.assign({"a": 1}, dry_run=True), Differences)
+assert_type(m.merge({"a": 1}, dry_run=True)[0], Difference)
 assert_type([(c.action, c.key) for c in m.assign({})], list[tuple[str, str]])
 
 m.create("k", 1)
