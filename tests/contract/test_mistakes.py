@@ -33,7 +33,7 @@ from etcdmap import (
     ReadOnly,
 )
 
-from support.mapping_kit import StoreKit
+from support.mapping_kit import MemoryKit, StoreKit
 
 #: Done to a mapping; the second one has `escape_keys`.
 Do: TypeAlias = "Callable[[Any, Any], object]"
@@ -298,7 +298,7 @@ def test_mistakes_are_many() -> None:
 
 
 @pytest.mark.parametrize("library", ["numpy", "pydantic", "attrs"])
-def test_advice_for_the_objects_of_libraries_helps(kit: StoreKit, library: str) -> None:
+def test_advice_for_the_objects_of_libraries_helps(prefix: str, library: str) -> None:
     """The real ones have what is looked for."""
     module = pytest.importorskip(library)
     instead: dict[str, tuple[Callable[[], Any], str, Callable[[Any], Any]]] = {
@@ -315,7 +315,7 @@ def test_advice_for_the_objects_of_libraries_helps(kit: StoreKit, library: str) 
         ),
     }
     make, advice, use = instead[library]
-    mapping, value = kit.make(), make()
+    mapping, value = MemoryKit(prefix).make(), make()
     for stored in (value, [value]):
         with pytest.raises(TypeError) as caught:
             mapping["k"] = stored

@@ -306,6 +306,22 @@ def test_refusal_of_a_users_codec_keeps_its_class_and_gets_the_path(
     ]
 
 
+def test_refusal_with_a_text_of_its_own_has_the_path_in_refusals(
+    kit: StoreKit,
+) -> None:
+    """Python writes the text of this class anew each time."""
+
+    class Ascii(Picky):
+        def encode(self, value: Any, /) -> str:
+            return str(value).encode("ascii").decode()
+
+    mapping = kit.make(codec=Ascii())
+    with pytest.raises(UnicodeEncodeError) as caught:
+        mapping["d"] = {"a": "ü"}
+    (refusal,) = refusals_of(caught.value)
+    assert refusal == Refusal(f"{mapping.prefix}/d/a", str(caught.value))
+
+
 def test_other_error_of_a_users_codec_leaves_as_it_is(kit: StoreKit) -> None:
     """It is no refusal."""
     mapping = kit.make(codec=Picky())

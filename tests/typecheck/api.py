@@ -29,11 +29,14 @@ from etcdmap import (
     EtcdMapError,
     EtcdMapping,
     FlatView,
+    InvalidKey,
     KeyNotFound,
     KeysAPI,
+    LimitExceeded,
     Node,
     OutcomeUnknown,
     PartialWrite,
+    Refusal,
     RequestFailed,
     Result,
     ServerError,
@@ -207,6 +210,9 @@ except PartialWrite as partial:
     assert_type(partial.failed, dict[str, Exception])
 except DecodeError as undecoded:
     as_value_error: ValueError = undecoded
+except (InvalidKey, LimitExceeded) as refused:
+    assert_type(refused.refusals, tuple[Refusal, ...])
+    assert_type(refused.refusals[0].path, str)
 except (ClusterUnavailable, RequestFailed, ServerError) as failed:
     base: EtcdMapError = failed
 
