@@ -45,6 +45,7 @@ from etcdmap.errors import PartialWrite as PartialWrite
 from etcdmap.errors import PrefixRequired as PrefixRequired
 from etcdmap.errors import RaftError as RaftError
 from etcdmap.errors import ReadOnly as ReadOnly
+from etcdmap.errors import Refusal as Refusal
 from etcdmap.errors import RequestFailed as RequestFailed
 from etcdmap.errors import RootReadOnly as RootReadOnly
 from etcdmap.errors import ServerError as ServerError
@@ -52,7 +53,9 @@ from etcdmap.errors import Unauthorized as Unauthorized
 from etcdmap.errors import V2NotEnabled as V2NotEnabled
 from etcdmap.errors import WatchExpired as WatchExpired
 from etcdmap.errors import WrongCluster as WrongCluster
+from etcdmap.mapping import ABSENT as ABSENT
 from etcdmap.mapping import Difference as Difference
+from etcdmap.mapping import Differences as Differences
 from etcdmap.mapping import EtcdMapping as EtcdMapping
 from etcdmap.mapping import FlatView as FlatView
 from etcdmap.mapping import View as View
@@ -65,6 +68,7 @@ from etcdmap.v2 import Node as Node
 from etcdmap.v2 import Result as Result
 
 __all__ = [
+    "ABSENT",
     "Attempt",
     "CacheInfo",
     "Client",
@@ -77,6 +81,7 @@ __all__ = [
     "DeadlineExceeded",
     "DecodeError",
     "Difference",
+    "Differences",
     "DirectoryGone",
     "DirectoryNotEmpty",
     "EtcdMapError",
@@ -100,6 +105,7 @@ __all__ = [
     "PrefixRequired",
     "RaftError",
     "ReadOnly",
+    "Refusal",
     "RenewalFailed",
     "RequestFailed",
     "Result",

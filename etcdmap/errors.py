@@ -16,7 +16,8 @@
       ClientClosed (RuntimeError), PartialWrite, CredentialsMissing, LocalClusterError
 
 Arguments of the wrong type or range raise Python's own ``TypeError`` and
-``ValueError``, before any request.
+``ValueError``, before any request.  Of a value or key that can't be stored they have
+``.refusals``, as `InvalidKey` has.
 
 Only "this key is absent" is a ``KeyError``: ``get``, ``in`` and ``pop`` with a
 default swallow ``KeyError``, so an outage that was one would read as "missing".
@@ -71,6 +72,22 @@ def _printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
+
+
+class Refusal(NamedTuple):
+    """One key or value that can't be written.
+
+    Attributes:
+        path: the absolute path at which it would have stood, whole.  What lies in a
+            list is named with its place there, as in ``/app/hosts[2]/port``.
+        reason: why it is refused, and what to use instead.
+    """
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{legible(self.path)}: {self.reason}" if self.path else self.reason
 
 
 class EtcdMapError(Exception):
@@ -325,18 +342,35 @@ class V2NotEnabled(InvalidResponse):
 
 
 class InvalidKey(EtcdMapError, ValueError):
-    """A key that can't exist in etcd, met by a write; names it and says why."""
+    """A key that can't exist in etcd, met by a write; names it and says why.
+
+    Attributes:
+        refusals: all that the write refuses, of which this is the first.
+    """
+
+    refusals: tuple[Refusal, ...] = ()
 
 
 class DirectoryGone(EtcdMapError, ValueError):
     """A mapping given as a value whose directory does not exist; nothing was written.
 
     It is a handle on a directory and holds no data: stored, it would be empty.
+
+    Attributes:
+        refusals: as of `InvalidKey`; empty if it is the whole of what was given.
     """
+
+    refusals: tuple[Refusal, ...] = ()
 
 
 class LimitExceeded(EtcdMapError, ValueError):
-    """A key or value beyond what etcd takes; refused before any request."""
+    """A key or value beyond what etcd takes; refused before any request.
+
+    Attributes:
+        refusals: as of `InvalidKey`.
+    """
+
+    refusals: tuple[Refusal, ...] = ()
 
 
 class DecodeError(EtcdMapError, ValueError):

@@ -24,12 +24,14 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
     PartialWrite,
+    Refusal,
     legible,
 )
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.handle import Handle, absent, sought
 from etcdmap.mapping.views import ListedMapping, plain_mapping
 from etcdmap.paths import warn_left_out
+from etcdmap.refusals import shown_key, tell
 from etcdmap.tree import Directory, Fence, File, Node, Present, ReadableStore, Store
 
 B = TypeVar("B", bound="Base")
@@ -110,7 +112,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
                 for store in rounds(self._view.store, path):
                     node = store.list(path, recursive=self._nested)
                     if isinstance(node, Directory) and not self._nested:
-                        raise absent(key, "a directory is there")
+                        raise absent(key, "a directory is there", path)
                     value = self._plain(path, node)  # before it is gone
                     if _take(store, path, node):
                         return value
@@ -143,7 +145,8 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
                 with suppress(KeyNotFound, NotADirectory):
                     if _take(store, path, node):
                         return key, value
-        raise absent("popitem(): the mapping is empty", "the mapping is empty")
+        why = "the mapping is empty"
+        raise absent(f"popitem(): {why}", why, self.prefix)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, after storing `default` if it was absent.
@@ -199,7 +202,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         path = self._writable(key)
         self._check_ttl(ttl)
         if type(value) in UNCHANGEABLE:  # nearly always
-            return path, self._encode_text(value), None
+            return path, self._encode_text(path, value), None
         until = self._until()
         return path, self._encode(path, value, until), until
 
@@ -207,17 +210,24 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         self, other: Any, more: Mapping[str, Any], until: float
     ) -> dict[str, Any]:
         values = dict(plain_mapping(other, until, stored=True))
-        wanted = {}
+        root, naming = self._view.root, self._view.naming
+        encoder = self._encoder(until)
+        wanted: dict[str, plan.Encoded] = {}
         for key, value in {**values, **more}.items():
-            path = self._writable(key)
-            plain = type(value) in UNCHANGEABLE  # nearly always
-            wanted[path] = (
-                self._encode_text(value) if plain else self._encode(path, value, until)
-            )
-        start = len(self._view.root) + 1
+            try:
+                path = naming.writable(root, key)
+            except (TypeError, ValueError) as error:
+                encoder.refused.add(error)
+                encoder.encode(f"{root}/{shown_key(key)}", value)
+                continue
+            if type(value) in UNCHANGEABLE:  # nearly always
+                wanted[path] = encoder.encode_value(path, value)
+            else:
+                wanted[path] = encoder.encode(path, value)
         for below, above in plan.overlapping(wanted):
-            inner, outer = legible(below[start:]), legible(above[start:])
-            raise InvalidKey(f"'{inner}' lies below '{outer}'{self._overlap}")
+            why = f"it lies below '{legible(above)}'{self._overlap}"
+            encoder.refused.add(tell(InvalidKey(), [Refusal(below, why)]))
+        encoder.refused.raise_first()
         return wanted
 
     def __delitem__(self, key: str) -> None:
@@ -232,9 +242,10 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         path = self._readable(key)
         store = self._view.store
         try:
-            store.delete(path, expect=None if self._nested else Present())
-        except (KeyNotFound, NotADirectory, NotAFile) as error:
-            raise absent(key, error.reason) from error
+            with sought(key):
+                store.delete(path, expect=None if self._nested else Present())
+        except NotAFile as error:
+            raise absent(key, "a directory is there", path) from error
 
     def _create(
         self,

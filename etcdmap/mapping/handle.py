@@ -12,6 +12,7 @@ from etcdmap.connect import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
 from etcdmap.mapping import plan
 from etcdmap.paths import Naming
+from etcdmap.refusals import place
 from etcdmap.tree import Store
 
 H = TypeVar("H", bound="Handle")
@@ -184,7 +185,8 @@ class Handle:
         """Return the path of a key; KeyNotFound if no node can have it."""
         path = self._view.naming.readable(self._view.root, key)
         if path is None:
-            raise absent(key)
+            where, why = self._view.naming.why_none(self._view.root, key)
+            raise absent(key, why, where)
         return path
 
     def _writable(self, key: object) -> str:
@@ -203,22 +205,33 @@ class Handle:
                 "you want)"
             )
 
-    def _encode(self, path: str, value: Any, until: float) -> plan.Encoded:
-        return plan.encode(path, value, self._encode_text, self._view.naming, until)
+    def _encoder(self, until: float) -> plan.Encoder:
+        return plan.Encoder(self._encode_text, self._view.naming, until)
 
-    def _encode_text(self, value: Any) -> str:
-        text = encode_text(self._view.codec, value)
-        self._view.store.check_text(text)
-        return text
+    def _encode(self, path: str, value: Any, until: float) -> plan.Encoded:
+        encoder = self._encoder(until)
+        encoded = encoder.encode(path, value)
+        encoder.refused.raise_first()
+        return encoded
+
+    def _encode_text(self, path: str, value: Any) -> str:
+        """Return the text to store at a path; what refuses the value names the path."""
+        try:
+            text = encode_text(self._view.codec, value)
+            self._view.store.check_text(text)
+            return text
+        except (TypeError, ValueError) as error:
+            place(error, path or "/")
+            raise
 
     def _check_ttl(self, ttl: float | None) -> None:
         if ttl is not None:
             self._view.store.check_ttl(ttl)
 
 
-def absent(key: object, why: str = "no node can have this key") -> KeyNotFound:
+def absent(key: object, why: str, path: str) -> KeyNotFound:
     """Return the KeyError of a dict: with the caller's own key."""
-    error = KeyNotFound(why, code=0)
+    error = KeyNotFound(why, code=0, key=path)
     error.args = (key,)
     return error
 
@@ -249,7 +262,7 @@ class sought(named):
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, NotADirectory):
-            absence = absent(self._key)
+            absence = absent(self._key, "", "")
             why = "a file stands on the way to this key"
             vars(absence).update(vars(error), reason=why)
             raise absence from error

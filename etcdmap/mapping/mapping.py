@@ -4,37 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from etcdmap.client import Client, flag
 from etcdmap.codecs import Codec, get_codec
 from etcdmap.connect import connect_mapping, parse_url, store_of
 from etcdmap.errors import NotADirectory
 from etcdmap.mapping import execution, plan
+from etcdmap.mapping.differences import Differences, differences
 from etcdmap.mapping.execution import Progress
 from etcdmap.mapping.flat import FlatView
 from etcdmap.mapping.handle import View
-from etcdmap.mapping.plan import Delete, MakeDirectory, Plan, Put
+from etcdmap.mapping.plan import Plan
 from etcdmap.mapping.views import plain_mapping
 from etcdmap.mapping.writing import Writing
-from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
+from etcdmap.paths import ESCAPED, FLAT, PLAIN, clean_prefix
 from etcdmap.tree import Directory, File, Node, Store
 
 M = TypeVar("M", bound="EtcdMapping")
-
-_ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
-
-
-class Difference(NamedTuple):
-    """One difference that `assign` found: what is done to which key.
-
-    Attributes:
-        action: ``"set"``, ``"delete"`` or ``"make_directory"``.
-        key: the path relative to the mapping's prefix, as stored.
-    """
-
-    action: str
-    key: str
 
 
 class EtcdMapping(Writing):
@@ -148,7 +135,7 @@ class EtcdMapping(Writing):
 
         Cost: no request.
         """
-        return FlatView._on(replace(self._view, naming=PLAIN))
+        return FlatView._on(replace(self._view, naming=FLAT))
 
     # --- writes of many keys
     #
@@ -199,14 +186,19 @@ class EtcdMapping(Writing):
         other: Any,
         *,
         ttl: float | None = None,
+        dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> None:
+    ) -> Differences:
         """Put a nested mapping over this one, deeply: keep what it does not name.
 
         Args:
             other: a mapping, or pairs.
             ttl: seconds until each value written expires; all are then written.
+            dry_run: only tell what would change.
             progress: called with the number of requests done and of all.
+
+        Returns:
+            What changed, as `assign` does.
 
         Raises:
             InvalidKey: a key can't be written, or lies below another one.
@@ -222,12 +214,14 @@ class EtcdMapping(Writing):
         wanted = self._encode_all(other, {}, store.until)
         self._check_ttl(ttl)
         if not wanted:
-            return
+            return Differences()
         todo, current = self._plan(store)
         for path, encoded in wanted.items():
             node = self._node_at(path, current)
             plan.become(todo, path, encoded, node, keep=True, ttl=ttl)
-        execution.carry_out(store, todo, progress)
+        if not dry_run:
+            execution.carry_out(store, todo, progress)
+        return self._differences(todo, current)
 
     def assign(
         self,
@@ -235,7 +229,7 @@ class EtcdMapping(Writing):
         *,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> list[Difference]:
+    ) -> Differences:
         """Make the subtree equal to a nested mapping; return what changed.
 
         Only what differs is written or deleted, compared as text; that a value
@@ -245,6 +239,10 @@ class EtcdMapping(Writing):
             other: a mapping, or pairs; its keys are one segment each.
             dry_run: only tell what would change.
             progress: called with the number of requests done and of all.
+
+        Returns:
+            What changed, sorted by key, with old and new values: ``print(changes)``
+            shows a diff.
 
         Raises:
             PrefixRequired: the mapping was made without a prefix, so this would
@@ -258,7 +256,7 @@ class EtcdMapping(Writing):
         """
         self._check_writable()
         self._check_prefix("assign() would replace the keys of the whole cluster")
-        return self._assign(other, dry_run=dry_run, progress=progress)
+        return self._differences(*self._assign(other, dry_run, progress))
 
     def clear(self) -> None:
         """Delete all keys that are shown; the directory itself stays.
@@ -275,8 +273,8 @@ class EtcdMapping(Writing):
         self._assign({})
 
     def _assign(
-        self, other: Any, *, dry_run: bool = False, progress: Progress | None = None
-    ) -> list[Difference]:
+        self, other: Any, dry_run: bool = False, progress: Progress | None = None
+    ) -> tuple[Plan, Directory]:
         root, store = self._view.root, self._view.store.call()
         other = plain_mapping(other, store.until, stored=True)
         wanted = self._encode(root, dict(other), store.until)
@@ -285,8 +283,10 @@ class EtcdMapping(Writing):
         plan.become(todo, root, wanted, current._replace(ttl=None))
         if not dry_run:
             execution.carry_out(store, todo, progress)
-        start = len(root) + 1
-        return [Difference(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
+        return todo, current
+
+    def _differences(self, todo: Plan, current: Directory) -> Differences:
+        return differences(todo, self._view.root, current, self._view.codec.decode)
 
     def _plan(self, store: Store, *, recursive: bool = True) -> tuple[Plan, Directory]:
         """Return an empty plan, and the listing that it is made from."""

@@ -159,9 +159,9 @@ class Writing(Reading):
         compare with.  Atomic: yes.
         """
         path = self._writable(key)
-        wanted = self._encode_text(new)
+        wanted = self._encode_text(path, new)
         self._check_ttl(ttl)
-        expect = Holding(self._encode_text(expected))
+        expect = Holding(self._encode_text(path, expected))
         with named(key):
             return self._view.store.put(path, wanted, ttl=ttl, expect=expect)
 
@@ -174,7 +174,7 @@ class Writing(Reading):
         in logs.  Atomic: yes.
         """
         path = self._writable(key)
-        expect = Holding(self._encode_text(expected))
+        expect = Holding(self._encode_text(path, expected))
         with named(key):
             self._view.store.delete(path, expect=expect)
 
@@ -206,9 +206,9 @@ class Writing(Reading):
             if isinstance(node, Directory):
                 raise NotAFile("transform() is for values", key=path)
             if node is None and default is MISSING:
-                raise absent(key, "Key not found")
+                raise absent(key, "the key is absent, and no default= was given", path)
             new = func(default if node is None else self._value(path, node))
-            text, ttl = self._encode_text(new), _ttl_left(store, node)
+            text, ttl = self._encode_text(path, new), _ttl_left(store, node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 store.put(path, text, ttl=ttl, expect=_state(node, since))
                 return new
@@ -223,8 +223,8 @@ class Writing(Reading):
         Cost: 1 request.  Atomic: yes.
         """
         self._check_writable()
-        text = self._encode_text(value)
-        return self._view.store.append(self._view.root, text, ttl=ttl)
+        root = self._view.root
+        return self._view.store.append(root, self._encode_text(root, value), ttl=ttl)
 
     def refresh(self, key: str, ttl: float) -> None:
         """Renew the ttl of a value; watchers are not told.

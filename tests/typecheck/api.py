@@ -25,14 +25,18 @@ from etcdmap import (
     Codec,
     DecodeError,
     Difference,
+    Differences,
     EtcdMapError,
     EtcdMapping,
     FlatView,
+    InvalidKey,
     KeyNotFound,
     KeysAPI,
+    LimitExceeded,
     Node,
     OutcomeUnknown,
     PartialWrite,
+    Refusal,
     RequestFailed,
     Result,
     ServerError,
@@ -168,7 +172,8 @@ assert_type(m.readonly, bool)
 assert_type(m.client, Client)
 assert_type(m.keys_api, KeysAPI)
 assert_type(m.cache_info(), CacheInfo | None)
-assert_type(m.assign({"a": 1}, dry_run=True), list[Difference])
+assert_type(m.assign({"a": 1}, dry_run=True), Differences)
+assert_type(m.merge({"a": 1}, dry_run=True)[0], Difference)
 assert_type([(c.action, c.key) for c in m.assign({})], list[tuple[str, str]])
 
 m.create("k", 1)
@@ -205,6 +210,9 @@ except PartialWrite as partial:
     assert_type(partial.failed, dict[str, Exception])
 except DecodeError as undecoded:
     as_value_error: ValueError = undecoded
+except (InvalidKey, LimitExceeded) as refused:
+    assert_type(refused.refusals, tuple[Refusal, ...])
+    assert_type(refused.refusals[0].path, str)
 except (ClusterUnavailable, RequestFailed, ServerError) as failed:
     base: EtcdMapError = failed
 
