@@ -11,6 +11,7 @@ from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry
 from etcdmap.mapping.handle import absent, sought
 from etcdmap.mapping.plan import Plan, Put, delete
+from etcdmap.mapping.views import Contents
 from etcdmap.tree import Directory, File, ReadableStore
 
 
@@ -75,7 +76,7 @@ class FlatView(Base):
             )
         return self._encode_text(value)
 
-    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+    def update(self, other: Contents = (), /, **kwargs: Any) -> None:
         """Store many values; checked whole before the first write.
 
         Raises:
