@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -113,9 +114,23 @@ def skip_field_aliases(
     return True if text.startswith("Alias for field number") else None
 
 
+def show_default_values(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
+    """Show the default of an option as its value, without the mark around it."""
+    return signature and re.sub(r"\bdefault\((\w[\w.]*)\)", r"\1", signature), returned
+
+
 def setup(app: Sphinx) -> None:
     """Register the functions above."""
     app.connect("autodoc-process-bases", show_public_bases)
+    app.connect("autodoc-process-signature", show_default_values)
     app.connect("autodoc-skip-member", skip_field_aliases)
     app.connect("include-read", redirect_links)
     app.connect("missing-reference", resolve_public_name)

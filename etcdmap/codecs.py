@@ -28,7 +28,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import repeat
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from etcdmap.errors import DecodeError, InvalidResponse, Refusal
@@ -120,6 +120,9 @@ class TextCodec(_Builtin):
         """Return ``text``."""
         return text
 
+
+#: The names of those in `_CODECS`.
+CodecName: TypeAlias = Literal["auto", "json", "text"]
 
 _CODECS = {codec.name: codec for codec in (AutoCodec(), JsonCodec(), TextCodec())}
 _ACCEPTED = "'auto', 'json', 'text' or an object with encode and decode"

@@ -29,7 +29,7 @@ from etcdmap.errors import (
 )
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.handle import Handle, absent, sought
-from etcdmap.mapping.views import ListedMapping, plain_mapping
+from etcdmap.mapping.views import Contents, ListedMapping, plain_mapping
 from etcdmap.paths import warn_left_out
 from etcdmap.refusals import shown_key, tell
 from etcdmap.tree import Directory, Fence, File, Node, Present, ReadableStore, Store
@@ -273,7 +273,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             raise PartialWrite(written=[path], failed=failed, pending=()) from error
         return None
 
-    def __ior__(self: B, other: Any) -> B:  # type: ignore[override,misc]
+    def __ior__(self: B, other: Contents) -> B:  # type: ignore[override]
         """Update from a mapping or pairs.  Cost: as `update`."""
         self.update(other)
         return self

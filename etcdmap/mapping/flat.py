@@ -11,6 +11,7 @@ from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry
 from etcdmap.mapping.handle import absent, sought
 from etcdmap.mapping.plan import Encoded, Encoder, Plan, Put, delete
+from etcdmap.mapping.views import Contents
 from etcdmap.refusals import tell
 from etcdmap.tree import Directory, File, ReadableStore
 
@@ -85,7 +86,7 @@ class FlatView(Base):
     def _encoder(self, until: float) -> Encoder:
         return _ValuesOnly(self._encode_text, self._view.naming, until)
 
-    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+    def update(self, other: Contents = (), /, **kwargs: Any) -> None:
         """Store many values; checked whole before the first write.
 
         Raises:

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from etcdmap.cache import CacheInfo
 from etcdmap.client import Client, positive_seconds
-from etcdmap.codecs import Codec, encode_text, get_codec
+from etcdmap.codecs import Codec, CodecName, encode_text, get_codec
 from etcdmap.connect import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
 from etcdmap.mapping import plan
 from etcdmap.paths import Naming
 from etcdmap.refusals import place
-from etcdmap.tree import Store
+from etcdmap.tree import Consistency, Store
 
 H = TypeVar("H", bound="Handle")
 
@@ -105,9 +105,9 @@ class Handle:
     def using(
         self: H,
         *,
-        consistency: str | None = None,
+        consistency: Consistency | None = None,
         timeout: float | None = None,
-        codec: str | Codec | None = None,
+        codec: CodecName | Codec | None = None,
     ) -> H:
         """Return the same mapping with other options.
 

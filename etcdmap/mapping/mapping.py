@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from etcdmap.client import Client, flag
-from etcdmap.codecs import Codec, get_codec
-from etcdmap.connect import connect_mapping, parse_url, store_of
+from etcdmap.client import Client, Policy, flag
+from etcdmap.codecs import Codec, CodecName, get_codec
+from etcdmap.connect import client_for, connect_options, store_of
 from etcdmap.errors import NotADirectory
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.differences import Differences, differences
@@ -16,10 +16,24 @@ from etcdmap.mapping.execution import Progress
 from etcdmap.mapping.flat import FlatView
 from etcdmap.mapping.handle import View
 from etcdmap.mapping.plan import Plan
-from etcdmap.mapping.views import plain_mapping
+from etcdmap.mapping.views import Contents, plain_mapping
 from etcdmap.mapping.writing import Writing
+from etcdmap.options import (
+    argument_names,
+    check_prefix,
+    check_shared,
+    default,
+    refuse_unknown,
+    told,
+)
 from etcdmap.paths import ESCAPED, FLAT, PLAIN, clean_prefix
-from etcdmap.tree import Directory, File, Node, Store
+from etcdmap.tree import Consistency, Directory, File, Node, Store
+from etcdmap.urls import parse_url
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from etcdmap.options import MappingOptions
 
 M = TypeVar("M", bound="EtcdMapping")
 
@@ -35,7 +49,9 @@ class EtcdMapping(Writing):
     Args:
         endpoints: client URLs of one or more members of one cluster; None for
             what the environment variable ``ETCDMAP_URL`` says (see `from_url`;
-            arguments given here count more), else ``http://127.0.0.1:2379``.
+            arguments given here count more), else ``http://127.0.0.1:2379``; and
+            with the credentials in ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD``,
+            if there are any.  A missing port is 2379.
         prefix: the directory to stand on, like ``"/app"``.  It need not exist:
             the first write makes it.  None and ``""`` are the root of the whole
             cluster, and then `clear` and `assign` refuse to work; ``"/"`` is the
@@ -49,8 +65,7 @@ class EtcdMapping(Writing):
             the empty key and control characters are stored as percent escapes.
             Then ``m["a/b"]`` is one key, and does not walk the store.
         consistency: what reads promise, see `using`; None for ``"session"``.
-        **options: those of `connect`: ``timeout``, ``username``, ``password``,
-            ``verify``, ``cert``, ``session``, ``cache_ttl`` and more.
+        timeout: and all that follow: as for `connect`.
 
     Raises (every method that sends a request): what `Client.send` raises.  An
     outage is never a KeyError, so `get` and ``in`` don't hide one.
@@ -68,22 +83,39 @@ class EtcdMapping(Writing):
     its endpoints.
     """
 
+    @told
     def __init__(
         self,
         endpoints: str | Iterable[str] | None = None,
         prefix: str | None = None,
         *,
         client: Client | None = None,
-        codec: str | Codec | None = None,
+        codec: CodecName | Codec | None = None,
         readonly: bool | None = None,
         escape_keys: bool | None = None,
-        consistency: str | None = None,
-        **options: Any,
+        consistency: Consistency | None = None,
+        timeout: float = default(5.0),
+        connect_timeout: float = default(1.0),
+        username: str | None = default(None),
+        password: str | None = default(None),
+        verify: bool | str = default(True),
+        cert: str | tuple[str, str] | None = default(None),
+        session: Any = default(None),
+        shuffle: bool = default(True),
+        max_response: int = default(67_108_864),
+        cache_ttl: float | None = default(None),
+        cache_size: int = default(10_000),
+        max_stale: float = default(2.0),
+        policy: Policy | None = default(None),
+        fence: bool | None = default(None),
+        auto_sync: float | None = default(None),
     ) -> None:
+        options = connect_options(locals())
         self._owner = client is None
         if isinstance(prefix, str):
             # Of a subclass the plain text, as of a key: see `Naming`.
             prefix = str.__str__(prefix)
+        check_prefix(prefix)
         own: dict[str, Any] = {
             # Empty means not given, like a bare slash in a URL.
             "prefix": None if prefix == "" else prefix,
@@ -93,11 +125,9 @@ class EtcdMapping(Writing):
             "consistency": consistency,
         }
         if client is None:
-            client = connect_mapping(endpoints, own, options)
-        elif endpoints is not None or options:
-            raise TypeError("with client=, give neither endpoints nor its options")
-        elif not isinstance(client, Client):
-            raise TypeError(f"client is one of connect(), not {type(client).__name__}")
+            client = client_for(endpoints, own, options)
+        else:
+            check_shared(client, endpoints, options)
         prefix, codec, readonly, escape_keys, consistency = own.values()
         for name in ("readonly", "escape_keys"):
             if own[name] is not None:
@@ -112,7 +142,7 @@ class EtcdMapping(Writing):
         )
 
     @classmethod
-    def from_url(cls: type[M], url: str, **options: Any) -> M:
+    def from_url(cls: type[M], url: str, **options: Unpack[MappingOptions]) -> M:
         """Make a mapping from ``etcd://user:pw@h1:2379,h2:2379/app?codec=text``.
 
         Args:
@@ -123,9 +153,14 @@ class EtcdMapping(Writing):
             **options: as for `EtcdMapping`; they count more than the URL.
 
         Raises:
-            ValueError: it is no such URL; the message does not show it.
+            TypeError, ValueError: it is no such URL; the message does not show it.  Or
+                an option that there is not, or that can't work.
         """
-        return cls(**{**parse_url(url), **options})
+        if cls.__init__ is EtcdMapping.__init__:  # else it may take others
+            known = argument_names(cls.__init__)[1:]
+            refuse_unknown(f"{cls.__name__}.from_url", options, known)
+        merged: dict[str, Any] = {**parse_url(url), **options}
+        return cls(**merged)
 
     @property
     def flat(self) -> FlatView:
@@ -147,7 +182,7 @@ class EtcdMapping(Writing):
     # that holds a name which this mapping does not show, so that the caller can't mean
     # it.  Only a value that `update` puts in place of a directory deletes all of it.
 
-    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+    def update(self, other: Contents = (), /, **kwargs: Any) -> None:
         """Store many keys, as ``m[key] = value`` for each of them.
 
         Everything is checked and encoded before the first write.
@@ -183,7 +218,7 @@ class EtcdMapping(Writing):
 
     def merge(
         self,
-        other: Any,
+        other: Contents,
         *,
         ttl: float | None = None,
         dry_run: bool = False,
@@ -225,7 +260,7 @@ class EtcdMapping(Writing):
 
     def assign(
         self,
-        other: Any,
+        other: Contents,
         *,
         dry_run: bool = False,
         progress: Progress | None = None,
@@ -273,11 +308,11 @@ class EtcdMapping(Writing):
         self._assign({})
 
     def _assign(
-        self, other: Any, dry_run: bool = False, progress: Progress | None = None
+        self, other: Contents, dry_run: bool = False, progress: Progress | None = None
     ) -> tuple[Plan, Directory]:
         root, store = self._view.root, self._view.store.call()
-        other = plain_mapping(other, store.until, stored=True)
-        wanted = self._encode(root, dict(other), store.until)
+        content = dict(plain_mapping(other, store.until, stored=True))
+        wanted = self._encode(root, content, store.until)
         todo, current = self._plan(store)
         # Without its ttl, for which `become` would delete the directory and all in it.
         plan.become(todo, root, wanted, current._replace(ttl=None))

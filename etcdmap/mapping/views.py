@@ -17,11 +17,24 @@ from collections.abc import (
     Set,
     ValuesView,
 )
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from etcdmap.errors import DirectoryGone
 
 E = TypeVar("E", covariant=True)
+
+
+class Keyed(Protocol):
+    """What `dict` takes for a mapping."""
+
+    def keys(self) -> Iterable[str]:
+        """Return the keys."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
+
+#: A mapping, or pairs.
+Contents: TypeAlias = "Keyed | Iterable[tuple[str, Any]]"
 
 
 class ListedMapping(Mapping[str, Any]):
@@ -144,13 +157,15 @@ class _OneListing(Set[E]):
     __gt__ = _on_one_listing(operator.gt)
     __eq__ = _on_one_listing(operator.eq)
     __hash__ = None  # type: ignore[assignment]
-    __and__ = __rand__ = _on_one_listing(operator.and_)
-    __or__ = __ror__ = _on_one_listing(operator.or_)
-    __xor__ = __rxor__ = _on_one_listing(operator.xor)
-    __sub__ = _on_one_listing(operator.sub)
 
-    def __rsub__(self, other: Any) -> Any:
-        return other - self._listed()
+    if not TYPE_CHECKING:  # for which those of `KeysView` and `ItemsView` say more
+        __and__ = __rand__ = _on_one_listing(operator.and_)
+        __or__ = __ror__ = _on_one_listing(operator.or_)
+        __xor__ = __rxor__ = _on_one_listing(operator.xor)
+        __sub__ = _on_one_listing(operator.sub)
+
+        def __rsub__(self, other: Any) -> Any:
+            return other - self._listed()
 
     def isdisjoint(self, other: Iterable[Any]) -> bool:
         """Tell whether nothing is in both.  Cost: 1 request."""

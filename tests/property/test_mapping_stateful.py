@@ -165,7 +165,7 @@ class MappingMachine(RuleBasedStateMachine):
 
     # --- how both are asked
 
-    def mapping(self, place: tuple[str, str | None]) -> Any:
+    def mapping(self, place: tuple[str, Any]) -> Any:
         """Give a mapping of ours."""
         at, option = place
         mapping = self.subs[at] if at else self.root

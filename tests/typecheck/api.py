@@ -1,4 +1,4 @@
-"""What type checkers of users see.  Checked by mypy, never run."""
+"""What type checkers of users see.  Checked by two of them, never run."""
 
 from __future__ import annotations
 
@@ -122,6 +122,10 @@ keys: KeysView[str] = m.keys()
 values: ValuesView[Any] = m.values()
 items: ItemsView[str, Any] = m.items()
 assert_type(list(m.keys()), list[str])
+assert_type(m.keys() & {"a"}, set[str])
+assert_type(m.keys() | {1}, set[str | int])
+assert_type(m.keys() - m.flat.keys(), set[str])
+assert_type(m.items() & [("a", 1)], set[tuple[str, Any]])
 assert_type([(k, v) for k, v in m.items()], list[tuple[str, Any]])
 assert_type(m.to_dict(), dict[str, Any])
 assert_type(m.copy(), dict[str, Any])
@@ -132,6 +136,10 @@ m["k"] = {"a": [1, None]}
 m[1] = 2  # type: ignore[index]
 m.update({"a": 1}, b=2)
 m.update([("a", 1)])
+m.update(m["d"])
+m.update(m.sub("d"))
+m.merge(dict[str, int]())
+m.assign(kv for kv in [("a", 1)])
 m |= {"a": 1}
 assert_type(m, EtcdMapping)
 

@@ -623,9 +623,14 @@ def test_connect_impossible_timeout_is_refused(name: str) -> None:
         pytest.param("http://a:1", ("http://a:1",), id="one"),
         pytest.param("https://a:1/", ("https://a:1",), id="slash"),
         pytest.param("HTTP://a:1", ("http://a:1",), id="scheme"),
-        pytest.param("http://a", ("http://a",), id="no-port"),
+        pytest.param("http://a", ("http://a:2379",), id="no-port"),
+        pytest.param("https://a", ("https://a:2379",), id="tls-no-port"),
+        pytest.param("http://a:80", ("http://a:80",), id="port-of-http"),
+        pytest.param("http://[::1]", ("http://[::1]:2379",), id="ipv6-no-port"),
+        pytest.param("http://a.", ("http://a.:2379",), id="root-dot"),
+        pytest.param(["http://a", "http://a:2379"], ("http://a:2379",), id="same-port"),
         pytest.param("http://[::1]:2379", ("http://[::1]:2379",), id="ipv6"),
-        pytest.param("http://[fe80::1%eth0]", ("http://[fe80::1%eth0]",), id="zone"),
+        pytest.param("http://[fe80::1%e0]:1", ("http://[fe80::1%e0]:1",), id="zone"),
         pytest.param("http://b\xfccher_1:2", ("http://b\xfccher_1:2",), id="idn"),
         pytest.param(
             "http://\u0939\u093f:1", ("http://\u0939\u093f:1",), id="idn-with-marks"
@@ -663,6 +668,10 @@ def test_clean_endpoints_gives_scheme_host_and_port(
         pytest.param("http://a:-1", id="port-negative"),
         pytest.param("http://[::1", id="ipv6-open"),
         pytest.param("http://a:1,http://b:2", id="comma"),
+        pytest.param("http://a..b:1", id="label-empty"),
+        pytest.param("http://.a:1", id="label-first-empty"),
+        pytest.param(f"http://{'x' * 64}.a:1", id="label-long"),
+        pytest.param(f"http://{chr(252) * 60}:1", id="label-long-on-the-wire"),
         pytest.param(["http://a:1", ""], id="one-empty"),
     ],
 )
@@ -672,7 +681,9 @@ def test_clean_endpoints_no_endpoint_is_refused_with_an_example(given: Any) -> N
         clean_endpoints(given)
 
 
-@pytest.mark.parametrize("given", [5, None, b"http://a:1", [b"http://a:1"], [None]])
+@pytest.mark.parametrize(
+    "given", [5, None, b"http://a:1", {"http://a:1": 1}, [b"http://a:1"], [None]]
+)
 def test_clean_endpoints_wrong_type_is_refused(given: Any) -> None:
     """An endpoint is a str."""
     with pytest.raises(TypeError):
