@@ -17,6 +17,7 @@ from etcdmap.client import (
     positive_int,
     positive_seconds,
 )
+from etcdmap.errors import InvalidKey
 
 if TYPE_CHECKING:  # to make these classes would take a third of a millisecond
     from etcdmap.codecs import Codec, CodecName
@@ -152,7 +153,7 @@ def check_shared(client: object, endpoints: object, options: Mapping[str, Any]) 
 def check_prefix(prefix: object) -> None:
     """Refuse an endpoint in the place of a prefix; no prefix holds ``//``."""
     if isinstance(prefix, str) and "://" in prefix:
-        raise ValueError("the prefix is a URL: pass several endpoints as a list")
+        raise InvalidKey("the prefix is a URL: pass several endpoints as a list")
 
 
 def check_endpoints(
