@@ -149,7 +149,11 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     def send_by(self, deadline: float, request: Request[T]) -> T:
         """Like `send`, for a call of several requests that have one deadline."""
-        result: T = Call(self, request, deadline).run()
+        try:
+            result: T = Call(self, request, deadline).run()
+        except EtcdMapError as error:
+            # What it says is whole; frames from within a call would only bury it.
+            raise error.with_traceback(None) from error.__cause__
         if self._auto_sync is not None and self.clock() >= self._next_sync:
             self._sync_in_passing(self._auto_sync, deadline)
         return result

@@ -234,7 +234,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         try:
             store.delete(path, expect=None if self._nested else Present())
         except (KeyNotFound, NotADirectory, NotAFile) as error:
-            raise absent(key, error.reason) from error
+            raise absent(key, error.reason) from None
 
     def _create(
         self,

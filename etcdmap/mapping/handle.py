@@ -252,5 +252,5 @@ class sought(named):
             absence = absent(self._key)
             why = "a file stands on the way to this key"
             vars(absence).update(vars(error), reason=why)
-            raise absence from error
+            raise absence from None
         super().__exit__(kind, error, traceback)

@@ -235,6 +235,7 @@ class Writing(Reading):
 
         Raises:
             KeyNotFound: a KeyError; the key is absent.
+            NotAFile: a directory is there.  (etcd 3.4 may renew its ttl instead.)
 
         Cost: 1 request.  Atomic: yes.
         """

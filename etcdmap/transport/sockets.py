@@ -163,6 +163,11 @@ def _look_up(host: str, port: int, due: float) -> Steps[list[Any]]:
             while look_up.outcome is None:
                 yield Waiting(flag.sock, READ, due)
             return look_up.addresses(port)
+        except TimeoutError:
+            what = "the name of the host was not looked up in time"
+            raise ExchangeFailed(
+                what, sent=False, timed_out=True, nobody=True
+            ) from None
         finally:
             resolver.leave(look_up, flag)
 

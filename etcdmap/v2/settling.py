@@ -301,8 +301,7 @@ class FencedWrite:
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return OutcomeUnknown(
-            f"{self._path}: the answer to a write was lost, and {why}. Read the key "
-            "before writing it again"
+            f"{legible(self._path)}: the answer to a write was lost, and {why}"
         )
 
 

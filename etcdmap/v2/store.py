@@ -45,7 +45,7 @@ from etcdmap.v2.readers import (
     name_of_new,
     node_of,
 )
-from etcdmap.v2.responses import presence_from_body
+from etcdmap.v2.responses import NO_TTL, presence_from_body
 from etcdmap.v2.spelling import (
     MAX_TTL,
     check_text,
@@ -313,12 +313,16 @@ class V2Store:
     def refresh(self, path: str, ttl: float) -> None:
         memory, until = self.keys.memory, self.until
         known = memory.states.get(path) if memory.fences_writes else None
-        if known:
-            FencedRefresh(self.keys, path, until, ttl).do(Fence(known))
-            return
-        query = spell_query(prevExist=True, noValueOnSuccess=True)
-        form = spell_form(None, ttl, refresh=True)
-        index = self._store("PUT", path, "update", query, form, until, bare=True)
+        try:
+            if known:
+                FencedRefresh(self.keys, path, until, ttl).do(Fence(known))
+                return
+            query = spell_query(prevExist=True, noValueOnSuccess=True)
+            form = spell_form(None, ttl, refresh=True)
+            index = self._store("PUT", path, "update", query, form, until, bare=True)
+        except NotAFile as error:
+            error.reason = NO_TTL
+            raise
         if memory.fences_writes:
             memory.states.put(path, index)
 
