@@ -32,6 +32,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import UUID
 
 from etcdmap.errors import DecodeError, InvalidResponse
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 T = TypeVar("T")
 

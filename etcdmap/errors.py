@@ -63,6 +63,15 @@ def _printable(text: str) -> str:
     )
 
 
+def __tracebackhide__(failure: Any) -> bool:
+    """Have pytest hide the frames of a module with this name, if an error is ours.
+
+    Such an error tells what is wrong with the call, and not where in the library that
+    was found out.  Of any other exception all frames are shown.
+    """
+    return isinstance(failure.value, EtcdMapError)
+
+
 class EtcdMapError(Exception):
     """Base of every exception of this library."""
 

@@ -18,6 +18,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from etcdmap.errors import InvalidKey, LimitExceeded, legible
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 #: etcd's memory per key grows with the square of its depth; a path of 100,000
 #: levels kills the server.

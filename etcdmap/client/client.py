@@ -31,6 +31,7 @@ from etcdmap.client.freshness import Freshness
 from etcdmap.client.options import clean_endpoints, positive_seconds
 from etcdmap.client.request import API, Request
 from etcdmap.errors import EtcdMapError, InvalidResponse
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import BlockingTransport, Transport, wrapped
 
 T = TypeVar("T")

@@ -26,6 +26,7 @@ from etcdmap.errors import (
     PartialWrite,
     legible,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.handle import Handle, absent, sought
 from etcdmap.mapping.views import ListedMapping, plain_mapping
@@ -34,11 +35,20 @@ from etcdmap.tree import Directory, Fence, File, Node, Present, ReadableStore, S
 
 B = TypeVar("B", bound="Base")
 
+
+class _Missing:
+    def __repr__(self) -> str:  # as signatures show it
+        return "<none given>"
+
+
 #: In place of a default that was not given.
-MISSING: Any = object()
+MISSING: Any = _Missing()
 
 #: Types of values that no caller can change, so that one object may be returned often.
 UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
+
+#: Seconds that whoever presses Tab may wait: 0.3 with what a session's thread adds.
+_COMPLETION_PATIENCE = 0.2
 
 #: Key, path and node of what a mapping shows.
 Entry = tuple[str, str, Node]
@@ -84,6 +94,16 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def __len__(self) -> int:
         """Count the keys; not those of directories in this one.  Cost: 1 request."""
         return len(self._entries(self._view.store))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Complete ``m["``Tab in IPython; with nothing, if etcd takes long or fails.
+
+        Cost: 1 request.
+        """
+        store = self._view.store.using(timeout=_COMPLETION_PATIENCE)
+        with suppress(Exception):
+            return [key for key, _, _ in self._entries(store)]
+        return []
 
     def _listed_items(self) -> list[tuple[str, Any]]:
         return [(k, self._value(p, n)) for k, p, n in self._entries(self._view.store)]
@@ -259,7 +279,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             # One step raises its own error, which does not say that the directory is
             # made already.
             failed = {step.path: error for step in todo.steps}
-            raise PartialWrite(written=[path], failed=failed, pending=()) from error
+            raise PartialWrite(written=[path], failed=failed, pending=()) from None
         return None
 
     def __ior__(self: B, other: Any) -> B:  # type: ignore[override,misc]

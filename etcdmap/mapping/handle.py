@@ -10,6 +10,7 @@ from etcdmap.client import Client, positive_seconds
 from etcdmap.codecs import Codec, encode_text, get_codec
 from etcdmap.connect import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import plan
 from etcdmap.paths import Naming
 from etcdmap.tree import Store

@@ -10,6 +10,7 @@ from etcdmap.client import Client, flag
 from etcdmap.codecs import Codec, get_codec
 from etcdmap.connect import connect_mapping, parse_url, store_of
 from etcdmap.errors import NotADirectory
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.execution import Progress
 from etcdmap.mapping.flat import FlatView

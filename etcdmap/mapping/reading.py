@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from etcdmap.errors import EtcdMapError, KeyNotFound
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.base import UNCHANGEABLE, Base, Entry
 from etcdmap.mapping.handle import sought
 from etcdmap.paths import PLAIN

@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import time
+import weakref
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -45,6 +46,8 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        # Of a mapping that nobody closes: no warning of a socket that nobody knows.
+        weakref.finalize(self, sock.close)
         self.tls = isinstance(sock, ssl.SSLSocket)
         # Where ``recv`` itself can wait for `KERNEL_PATIENCE`, that takes one call of
         # the system instead of two.  With TLS, Python would go on waiting.

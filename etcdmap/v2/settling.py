@@ -57,6 +57,7 @@ from etcdmap.errors import (
     WatchExpired,
     legible,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.tree import Fence
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.models import Result

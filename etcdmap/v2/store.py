@@ -23,6 +23,7 @@ from etcdmap.errors import (
     NotAFile,
     PartialWrite,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import Answer
 from etcdmap.tree import (
     CONSISTENCIES,
@@ -296,7 +297,7 @@ class V2Store:
         try:
             return self._put(path, text, until, ttl)
         except EtcdMapError as error:  # whatever it says, the directory is gone
-            raise PartialWrite(written=(), failed={path: error}, pending=()) from error
+            raise PartialWrite(written=(), failed={path: error}, pending=()) from None
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
         return self.keys.store(

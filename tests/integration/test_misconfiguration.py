@@ -189,6 +189,20 @@ def test_silence_any_operation_ends_at_its_deadline(
     assert "no answer within" in str(error_of(silent, operation))
 
 
+@pytest.mark.parametrize("flat", [False, True], ids=["nested", "flat"])
+def test_completion_without_an_answer_is_empty_and_quick(
+    silent: str, flat: bool
+) -> None:
+    """Whoever presses Tab is not kept waiting, and gets no traceback."""
+    with refusing() as refused:
+        for url in (silent, refused, "http://127.0.0.1:1"):
+            with EtcdMapping(url, "/app") as mapping, Stopwatch() as watch:
+                shown = (mapping.flat if flat else mapping)._ipython_key_completions_()
+            assert shown == []
+            assert watch.seconds < 0.3 + 0.2  # for a machine that is busy
+            assert mapping._ipython_key_completions_() == []  # closed
+
+
 # --- the wrong URL ----------------------------------------------------------
 
 
