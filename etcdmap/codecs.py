@@ -32,6 +32,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from etcdmap.errors import DecodeError, InvalidResponse, Refusal
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.refusals import no_str, shown_key, tell
 
 T = TypeVar("T")

@@ -19,6 +19,7 @@ from typing import ClassVar
 from urllib.parse import quote, unquote
 
 from etcdmap.errors import InvalidKey, LimitExceeded, Refusal, legible
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.refusals import no_str, shown_key, tell
 
 #: etcd's memory per key grows with the square of its depth; a path of 100,000

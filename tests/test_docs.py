@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import etcdmap
-from etcdmap import Client, EtcdMapping, connect
+from etcdmap import Client, EtcdMapping, OutcomeUnknown, connect
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
@@ -317,6 +317,17 @@ def test_picture_of_the_layers_agrees_with_the_check() -> None:
         there = [name for name in names if list(package.glob(f"{name}*"))]
         wanted.append([name for name in there if name != "__main__"])
     assert [line for line in shown if line != ["local"]] == [w for w in wanted if w]
+
+
+def test_pages_and_message_agree_on_what_to_do_after_an_unknown_outcome() -> None:
+    """Whoever reads the error, and then the page, is told one thing."""
+    told = OutcomeUnknown.hint
+    short = told.partition(", with")[0]
+    pages = {page.name: " ".join(page.read_text().split()) for page in PAGES}
+    assert told in pages["outages.md"]
+    for name in ("errors.md", "mutable-values-and-races.md"):
+        assert short.lower() in pages[name].lower()
+    assert not [name for name, text in pages.items() if "before writing it" in text]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -66,11 +66,11 @@ class Copy(NamedTuple):
     began: float
     quorum: bool
 
-    def as_attempt(self) -> Attempt:
-        """Return it as an attempt that ran out of time."""
+    def as_attempt(self, after: float) -> Attempt:
+        """Return it as an attempt that ran out of time, `after` seconds of its call."""
         sent = self.exchange.sent
         error = ExchangeFailed("no answer in time", sent=sent, timed_out=True)
-        return Attempt(self.endpoint, error, sent)
+        return Attempt(self.endpoint, error, sent, after)
 
 
 class Attempts:
@@ -182,13 +182,16 @@ class Attempts:
 
     # --- what went wrong
 
+    def _took(self) -> float:
+        return self._client.clock() - self._began
+
     def _note(self, endpoint: str, error: Exception, *, sent: bool = False) -> None:
         """Keep a failed attempt; raise if it ends the call."""
         forget_frames(error)
         sent = sent and not isinstance(error, Unauthorized)
         if isinstance(error, ExchangeFailed):
             sent = sent and error.sent
-        self._attempts.append(Attempt(endpoint, error, sent))
+        self._attempts.append(Attempt(endpoint, error, sent, self._took()))
         if isinstance(error, StaleAnswer):
             self._ask_once_more(endpoint)
         elif isinstance(error, Unauthorized):
@@ -200,7 +203,7 @@ class Attempts:
                 # Refused, but not sent again: if this answers another request, the
                 # write may have been carried out.
                 raise error
-            raise outcomes.unknown(self._request, self._attempts) from error
+            raise outcomes.unknown(self._request, self._attempts)
 
     def _is_no_failure(self, error: Exception) -> bool:
         if self._request.patient:  # a watch is silent while nothing changes

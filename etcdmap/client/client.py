@@ -31,6 +31,7 @@ from etcdmap.client.freshness import Freshness
 from etcdmap.client.options import clean_endpoints, positive_seconds
 from etcdmap.client.request import API, Request
 from etcdmap.errors import EtcdMapError, InvalidResponse
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import BlockingTransport, Transport, wrapped
 
 T = TypeVar("T")
@@ -149,7 +150,11 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     def send_by(self, deadline: float, request: Request[T]) -> T:
         """Like `send`, for a call of several requests that have one deadline."""
-        result: T = Call(self, request, deadline).run()
+        try:
+            result: T = Call(self, request, deadline).run()
+        except EtcdMapError as error:
+            # What it says is whole; frames from within a call would only bury it.
+            raise error.with_traceback(None) from error.__cause__
         if self._auto_sync is not None and self.clock() >= self._next_sync:
             self._sync_in_passing(self._auto_sync, deadline)
         return result

@@ -27,6 +27,7 @@ from etcdmap.errors import (
     Refusal,
     legible,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.handle import Handle, absent, sought
 from etcdmap.mapping.views import Contents, ListedMapping, plain_mapping
@@ -36,11 +37,20 @@ from etcdmap.tree import Directory, Fence, File, Node, Present, ReadableStore, S
 
 B = TypeVar("B", bound="Base")
 
+
+class _Missing:
+    def __repr__(self) -> str:  # as signatures show it
+        return "<none given>"
+
+
 #: In place of a default that was not given.
-MISSING: Any = object()
+MISSING: Any = _Missing()
 
 #: Types of values that no caller can change, so that one object may be returned often.
 UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
+
+#: Seconds that whoever presses Tab may wait: 0.3 with what a session's thread adds.
+_COMPLETION_PATIENCE = 0.2
 
 #: Key, path and node of what a mapping shows.
 Entry = tuple[str, str, Node]
@@ -86,6 +96,16 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
     def __len__(self) -> int:
         """Count the keys; not those of directories in this one.  Cost: 1 request."""
         return len(self._entries(self._view.store))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Complete ``m["``Tab in IPython; with nothing, if etcd takes long or fails.
+
+        Cost: 1 request.
+        """
+        store = self._view.store.using(timeout=_COMPLETION_PATIENCE)
+        with suppress(Exception):
+            return [key for key, _, _ in self._entries(store)]
+        return []
 
     def _listed_items(self) -> list[tuple[str, Any]]:
         return [(k, self._value(p, n)) for k, p, n in self._entries(self._view.store)]
@@ -244,8 +264,8 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         try:
             with sought(key):
                 store.delete(path, expect=None if self._nested else Present())
-        except NotAFile as error:
-            raise absent(key, "a directory is there", path) from error
+        except NotAFile:
+            raise absent(key, "a directory is there", path) from None
 
     def _create(
         self,
@@ -270,7 +290,7 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             # One step raises its own error, which does not say that the directory is
             # made already.
             failed = {step.path: error for step in todo.steps}
-            raise PartialWrite(written=[path], failed=failed, pending=()) from error
+            raise PartialWrite(written=[path], failed=failed, pending=()) from None
         return None
 
     def __ior__(self: B, other: Contents) -> B:  # type: ignore[override]

@@ -18,6 +18,7 @@ from etcdmap.errors import (
     PartialWrite,
     forget_frames,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.plan import MakeDirectory, Plan, Put, Step
 from etcdmap.tree import Present, Store
 
@@ -57,7 +58,7 @@ def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> Non
         if progress is not None:
             progress(tried, len(steps))
     if tally.failed:
-        raise tally.partial_write() from next(iter(tally.failed.values()))
+        raise tally.partial_write()
 
 
 class _Tally:

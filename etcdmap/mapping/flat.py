@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from etcdmap.codecs import decode_node
 from etcdmap.errors import KeyNotFound, NotADirectory, Refusal
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry
 from etcdmap.mapping.handle import absent, sought

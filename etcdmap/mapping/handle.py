@@ -10,6 +10,7 @@ from etcdmap.client import Client, positive_seconds
 from etcdmap.codecs import Codec, CodecName, encode_text, get_codec
 from etcdmap.connect import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import plan
 from etcdmap.paths import Naming
 from etcdmap.refusals import place
@@ -265,5 +266,5 @@ class sought(named):
             absence = absent(self._key, "", "")
             why = "a file stands on the way to this key"
             vars(absence).update(vars(error), reason=why)
-            raise absence from error
+            raise absence from None
         super().__exit__(kind, error, traceback)

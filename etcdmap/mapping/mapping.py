@@ -10,6 +10,7 @@ from etcdmap.client import Client, Policy, flag
 from etcdmap.codecs import Codec, CodecName, get_codec
 from etcdmap.connect import client_for, connect_options, store_of
 from etcdmap.errors import NotADirectory
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.differences import Differences, differences
 from etcdmap.mapping.execution import Progress

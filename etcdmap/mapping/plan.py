@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from etcdmap.errors import DirectoryGone, DirectoryNotEmpty, LimitExceeded, legible
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.views import plain_mapping
 from etcdmap.paths import MAX_DEPTH, Naming
 from etcdmap.refusals import Refused, place, shown_key

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.errors import EtcdMapError, KeyNotFound
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.base import UNCHANGEABLE, Base, Entry
 from etcdmap.mapping.handle import sought
 from etcdmap.paths import PLAIN
@@ -43,9 +44,10 @@ class Reading(Base):
         path = self._readable(key)
         try:
             node = view.store.get(path, cached=cache is not None)
-        except (KeyNotFound, NotADirectory) as error:
+        except EtcdMapError as error:
+            # Without the frames below, in which there is nothing for the caller.
             with sought(key):
-                raise error
+                raise error.with_traceback(None) from error.__cause__
         value = self._value(path, node)
         if cache is not None and type(value) in UNCHANGEABLE:
             cache.keep_decoded(path, node, view.codec, value)

@@ -20,6 +20,7 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from etcdmap.errors import DirectoryGone
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 E = TypeVar("E", covariant=True)
 
@@ -112,10 +113,6 @@ class ListedMapping(Mapping[str, Any]):
             return NotImplemented
         until = self._until()
         return {**plain_mapping(other, until), **(self._whole(until) or {})}
-
-    def _ipython_key_completions_(self) -> list[str]:
-        """Complete ``m["``Tab in IPython.  Cost: 1 request."""
-        return list(iter(self))
 
 
 def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.base import MISSING, rounds, survey
 from etcdmap.mapping.handle import H, absent, named
@@ -235,6 +236,7 @@ class Writing(Reading):
 
         Raises:
             KeyNotFound: a KeyError; the key is absent.
+            NotAFile: a directory is there.  (etcd 3.4 may renew its ttl instead.)
 
         Cost: 1 request.  Atomic: yes.
         """

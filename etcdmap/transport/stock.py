@@ -204,7 +204,8 @@ def of_requests(
         return failures.timed_out(timeout, sent=sent)
     if isinstance(chain[-1], http.client.IncompleteRead):
         return ExchangeFailed(failures.CUT_OFF, sent=sent)
-    return ExchangeFailed(_cause_of(chain[-1]), sent=sent)
+    nobody = not sent and failures.met_nobody(chain[-1])
+    return ExchangeFailed(_cause_of(chain[-1]), sent=sent, nobody=nobody)
 
 
 def _cause_of(error: BaseException) -> str:
