@@ -11,10 +11,12 @@ from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry
 from etcdmap.mapping.handle import absent, sought
+from etcdmap.mapping.joined import joined
 from etcdmap.mapping.plan import Plan, Put, delete
 from etcdmap.tree import Directory, File, ReadableStore
 
 
+@joined
 class FlatView(Base):
     """The files of a subtree by relative path; made by `EtcdMapping.flat`.
 
