@@ -103,7 +103,7 @@ def __tracebackhide__(failure: Any) -> bool:
 
 
 class EtcdMapError(Exception):
-    """Base of every exception of this library."""
+    """What every exception of this library derives from."""
 
     def __str__(self) -> str:
         # KeyError.__str__ would show repr(message); all of ours show text.

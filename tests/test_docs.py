@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import pydoc
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -114,7 +116,7 @@ def test_page_examples_run(page: Path, environment: None) -> None:
 
 
 def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> None:
-    """Run a fence with prompts; fail with the report of doctest."""
+    """Run a text with prompts; fail with the report of doctest."""
     parser = doctest.DocTestParser()
     test = parser.get_doctest(source, names, page.name, str(page), line)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
@@ -122,6 +124,65 @@ def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> No
     runner.run(test, out=report.append, clear_globs=False)
     names.update(test.globs)
     assert not report, "".join(report)
+
+
+# --- what help() shows
+
+#: Python's own, which say nothing of a mapping.
+UNSHOWN = {"__init__", "__copy__", "__deepcopy__", "__enter__", "__exit__"}
+UNSHOWN |= {"__getstate__", "__repr__"}
+METHODS = {
+    name: value
+    for name, value in vars(EtcdMapping).items()
+    if isinstance(value, FunctionType | classmethod | property)
+    and name not in UNSHOWN
+    and (name.startswith("__") or not name.startswith("_"))
+}
+
+
+@pytest.mark.parametrize("name", ["class", *sorted(METHODS)])
+def test_method_has_an_example_that_runs(name: str, environment: None) -> None:
+    """Whoever reads `help` sees what a call looks like, and what comes of it."""
+    text = inspect.getdoc(METHODS.get(name, EtcdMapping)) or ""
+    assert ">>> " in text
+    with EtcdMapping(prefix="/app") as mapping:
+        mapping["port"] = 8080
+        mapping["db"] = {"host": "localhost", "port": 5432}
+        names = {"m": mapping, "EtcdMapping": EtcdMapping}
+        run_doctest(Path(name), 0, text, names)
+
+
+def test_help_of_a_mapping_begins_with_what_is_used_first() -> None:
+    """A key, `in`, `len`, a loop; then writes; then what a dict has not."""
+    text = pydoc.plain(pydoc.render_doc(EtcdMapping))
+    order = ['m["port"]', " in m,", "len(m)", "for key in m", 'm["db"] =', "More than"]
+    places = [text.index(word) for word in [*order, "Args:", "Methods defined here"]]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", etcdmap.__all__)
+def test_help_tells_no_name_that_is_private(name: str) -> None:
+    """Neither a class that only parts of ours know, nor where an object lies."""
+    public = getattr(etcdmap, name)
+    text = pydoc.plain(pydoc.render_doc(public))
+    texts = [text, *(repr(value) for value in vars(EtcdMapping).values())]
+    for part in ("Handle", "Base", "Reading", "Writing", "ListedMapping"):
+        assert not [found for found in texts if re.search(rf"\b{part}\b", found)]
+    assert " object at 0x" not in text
+
+
+@pytest.mark.parametrize("kind", [EtcdMapping, etcdmap.FlatView])
+def test_methods_of_a_mapping_are_its_own(kind: type) -> None:
+    """`help` lists them under the class, and errors of Python's name it."""
+    inherited = [
+        (name, home.__name__)
+        for name, kind_of, home, _ in inspect.classify_class_attrs(kind)
+        if kind_of == "method" and not name.startswith("_") and home is not kind
+    ]
+    assert inherited == []
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\.pop\(\) missing"):
+        vars(kind)["pop"](None)
+    assert kind.__mro__[1] is MutableMapping
 
 
 # --- commands

@@ -83,18 +83,46 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         listing, _ = self._listing(store, recursive=recursive or not self._nested)
         return [] if listing is None else self._shown(listing)
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return ``m[key]``, or `default` if the key is absent.
+
+        Raises:
+            DecodeError: the codec can't read the text.
+
+        Cost: 1 request, none if cached.
+
+        >>> m.get("port"), m.get("nope"), m.get("nope", 1)
+        (8080, None, 1)
+        """
+        try:
+            return self[key]
+        except KeyNotFound:
+            return default
+
     # --- loops
 
     def __iter__(self) -> Iterator[str]:
-        """Return the keys, sorted.  Cost: 1 request."""
+        """Return the keys, sorted.  Cost: 1 request.
+
+        >>> [key for key in m]
+        ['db', 'port']
+        """
         return iter([key for key, _, _ in self._entries(self._view.store)])
 
     def __reversed__(self) -> Iterator[str]:
-        """Return the keys in reverse order.  Cost: 1 request."""
+        """Return the keys in reverse order.  Cost: 1 request.
+
+        >>> list(reversed(m))
+        ['port', 'db']
+        """
         return reversed([key for key, _, _ in self._entries(self._view.store)])
 
     def __len__(self) -> int:
-        """Count the keys; not those of directories in this one.  Cost: 1 request."""
+        """Count the keys; not those of directories in this one.  Cost: 1 request.
+
+        >>> len(m), len(m["db"])
+        (2, 2)
+        """
         return len(self._entries(self._view.store))
 
     def _ipython_key_completions_(self) -> list[str]:
@@ -124,6 +152,9 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             DeadlineExceeded: others came between until the time was over.
 
         Cost: 2 requests; 2 more each time that another writer comes between.
+
+        >>> m.pop("port"), m.pop("port", None)
+        (8080, None)
         """
         self._check_writable()
         try:
@@ -152,6 +183,9 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             OutcomeUnknown, DeadlineExceeded: as `pop`.
 
         Cost: 2 requests; 1 more for each key that somebody else took.
+
+        >>> m.popitem()
+        ('port', 8080)
         """
         self._check_writable()
         for store in rounds(self._view.store, self._view.root):
@@ -181,6 +215,9 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             DeadlineExceeded: others came between until the time was over.
 
         Cost: 1 request if it was present; else 2 (a mapping: and its keys).
+
+        >>> m.setdefault("port", 1), m.setdefault("name", "shop")
+        (8080, 'shop')
         """
         path, wanted, until = self._checked(key, default)
         for store in rounds(self._view.store.call(until), path):
@@ -257,6 +294,10 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
             KeyNotFound: the key is absent, or can't exist.
 
         Cost: 1 request.
+
+        >>> del m["port"]
+        >>> "port" in m
+        False
         """
         self._check_writable()
         path = self._readable(key)
@@ -294,7 +335,12 @@ class Base(Handle, ListedMapping, MutableMapping[str, Any]):
         return None
 
     def __ior__(self: B, other: Contents) -> B:  # type: ignore[override]
-        """Update from a mapping or pairs.  Cost: as `update`."""
+        """Update from a mapping or pairs.  Cost: as `update`.
+
+        >>> m |= {"port": 1}
+        >>> m["port"]
+        1
+        """
         self.update(other)
         return self
 

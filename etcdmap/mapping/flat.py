@@ -11,6 +11,7 @@ from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry
 from etcdmap.mapping.handle import absent, sought
+from etcdmap.mapping.joined import joined
 from etcdmap.mapping.plan import Encoded, Encoder, Plan, Put, delete
 from etcdmap.mapping.views import Contents
 from etcdmap.refusals import tell
@@ -31,6 +32,7 @@ class _ValuesOnly(Encoder):
         return ""
 
 
+@joined
 class FlatView(Base):
     """The files of a subtree by relative path; made by `EtcdMapping.flat`.
 

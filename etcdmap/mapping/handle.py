@@ -24,7 +24,7 @@ class View:
     """Which part of a store a mapping shows, and how.
 
     All that a mapping shares with its sub-mappings and views, which copy it and
-    change a field.  Its fields are the library's own; see `Handle.with_view`.
+    change a field.  Its fields are the library's own; see `EtcdMapping.with_view`.
     """
 
     store: Store
@@ -69,27 +69,49 @@ class Handle:
             view: to be passed on as it is.
 
         Cost: no request.
+
+        >>> class Shop(EtcdMapping):
+        ...     greeting = "hello"
+        >>> Shop(client=m.client, prefix="/app")["db"].greeting
+        'hello'
         """
         return self._on(view)
 
     @property
     def prefix(self) -> str:
-        """The absolute path of the directory that this mapping stands on."""
+        """The absolute path of the directory that this mapping stands on.
+
+        >>> m["db"].prefix
+        '/app/db'
+        """
         return self._view.root or "/"
 
     @property
     def client(self) -> Client:
-        """The failover client, shared with all sub-mappings."""
+        """The failover client, shared with all sub-mappings.
+
+        >>> other = EtcdMapping(client=m.client, prefix="/app/db")
+        >>> other["port"]
+        5432
+        """
         return self._view.store.client
 
     @property
     def keys_api(self) -> KeysAPI:
-        """The operations of etcd itself, on absolute paths, over the same client."""
+        """The operations of etcd itself, on absolute paths, over the same client.
+
+        >>> m.keys_api.get("/app/port").node.value
+        '8080'
+        """
         return KeysAPI(self._view.store.client)
 
     @property
     def readonly(self) -> bool:
-        """Whether writes are refused."""
+        """Whether writes are refused.
+
+        >>> m.readonly
+        False
+        """
         return self._view.readonly
 
     def sub(self: H, key: str) -> H:
@@ -99,6 +121,9 @@ class Handle:
             InvalidKey: no directory can have this name.
 
         Cost: no request.
+
+        >>> m.sub("db")["port"], len(m.sub("nope"))
+        (5432, 0)
         """
         view = self._view
         return self._sub(view.naming.writable(view.root, key))
@@ -125,6 +150,9 @@ class Handle:
             codec: as for `EtcdMapping`.
 
         Cost: no request.
+
+        >>> m.using(consistency="linearizable", timeout=1)["port"]
+        8080
         """
         view = self._view
         if timeout is not None:
@@ -147,12 +175,19 @@ class Handle:
         return self.with_view(below)
 
     def cache_info(self) -> CacheInfo | None:
-        """Return what the client's cache did; None if it has none."""
+        """Return what the client's cache did; None if it has none.
+
+        >>> m.cache_info() is None
+        True
+        """
         cache = self._view.store.using(consistency="session").cache
         return None if cache is None else cache.info()
 
     def cache_clear(self) -> None:
-        """Empty the client's cache."""
+        """Empty the client's cache.
+
+        >>> m.cache_clear()
+        """
         cache = self._view.store.using(consistency="session").cache
         if cache is not None:
             cache.clear()
@@ -161,6 +196,8 @@ class Handle:
         """Close the connections, if this mapping made the client.
 
         Sub-mappings and views share the client and leave it open.
+
+        >>> m.close()
         """
         if self._owner:
             self._view.store.client.close()

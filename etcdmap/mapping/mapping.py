@@ -16,6 +16,7 @@ from etcdmap.mapping.differences import Differences, differences
 from etcdmap.mapping.execution import Progress
 from etcdmap.mapping.flat import FlatView
 from etcdmap.mapping.handle import View
+from etcdmap.mapping.joined import joined
 from etcdmap.mapping.plan import Plan
 from etcdmap.mapping.views import Contents, plain_mapping
 from etcdmap.mapping.writing import Writing
@@ -39,8 +40,30 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="EtcdMapping")
 
 
+@joined
 class EtcdMapping(Writing):
     """A directory of etcd as a dict.
+
+    >>> m["port"], m["db"]["port"], m["db/port"]  # a value; one in a directory, twice
+    (8080, 5432, 5432)
+    >>> "port" in m, m.get("nope", "none")
+    (True, 'none')
+    >>> len(m)
+    2
+    >>> for key in m:  # sorted; so are keys(), values() and items()
+    ...     print(key)
+    db
+    port
+    >>> m.to_dict()  # all of it, by one request
+    {'db': {'host': 'localhost', 'port': 5432}, 'port': 8080}
+    >>> m["db"] = {"host": "10.0.0.7", "port": 5432}  # only what differs is written
+    >>> m["port"] = 9090
+    >>> del m["db/port"]
+    >>> m.update({"name": "shop"}), m.pop("port"), m.setdefault("name", "other")
+    (None, 9090, 'shop')
+
+    More than a dict, because etcd has it: `set` with a ttl, `create`, `replace`,
+    `compare_and_swap`, `transform`, `append`, `merge`, `assign`, `flat`, `snapshot`.
 
     A mapping assigned to a key becomes a directory, everything else a file
     whose text the codec makes.  ``m["a"]["b"]`` and ``m["a/b"]`` are the same
@@ -156,6 +179,9 @@ class EtcdMapping(Writing):
         Raises:
             TypeError, ValueError: it is no such URL; the message does not show it.  Or
                 an option that there is not, or that can't work.
+
+        >>> EtcdMapping.from_url("etcd://127.0.0.1:2379/app?codec=text").prefix
+        '/app'
         """
         if cls.__init__ is EtcdMapping.__init__:  # else it may take others
             known = argument_names(cls.__init__)[1:]
@@ -170,6 +196,9 @@ class EtcdMapping(Writing):
         With `escape_keys`, paths are those of the names as stored.
 
         Cost: no request.
+
+        >>> m.flat["db/port"], list(m.flat)
+        (5432, ['db/host', 'db/port', 'port'])
         """
         return FlatView._on(replace(self._view, naming=FLAT))
 
@@ -200,6 +229,10 @@ class EtcdMapping(Writing):
 
         Cost: 1 listing, and 1 request for each value; a mapping costs its
         differences.  Atomic: per key.
+
+        >>> m.update({"name": "shop"}, port=9090)
+        >>> m["name"], m["port"]
+        ('shop', 9090)
         """
         self._check_writable()
         store = self._view.store.call()
@@ -244,6 +277,10 @@ class EtcdMapping(Writing):
 
         Cost: 1 listing of the subtree, and 1 request for each difference.
         Atomic: per key.
+
+        >>> changes = m.merge({"db": {"port": 5433}})
+        >>> m["db"].to_dict()
+        {'host': 'localhost', 'port': 5433}
         """
         self._check_writable()
         store = self._view.store.call()
@@ -289,6 +326,10 @@ class EtcdMapping(Writing):
 
         Cost: 1 listing of the subtree, and 1 request for each difference.
         Atomic: per key.
+
+        >>> changes = m.assign({"port": 9090})
+        >>> m.to_dict()
+        {'port': 9090}
         """
         self._check_writable()
         self._check_prefix("assign() would replace the keys of the whole cluster")
@@ -303,6 +344,10 @@ class EtcdMapping(Writing):
             PartialWrite: some keys failed.
 
         Cost: 1 listing, and 1 request for each key.  Atomic: no.
+
+        >>> m.clear()
+        >>> len(m)
+        0
         """
         self._check_writable()
         self._check_prefix("clear() would empty the whole cluster")

@@ -46,15 +46,27 @@ class ListedMapping(Mapping[str, Any]):
         """Return keys and values, sorted by key."""
 
     def keys(self) -> EtcdKeysView:
-        """Return a live view of the keys."""
+        """Return a live view of the keys.
+
+        >>> list(m.keys())
+        ['db', 'port']
+        """
         return EtcdKeysView(self)
 
     def values(self) -> EtcdValuesView:
-        """Return a live view of the values; one loop costs 1 request."""
+        """Return a live view of the values; one loop costs 1 request.
+
+        >>> list(m["db"].values())
+        ['localhost', 5432]
+        """
         return EtcdValuesView(self)
 
     def items(self) -> EtcdItemsView:
-        """Return a live view of the pairs; one loop costs 1 request."""
+        """Return a live view of the pairs; one loop costs 1 request.
+
+        >>> list(m["db"].items())
+        [('host', 'localhost'), ('port', 5432)]
+        """
         return EtcdItemsView(self)
 
     @abstractmethod
@@ -79,11 +91,18 @@ class ListedMapping(Mapping[str, Any]):
             DecodeError: the codec can't read a text; names the key.
 
         Cost: 1 request, whatever the size.  Atomic: one moment's state.
+
+        >>> m.to_dict()
+        {'db': {'host': 'localhost', 'port': 5432}, 'port': 8080}
         """
         return self._whole() or {}
 
     def copy(self) -> dict[str, Any]:
-        """Return a plain dict: a copy of the data, not of the handle."""
+        """Return a plain dict: a copy of the data, not of the handle.
+
+        >>> m["db"].copy()
+        {'host': 'localhost', 'port': 5432}
+        """
         return self.to_dict()
 
     __copy__ = copy
@@ -92,7 +111,11 @@ class ListedMapping(Mapping[str, Any]):
         return self.to_dict()
 
     def __eq__(self, other: object) -> bool:
-        """Compare by value.  Cost: 1 request for each mapping on etcd."""
+        """Compare by value.  Cost: 1 request for each mapping on etcd.
+
+        >>> m["db"] == {"host": "localhost", "port": 5432}
+        True
+        """
         if not isinstance(other, Mapping):
             return NotImplemented
         until = self._until()
@@ -101,14 +124,22 @@ class ListedMapping(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, `other` winning.  Cost: 1 request."""
+        """Return a plain dict of both, `other` winning.  Cost: 1 request.
+
+        >>> m["db"] | {"port": 1}
+        {'host': 'localhost', 'port': 1}
+        """
         if not isinstance(other, Mapping):
             return NotImplemented
         until = self._until()
         return {**(self._whole(until) or {}), **plain_mapping(other, until)}
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, this mapping winning.  Cost: 1 request."""
+        """Return a plain dict of both, this mapping winning.  Cost: 1 request.
+
+        >>> {"port": 1, "user": "shop"} | m["db"]
+        {'port': 5432, 'user': 'shop', 'host': 'localhost'}
+        """
         if not isinstance(other, Mapping):
             return NotImplemented
         until = self._until()

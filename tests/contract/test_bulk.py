@@ -731,7 +731,7 @@ def test_partial_write_stops_when_no_member_is_there(failing: Any) -> None:
 
 
 def test_partial_write_shows_neither_values_nor_too_much(failing: Any) -> None:
-    """Its text names the first keys with their errors, and counts the others."""
+    """Its text names the first key of each kind of failure, and counts the others."""
     report, _ = failing(
         lambda m: m.update({f"k{n}": "secret" for n in range(20)}),
         at=0,
@@ -740,7 +740,8 @@ def test_partial_write_shows_neither_values_nor_too_much(failing: Any) -> None:
     )
     assert "secret" not in report.text
     assert "0 done, 20 failed, 0 not tried" in report.text
-    assert len(report.text.splitlines()) == 1 + 5 + 1
+    _, line = report.text.splitlines()  # all of them failed alike
+    assert "k0, and 19 more: " in line
 
 
 def test_single_write_that_fails_raises_its_own_error(
