@@ -37,9 +37,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types."""
+    """Check the types, and by both checkers what they show to users."""
     session.install("-e", ".[test]", *group("types"))  # whose types the tests use
     session.run("mypy")
+    session.run("pyright")
 
 
 @nox.session

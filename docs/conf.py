@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import re
+import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +151,10 @@ def show_signature(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str | None, str | None] | None:
-    """Leave out arguments that no user gives; show `Self` and not a type variable."""
+    """Leave out arguments that no user gives; show values and types as users know them.
+
+    A default of an option has a mark around its value, and Self may be a type variable.
+    """
     if signature and (what == "exception" or name.rpartition(".")[2] in MADE_FOR_USERS):
         return "", ""
     if name.endswith("Client.send"):  # types that nobody imports
@@ -157,6 +162,8 @@ def show_signature(
     if returns is not None:
         returns = re.sub(r"^(~?[\w.]+\.)?[A-Z]$", "Self", returns)
         returns = re.sub(r"~?[\w.]+\.Etcd(\w+View)$", r"\1", returns)
+    if signature:
+        signature = re.sub(r"\bdefault\((\w[\w.]*)\)", r"\1", signature)
     return signature, returns
 
 
@@ -182,12 +189,19 @@ def show_operation(app: Sphinx, domain: str, kind: str, content: Element) -> Non
 
 
 def link_source(signature: desc_signature, name: str) -> None:
-    """Have viewcode look for an inherited method in the class that defines it."""
-    for kind in etcdmap.EtcdMapping.__mro__:
-        if name in vars(kind) and kind.__module__.startswith("etcdmap"):
-            signature["module"] = kind.__module__
+    """Have viewcode look for a method in the class in which it is written.
+
+    `etcdmap.mapping.joined` has put copies of all of them into the one class.
+    """
+    method = getattr(etcdmap.EtcdMapping, name)
+    module = sys.modules[getattr(method, "fget", method).__module__]
+    if not module.__name__.startswith("etcdmap"):
+        return
+    for kind in filter(inspect.isclass, vars(module).values()):
+        if kind.__module__ == module.__name__ and name in vars(kind):
+            signature["module"] = module.__name__
             signature["fullname"] = f"{kind.__name__}.{name}"
-            signature["ids"].append(f"{kind.__module__}.{kind.__name__}.{name}")
+            signature["ids"].append(f"{module.__name__}.{kind.__name__}.{name}")
             return
 
 

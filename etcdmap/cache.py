@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 import cachetools
 
 from etcdmap import forking
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.paths import PLAIN, UNREADABLE
 
 #: Entries.  About 4 MiB with small values.

@@ -8,7 +8,7 @@ absolute path: ``/app/db``; the root is ``""``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args
 
 from etcdmap.cache import ReadCache
 from etcdmap.client import Client
@@ -16,7 +16,8 @@ from etcdmap.client import Client
 S = TypeVar("S", bound="ReadableStore")
 
 #: What a read promises; see `EtcdMapping.using`.
-CONSISTENCIES = ("session", "linearizable", "any")
+Consistency: TypeAlias = Literal["session", "linearizable", "any"]
+CONSISTENCIES: tuple[str, ...] = get_args(Consistency)
 
 
 # --- what is there

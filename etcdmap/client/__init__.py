@@ -14,6 +14,7 @@ from etcdmap.client.freshness import ClusterRebuilt
 from etcdmap.client.options import (
     clean_endpoints,
     flag,
+    listed,
     plain_text,
     positive_int,
     positive_seconds,
@@ -32,6 +33,7 @@ __all__ = [
     "Resend",
     "clean_endpoints",
     "flag",
+    "listed",
     "plain_text",
     "positive_int",
     "positive_seconds",

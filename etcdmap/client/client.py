@@ -31,6 +31,7 @@ from etcdmap.client.freshness import Freshness
 from etcdmap.client.options import clean_endpoints, positive_seconds
 from etcdmap.client.request import API, Request
 from etcdmap.errors import EtcdMapError, InvalidResponse
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.marks import alters_data
 from etcdmap.transport import BlockingTransport, Transport, wrapped
 
@@ -153,7 +154,11 @@ class Client(contextlib.AbstractContextManager["Client"]):
     @alters_data
     def send_by(self, deadline: float, request: Request[T]) -> T:
         """Like `send`, for a call of several requests that have one deadline."""
-        result: T = Call(self, request, deadline).run()
+        try:
+            result: T = Call(self, request, deadline).run()
+        except EtcdMapError as error:
+            # What it says is whole; frames from within a call would only bury it.
+            raise error.with_traceback(None) from error.__cause__
         if self._auto_sync is not None and self.clock() >= self._next_sync:
             self._sync_in_passing(self._auto_sync, deadline)
         return result
@@ -165,7 +170,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
         The endpoints first given stay, and if all are https, only such are added.
         Not for clusters behind a proxy or an address translation: members tell
         the addresses that they know themselves by.  Connections to endpoints that
-        are dropped are closed; calls under way there go on.
+        are dropped are closed (those of a ``requests.Session`` are its own affair);
+        calls under way there go on.
 
         Returns:
             The endpoints from now on.

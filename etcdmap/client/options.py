@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 _LARGEST = sys.float_info.max
+#: Where members listen for clients, unless they are told otherwise.
+_PORT = 2379
 
 
 def positive_seconds(name: str, value: float) -> float:
@@ -62,7 +64,7 @@ def clean_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:
     The ValueError for a bad one tells its place in the list and shows no part of it:
     any part may be one of a password.
     """
-    given = [endpoints] if isinstance(endpoints, str) else list(endpoints)
+    given = listed(endpoints)
     if not given:
         raise ValueError("give at least one endpoint, like 'http://127.0.0.1:2379'")
     known = dict.fromkeys(map(spell_endpoint, given))
@@ -70,10 +72,22 @@ def clean_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:
         at = next(n for n, each in enumerate(given, 1) if not spell_endpoint(each))
         raise ValueError(
             f"endpoint {at} of {len(given)} is not a scheme, a host and a port, like "
-            "'http://127.0.0.1:2379'; a user and a password are given as username= and "
-            "password=, never here"
+            "'http://127.0.0.1:2379', with 1 to 63 characters between the dots of a "
+            "host; a user and a password are given as username= and password=, never "
+            "here"
         )
     return cast("tuple[str, ...]", tuple(known))
+
+
+def listed(endpoints: str | Iterable[str]) -> list[Any]:
+    """Return endpoints, one or several, as a list that is not checked."""
+    if isinstance(endpoints, str):
+        return [endpoints]
+    # The characters of bytes are ints, and the keys of a mapping are no endpoints.
+    if isinstance(endpoints, (bytes, Mapping)) or not isinstance(endpoints, Iterable):
+        kind = type(endpoints).__name__
+        raise TypeError(f"endpoints are one URL or a list of URLs, not {kind}")
+    return list(endpoints)
 
 
 # A name (in any script), an IPv4 or a bracketed IPv6 address; and a port.  Without the
@@ -85,14 +99,17 @@ _match_authority = re.compile(
 
 
 def spell_endpoint(endpoint: str) -> str | None:
-    """Spell an endpoint as scheme, host and port; None if it is none."""
+    """Spell an endpoint as scheme, host and port (or 2379); None if it is none."""
     if not isinstance(endpoint, str):
         raise TypeError(f"an endpoint is a str, not {type(endpoint).__name__}")
     try:
         parts = urlsplit(endpoint)
-        return f"{parts.scheme}://{parts.netloc}" if _usable(parts) else None
-    except ValueError:  # brackets that don't close, or a port that is too high
+        if not _usable(parts):
+            return None
+    except ValueError:  # brackets that don't close, a port or label that is too long
         return None
+    port = "" if parts.port else f":{_PORT}"
+    return f"{parts.scheme}://{parts.netloc}{port}"
 
 
 def _usable(parts: SplitResult) -> bool:
@@ -100,6 +117,8 @@ def _usable(parts: SplitResult) -> bool:
         parts.scheme in ("http", "https")
         and _match_authority(parts.netloc)
         and parts.netloc.isprintable()
+        # As it goes on the wire: raises for a label that is empty or too long.
+        and parts.netloc.partition(":")[0].encode("idna")
         and parts.port != 0
         and parts.path in ("", "/")
         and not (parts.query or parts.fragment)

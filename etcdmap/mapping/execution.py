@@ -16,7 +16,9 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
     PartialWrite,
+    forget_frames,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.plan import MakeDirectory, Plan, Put, Step
 from etcdmap.tree import Present, Store
 
@@ -56,7 +58,7 @@ def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> Non
         if progress is not None:
             progress(tried, len(steps))
     if tally.failed:
-        raise tally.partial_write() from next(iter(tally.failed.values()))
+        raise tally.partial_write()
 
 
 class _Tally:
@@ -116,6 +118,7 @@ def _try(store: Store, step: Step, outage: _Outage) -> Exception | None:
     try:
         send(store, step)
     except EtcdMapError as error:
+        forget_frames(error)
         problem = error
     outage.note(problem)
     return problem

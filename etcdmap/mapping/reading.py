@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.errors import EtcdMapError, KeyNotFound
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.base import UNCHANGEABLE, Base, Entry
 from etcdmap.mapping.handle import sought
 from etcdmap.paths import PLAIN
@@ -28,6 +29,9 @@ class Reading(Base):
             DecodeError: the codec can't read the text.
 
         Cost: 1 request, none if cached.  Atomic: yes.
+
+        >>> m["port"], m["db"]["host"], m["db/host"]
+        (8080, 'localhost', 'localhost')
         """
         view = self._view
         cache = view.store.cache
@@ -43,9 +47,10 @@ class Reading(Base):
         path = self._readable(key)
         try:
             node = view.store.get(path, cached=cache is not None)
-        except (KeyNotFound, NotADirectory) as error:
+        except EtcdMapError as error:
+            # Without the frames below, in which there is nothing for the caller.
             with sought(key):
-                raise error
+                raise error.with_traceback(None) from error.__cause__
         value = self._value(path, node)
         if cache is not None and type(value) in UNCHANGEABLE:
             cache.keep_decoded(path, node, view.codec, value)
@@ -55,6 +60,9 @@ class Reading(Base):
         """Tell whether there is a node; False for a key that can't exist.
 
         Cost: 1 request without a body, none if cached.
+
+        >>> "port" in m, "nope" in m
+        (True, False)
         """
         view = self._view
         path = view.naming.readable(view.root, key)
@@ -70,6 +78,9 @@ class Reading(Base):
             KeyNotFound: the key is absent.
 
         Cost: 1 request.
+
+        >>> m.ttl("port") is None
+        True
         """
         with sought(key):
             return self._view.store.get(self._readable(key)).ttl
@@ -82,12 +93,19 @@ class Reading(Base):
             DecodeError: the codec can't read a text; names the key.
 
         Cost: 1 request, whatever the size.  Atomic: one moment's state.
+
+        >>> m.snapshot().value["port"]
+        8080
         """
         content, index = self._read(self._view.store)
         return Snapshot(content or {}, index)
 
     def index(self) -> int:
-        """Return the index of the store now.  Cost: 1 request."""
+        """Return the index of the store now.  Cost: 1 request.
+
+        >>> m.index() > 0
+        True
+        """
         return self._view.store.index(self._view.root)
 
     def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.base import MISSING, rounds, survey
 from etcdmap.mapping.handle import H, absent, named
@@ -36,6 +37,11 @@ class Writing(Reading):
 
         Cost: 1 request for a value (2 more where a directory must go first);
         for a mapping 1 and the differences.  Atomic: per key.
+
+        >>> m["port"] = 9090
+        >>> m["db"] = {"host": "10.0.0.7"}
+        >>> m.to_dict()
+        {'db': {'host': '10.0.0.7'}, 'port': 9090}
         """
         self.set(key, value)
 
@@ -64,6 +70,10 @@ class Writing(Reading):
 
         Cost: as ``m[key] = value``; with ``keep_ttl`` 2 requests, and 2 more each
         time that another writer comes between.
+
+        >>> index = m.set("session", "abc", ttl=60)
+        >>> m["session"]
+        'abc'
         """
         path, wanted, until = self._checked(key, value, ttl)
         if keep_ttl and ttl is not None:
@@ -118,6 +128,10 @@ class Writing(Reading):
 
         Cost: 1 request; for a mapping 1 and its keys.  Atomic: yes; of callers
         who race for a mapping, whoever makes the directory fills it.
+
+        >>> index = m.create("leader", "me")
+        >>> m["leader"]
+        'me'
         """
         path, wanted, until = self._checked(key, value, ttl)
         return self._create(self._view.store.call(until), path, wanted, ttl)
@@ -133,6 +147,10 @@ class Writing(Reading):
             KeyNotFound: a KeyError; the key is absent.
 
         Cost: as ``m[key] = value``.  Atomic: a value over a value.
+
+        >>> index = m.replace("port", 9090)
+        >>> m["port"]
+        9090
         """
         path, wanted, until = self._checked(key, value, ttl)
         store = self._view.store.call(until)
@@ -161,11 +179,15 @@ class Writing(Reading):
 
         Cost: 1 request; 2 if the expected text is empty, which etcd can't
         compare with.  Atomic: yes.
+
+        >>> index = m.compare_and_swap("port", 8080, 9090)
+        >>> m["port"]
+        9090
         """
         path = self._writable(key)
-        wanted = self._encode_text(new)
+        wanted = self._encode_text(path, new)
         self._check_ttl(ttl)
-        expect = Holding(self._encode_text(expected))
+        expect = Holding(self._encode_text(path, expected))
         with named(key):
             return self._view.store.put(path, wanted, ttl=ttl, expect=expect)
 
@@ -177,9 +199,13 @@ class Writing(Reading):
 
         Cost: 2 requests: a DELETE could name the value in its URL only, which ends up
         in logs.  Atomic: yes.
+
+        >>> m.compare_and_delete("port", 8080)
+        >>> "port" in m
+        False
         """
         path = self._writable(key)
-        expect = Holding(self._encode_text(expected))
+        expect = Holding(self._encode_text(path, expected))
         with named(key):
             self._view.store.delete(path, expect=expect)
 
@@ -205,6 +231,9 @@ class Writing(Reading):
             DeadlineExceeded: others came between until the time was over.
 
         Cost: 2 requests; 2 more each time that another writer comes between.
+
+        >>> m.transform("port", lambda port: port + 1)
+        8081
         """
         path = self._writable(key)
         for store in rounds(self._view.store, path):
@@ -212,9 +241,9 @@ class Writing(Reading):
             if isinstance(node, Directory):
                 raise NotAFile("transform() is for values", key=path)
             if node is None and default is MISSING:
-                raise absent(key, "Key not found")
+                raise absent(key, "the key is absent, and no default= was given", path)
             new = func(default if node is None else self._value(path, node))
-            text, ttl = self._encode_text(new), _ttl_left(store, node)
+            text, ttl = self._encode_text(path, new), _ttl_left(store, node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 store.put(path, text, ttl=ttl, expect=_state(node, since))
                 return new
@@ -228,10 +257,14 @@ class Writing(Reading):
             The key: etcd's index in 20 digits.
 
         Cost: 1 request.  Atomic: yes.
+
+        >>> key = m.sub("jobs").append("first")
+        >>> m["jobs"][key]
+        'first'
         """
         self._check_writable()
-        text = self._encode_text(value)
-        return self._view.store.append(self._view.root, text, ttl=ttl)
+        root = self._view.root
+        return self._view.store.append(root, self._encode_text(root, value), ttl=ttl)
 
     @alters_data
     def refresh(self, key: str, ttl: float) -> None:
@@ -243,8 +276,14 @@ class Writing(Reading):
 
         Raises:
             KeyNotFound: a KeyError; the key is absent.
+            NotAFile: a directory is there.  (etcd 3.4 may renew its ttl instead.)
 
         Cost: 1 request.  Atomic: yes.
+
+        >>> index = m.set("session", "abc", ttl=60)
+        >>> m.refresh("session", 600)
+        >>> m.ttl("session") > 60
+        True
         """
         path = self._writable(key)
         self._view.store.check_ttl(ttl)  # raises for None as well
@@ -264,6 +303,10 @@ class Writing(Reading):
             KeyExists: something is there.
 
         Cost: 1 request.  Atomic: yes.
+
+        >>> jobs = m.mkdir("jobs")
+        >>> len(jobs)
+        0
         """
         path = self._writable(key)
         self._view.store.make_directory(path, ttl=ttl)

@@ -11,6 +11,14 @@ from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse, legibl
 CLOSED = "the connection was closed before an answer came (or expects https?)"
 CUT_OFF = "the answer was cut off"
 _TOO_OLD = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"}
+#: What to say of a failed handshake, by the name that OpenSSL gives the reason.
+_HANDSHAKES = {
+    **dict.fromkeys(
+        _TOO_OLD, "the server's TLS is too old: let it speak TLS 1.2 or 1.3"
+    ),
+    "WRONG_VERSION_NUMBER": "what listens there speaks no TLS: is it http://?",
+}
+_NO_WAY = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 
 _RENEW = "renew it, or set the clocks right"
 _TRUST = "give the CA that signed it as verify"
@@ -53,7 +61,7 @@ def too_large(endpoint: str, status: int, limit: int) -> InvalidResponse:
 def timed_out(timeout: float, *, sent: bool) -> ExchangeFailed:
     """Return the failure for an exchange that took too long."""
     what = f"no answer within {timeout:.3g} s" if sent else "no connection in time"
-    return ExchangeFailed(what, sent=sent, timed_out=True)
+    return ExchangeFailed(what, sent=sent, timed_out=True, nobody=not sent)
 
 
 def given_up(*, sent: bool) -> ExchangeFailed:
@@ -71,7 +79,15 @@ def of_socket(error: OSError, *, sent: bool) -> ExchangeFailed:
         # With TLS 1.3 this may come after the request has left, so `sent` counts.
         what = f"the server refused our TLS certificate: {cause}"
         return ExchangeFailed(what, sent=sent, lasting=True)
-    return ExchangeFailed(cause, sent=sent, lasting=_is_too_old(error))
+    lasting = isinstance(error, ssl.SSLError) and _reason(error) in _TOO_OLD
+    return ExchangeFailed(cause, sent=sent, lasting=lasting, nobody=met_nobody(error))
+
+
+def met_nobody(error: BaseException) -> bool:
+    """Tell whether an exception says that there is no server, or no way to it."""
+    return isinstance(error, ConnectionRefusedError | socket.gaierror) or (
+        isinstance(error, OSError) and error.errno in _NO_WAY
+    )
 
 
 def _is_about_ours(error: ssl.SSLError) -> bool:
@@ -80,9 +96,9 @@ def _is_about_ours(error: ssl.SSLError) -> bool:
     return "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
 
 
-def _is_too_old(error: BaseException) -> bool:
-    # One that was not raised by OpenSSL, but by a session's adapter, has no reason.
-    return isinstance(error, ssl.SSLError) and getattr(error, "reason", 0) in _TOO_OLD
+def _reason(error: BaseException) -> str:
+    # One that was not raised by OpenSSL, but by a session's adapter, has none.
+    return getattr(error, "reason", None) or ""
 
 
 def cause_of(error: BaseException) -> str:
@@ -92,11 +108,11 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
         return CLOSED
     if isinstance(error, socket.gaierror):
-        return legible(f"the name of the endpoint is not known: {error.strerror}")
+        return legible(f"no such host found: {error.strerror}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return _wrong_with(error)
-    if _is_too_old(error):
-        return "the server's TLS is too old: let it speak TLS 1.2 or 1.3"
+    if isinstance(error, ssl.SSLError) and _reason(error) in _HANDSHAKES:
+        return _HANDSHAKES[_reason(error)]
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         # Nothing that is wrong with an endpoint, as all around this will say.
         return f"{error.strerror}: close some, or raise the limit (ulimit -n)"

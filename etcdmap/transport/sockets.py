@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import time
+import weakref
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -45,6 +46,8 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        # Of a mapping that nobody closes: no warning of a socket that nobody knows.
+        weakref.finalize(self, sock.close)
         self.tls = isinstance(sock, ssl.SSLSocket)
         # Where ``recv`` itself can wait for `KERNEL_PATIENCE`, that takes one call of
         # the system instead of two.  With TLS, Python would go on waiting.
@@ -163,6 +166,11 @@ def _look_up(host: str, port: int, due: float) -> Steps[list[Any]]:
             while look_up.outcome is None:
                 yield Waiting(flag.sock, READ, due)
             return look_up.addresses(port)
+        except TimeoutError:
+            what = "the name of the host was not looked up in time"
+            raise ExchangeFailed(
+                what, sent=False, timed_out=True, nobody=True
+            ) from None
         finally:
             resolver.leave(look_up, flag)
 

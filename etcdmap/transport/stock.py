@@ -145,18 +145,16 @@ class RequestsTransport:
         # read1 returns what has arrived; read would wait for a whole chunk.
         read = getattr(response.raw, "read1", None) or response.raw.read
         limit = limit_of(request, response.status_code, self._settings.max_response)
-        chunks = []
-        size = 0
+        body = bytearray()  # a list of small pieces would take many times as much
         while chunk := read(_CHUNK):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
+            body += chunk
+            if len(body) > limit:
                 raise failures.too_large(endpoint, response.status_code, limit)
             # The socket's timeout is per packet: a slow drip never meets it.
             if time.monotonic() > deadline:
                 what = "the answer did not end in time"
                 raise ExchangeFailed(what, sent=True, timed_out=True)
-        return b"".join(chunks)
+        return bytes(body)
 
 
 def _as_it_is(prepared: PreparedRequest) -> PreparedRequest:
@@ -206,7 +204,8 @@ def of_requests(
         return failures.timed_out(timeout, sent=sent)
     if isinstance(chain[-1], http.client.IncompleteRead):
         return ExchangeFailed(failures.CUT_OFF, sent=sent)
-    return ExchangeFailed(_cause_of(chain[-1]), sent=sent)
+    nobody = not sent and failures.met_nobody(chain[-1])
+    return ExchangeFailed(_cause_of(chain[-1]), sent=sent, nobody=nobody)
 
 
 def _cause_of(error: BaseException) -> str:

@@ -129,7 +129,7 @@ class ThreadExchange:
     """An `Exchange` that a thread carries out.
 
     It takes a thread and a pair of sockets.  When it is given up, the thread goes on
-    until its own deadline, and its answer is dropped.
+    until its transport ends it, and its answer is dropped.
     """
 
     def __init__(self, timeout: float, shown: list[Identity]) -> None:

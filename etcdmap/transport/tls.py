@@ -80,8 +80,9 @@ class Contexts:
         """Load what has changed; return what to warn of, which is said once."""
         try:
             self._made = make_context(self._verify, self._cert), looks
+            self._told = {}
         except ExchangeFailed as error:
-            if looks == self._told:
+            if looks == self._told or not error.lasting:
                 return ""
             self._told = looks
             changed = [path for path in looks if looks[path] != before.get(path)]

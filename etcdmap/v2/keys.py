@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from etcdmap.client import Client, Resend
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.marks import alters_data
 from etcdmap.transport import Answer
 from etcdmap.v2.memory import Memory

@@ -54,6 +54,9 @@ _MESSAGES = frozenset(
     }
 )
 
+#: Why a directory's ttl stays as it was made.
+NO_TTL = "a directory is there, and etcd can't change its ttl"
+
 # A larger body is dropped before it is parsed, but for the start, which errors show:
 # body, text and values would be in memory at the same time.
 _LARGE = 64 * 1024
@@ -256,7 +259,7 @@ def error_of(key: str, answer: Answer) -> EtcdMapError:
         payload = None
     if isinstance(payload, dict):
         code = payload.get("errorCode")
-        if type(code) is int:
+        if type(code) is int and 0 <= code < 10_000:
             return _server_error(key, answer, code, payload)
         if answer.status in (401, 403):
             return Unauthorized("not allowed", endpoint=answer.endpoint, key=key)
@@ -287,7 +290,7 @@ def _server_error(
         cause, reason = f"{reason}: {cause}", "etcd refused the request"
     if code == 300 and cause.startswith("nodePath"):
         # etcd 3.5 says so if its store refuses what all members had agreed on.
-        kind, reason = NotAFile, "a directory is there, whose ttl can't be changed"
+        kind, reason = NotAFile, NO_TTL
     return kind(
         reason,
         code=code,

@@ -57,6 +57,7 @@ from etcdmap.errors import (
     WatchExpired,
     legible,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.tree import Fence
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.models import Result
@@ -301,8 +302,7 @@ class FencedWrite:
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return OutcomeUnknown(
-            f"{self._path}: the answer to a write was lost, and {why}. Read the key "
-            "before writing it again"
+            f"{legible(self._path)}: the answer to a write was lost, and {why}"
         )
 
 

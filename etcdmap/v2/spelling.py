@@ -67,8 +67,16 @@ def spell_target(key: str, query: str) -> str:
     return target
 
 
+# Parameters of a query that are not on or off.
+_NO_FLAGS = frozenset({"prevIndex", "prevValue", "waitIndex"})
+
+
 def spell_query(**parameters: str | int | bool | None) -> str:
     """Spell a query; what is None or False is left out, but for prevExist."""
+    for name, value in parameters.items():
+        # A text such as "no" would switch it on.
+        if name not in _NO_FLAGS and not isinstance(value, (bool, type(None))):
+            raise TypeError(f"{name} is True or False, not {type(value).__name__}")
     spelt = [
         f"{name}={_spell(value)}"
         for name, value in parameters.items()
@@ -86,6 +94,8 @@ def _spell(value: str | int | bool) -> str:
 def check_conditions(prev_value: str | None, prev_index: int | None) -> None:
     """Refuse conditions that etcd would read as something else."""
     # etcd takes prevIndex=0 for "no condition" and refuses an empty prevValue.
+    if isinstance(prev_index, bool) or not isinstance(prev_index, (int, type(None))):
+        raise TypeError(f"prev_index is an int, not {type(prev_index).__name__}")
     if prev_index is not None and prev_index < 1:
         raise ValueError("prev_index starts at 1; etcd takes 0 for no condition")
     if prev_value == "":

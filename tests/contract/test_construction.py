@@ -18,8 +18,8 @@ from etcdmap import (
     PrefixRequired,
     RequestFailed,
 )
-from etcdmap.connect import parse_url
 from etcdmap.local import LocalCluster
+from etcdmap.urls import parse_url
 
 PASSWORD = "hunter2 & §/:@?#%"
 QUOTED = quote(PASSWORD, safe="")
@@ -43,6 +43,24 @@ def host(etcd: LocalCluster) -> str:
             "etcd://h1:1,h2,h3:3",
             {"endpoints": ["http://h1:1", "http://h2:2379", "http://h3:3"]},
             id="hosts",
+        ),
+        pytest.param(
+            "etcd://h1:1, h2 , h3:3/app",
+            {
+                "endpoints": ["http://h1:1", "http://h2:2379", "http://h3:3"],
+                "prefix": "/app",
+            },
+            id="hosts-with-spaces",
+        ),
+        pytest.param(
+            " etcd://u:p@h/app\n",
+            {
+                "endpoints": ["http://h:2379"],
+                "prefix": "/app",
+                "username": "u",
+                "password": "p",
+            },
+            id="spaces-around-it",
         ),
         pytest.param(
             "etcd://[::1]:1,[::2]",
@@ -150,6 +168,12 @@ def test_parse_url_gives_the_options(url: str, expected: dict[str, Any]) -> None
         pytest.param("etcd://root:hunter2]@[h", id="brackets-in-it"),
         pytest.param("etcd://root:hunter2\u2100@h", id="odd-when-normalized"),
         pytest.param("hunter2://h", id="scheme"),
+        pytest.param("hunter2", id="alone"),
+        pytest.param("root:hunter2", id="no-scheme-and-no-host"),
+        pytest.param("http://root:1/hunter2", id="http-slash"),
+        pytest.param("http://root:hunter2/app", id="http-for-a-port"),
+        pytest.param("http://h,hunter2@h:1", id="http-comma"),
+        pytest.param("http://root:1,hunter2", id="http-comma-and-no-host"),
     ],
 )
 def test_from_url_refuses_what_is_none_and_shows_no_password(url: str) -> None:
@@ -169,6 +193,13 @@ def test_from_url_refuses_what_is_not_utf_8_as_such(url: str) -> None:
     with pytest.raises(ValueError, match="UTF-8") as caught:
         EtcdMapping.from_url(url)
     assert type(caught.value) is ValueError
+
+
+@pytest.mark.parametrize("url", [5, True, None, b"etcd://h", object()])
+def test_from_url_of_another_type_is_a_type_error(url: Any) -> None:
+    """As with every argument."""
+    with pytest.raises(TypeError, match="URL is a str"):
+        EtcdMapping.from_url(url)
 
 
 def test_from_url_makes_a_mapping(etcd: LocalCluster, prefix: str) -> None:

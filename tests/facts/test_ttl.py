@@ -231,6 +231,25 @@ def test_mapping_refresh_of_an_absent_key_creates_nothing(mapping: EtcdMapping) 
     assert "k" not in mapping
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["unknown", "known"])
+def test_mapping_refresh_of_a_directory_is_refused_in_plain_words(
+    etcd3: LocalCluster, etcd_version: str, prefix: str, known: bool
+) -> None:
+    """Where etcd can do it, in 3.4, it may be done."""
+    with EtcdMapping(etcd3.endpoints, prefix) as mapping:
+        if known:
+            mapping["k"] = "was a value"
+        with EtcdMapping(etcd3.endpoints, prefix) as other:
+            other["k"] = {"a": 1}
+        if etcd_version.startswith("3.4.") and not known:
+            mapping.refresh("k", 60)
+            return
+        with pytest.raises(NotAFile) as caught:
+            mapping.refresh("k", 60)
+    assert "a directory is there, and etcd can't change its ttl" in str(caught.value)
+    assert "Raft" not in str(caught.value)
+
+
 def test_refresh_without_a_condition_makes_the_key_new(raw: Raw) -> None:
     """Its createdIndex starts again; with `prevExist=true` it stays."""
     created = raw("PUT", "/k", "value=x&ttl=100").json["node"]["createdIndex"]

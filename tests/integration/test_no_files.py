@@ -79,6 +79,7 @@ for name, call in calls.items():
             assert type(error) is ClusterUnavailable, error
             advice = "open files: close some, or raise the limit (ulimit -n)"
             assert advice in str(error)
+            assert "check that etcd runs" not in str(error)
 print("done")
 """
 

@@ -749,13 +749,13 @@ def test_text_of_a_server_is_short_and_on_one_line(
 
 
 def test_cluster_id_of_a_server_is_short_in_a_text() -> None:
-    """It is any text that a header can hold."""
+    """It is any text that a header can hold, one that was sent included."""
     first, other = (
         response(
             '{"action":"get","node":{"key":"/k","value":"v","modifiedIndex":3}}',
             headers={"X-Etcd-Cluster-Id": cluster_id},
         )
-        for cluster_id in ("a" * 9000, "b\x85" * 9000)
+        for cluster_id in (f"Basic {PASSWORD}", "b\x85" * 9000)
     )
     again = Repeat(READ, other)
     with (
@@ -766,8 +766,19 @@ def test_cluster_id_of_a_server_is_short_in_a_text() -> None:
         with pytest.raises(WrongCluster) as caught:
             mapping["k"]
     for line in str(caught.value).splitlines():
-        assert len(line) < 1000
+        assert len(line) < 400
         assert line.isprintable()
+    assert_hidden(shown(caught.value))
+
+
+def test_code_of_a_server_is_no_longer_than_codes_are() -> None:
+    """An int may have thousands of digits."""
+    reply = response('{"errorCode":%s,"message":"m","index":3}' % ("7" * 4000), 400)
+    with (
+        FaultServer([Repeat(READ, reply)]) as server,
+        EtcdMapping(server.url, timeout=0.3) as mapping,
+    ):
+        assert len(str(error_of(lambda: mapping["k"]))) < 500
 
 
 def test_key_of_the_caller_is_whole_in_key_and_short_in_the_text() -> None:

@@ -165,7 +165,7 @@ class MappingMachine(RuleBasedStateMachine):
 
     # --- how both are asked
 
-    def mapping(self, place: tuple[str, str | None]) -> Any:
+    def mapping(self, place: tuple[str, Any]) -> Any:
         """Give a mapping of ours."""
         at, option = place
         mapping = self.subs[at] if at else self.root
@@ -502,7 +502,7 @@ class MappingMachine(RuleBasedStateMachine):
     @rule(place=places, content=by_path, ttl=ttls)
     def merge(self, place: Any, content: Any, ttl: float | None) -> None:
         """`merge`."""
-        self.both(place, lambda m: m.merge(content, ttl=ttl))
+        self.both(place, lambda m: discard(m.merge(content, ttl=ttl)))
 
     @rule(place=places, content=mappings | mappings | by_path)
     def assign(self, place: Any, content: Any) -> None:
@@ -643,7 +643,7 @@ class MappingMachine(RuleBasedStateMachine):
         """Another client writes through a mapping of its own."""
         calls: list[Call] = [
             lambda m: m.update(content),
-            lambda m: m.merge(content),
+            lambda m: discard(m.merge(content)),
             lambda m: discard(m.assign(content)),
             lambda m: m.pop(key),
         ]

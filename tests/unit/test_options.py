@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+import etcdmap.options
 from etcdmap import EtcdMapping, Policy, connect
+from etcdmap.codecs import CodecName, get_codec
 from etcdmap.transport import WireTransport
 from etcdmap.transport.pool import split_endpoint
 
@@ -130,10 +135,70 @@ def test_option_that_is_none_is_refused_at_once(
 
 def test_options_are_all_looked_at() -> None:
     """A new one needs a line above."""
-    own = set(inspect.signature(EtcdMapping.__init__).parameters) - {"self", "options"}
-    assert own == MAPPING.keys()
-    others = set(inspect.signature(connect).parameters)
+    own = inspect.signature(EtcdMapping).parameters.keys()
+    assert own == MAPPING.keys() | CONNECTION.keys()
+    others = inspect.signature(connect).parameters.keys()
     assert others == {"endpoints"} | CONNECTION.keys()
+
+
+def test_options_are_spelt_out_alike() -> None:
+    """Those of `connect` are a mapping's too: their types, their defaults, their order.
+
+    And an editor that shows them shows values.
+    """
+    own = inspect.signature(EtcdMapping).parameters
+    of_connect = inspect.signature(connect).parameters
+    for name, parameter in of_connect.items():
+        assert str(parameter) == str(own[name]), name
+    assert [name for name in own if name in of_connect] == list(of_connect)
+    assert "object at" not in f"{inspect.signature(EtcdMapping)}"
+    assert str(own["timeout"]) == "timeout: 'float' = 5.0"
+
+
+def test_options_for_type_checkers_are_those_there_are() -> None:
+    """What `from_url` says that it takes is what it passes on."""
+    own = inspect.signature(EtcdMapping).parameters
+    told = {
+        ast.unparse(node.target): ast.unparse(node.annotation)
+        for kind in ast.walk(ast.parse(inspect.getsource(etcdmap.options)))
+        if isinstance(kind, ast.ClassDef) and kind.name.endswith("Options")
+        for node in kind.body
+        if isinstance(node, ast.AnnAssign)
+    }
+    assert told == {n: p.annotation for n, p in own.items() if n != "client"}
+
+
+def test_choices_for_type_checkers_are_those_there_are() -> None:
+    """A name that can be given at run time is one that may be written."""
+    for name in get_args(CodecName):
+        assert repr(get_codec(name)) == repr(name)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  (its text is what counts)
+        get_codec("yaml")
+    assert re.findall(r"'(\w+)'", str(caught.value))[1:] == list(get_args(CodecName))
+
+
+#: What a URL may say of an option, in other words than the default.
+IN_A_URL = {
+    **dict.fromkeys(("timeout", "connect_timeout", "max_stale", "auto_sync"), "9"),
+    **dict.fromkeys(("cache_ttl", "cache_size", "max_response"), "9"),
+    **{"shuffle": "false", "fence": "true", "cert": "x", "verify": "/x"},
+}
+
+
+@pytest.mark.parametrize(("name", "text"), IN_A_URL.items())
+def test_option_given_counts_more_than_the_url_even_if_it_is_the_default(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said on purpose is told from what nobody said."""
+    usual = inspect.signature(connect).parameters[name].default.value
+    made: list[Any] = []
+    monkeypatch.setattr(sys.modules["etcdmap.connect"], "_make", made.append)
+    monkeypatch.setenv("ETCDMAP_URL", f"etcd://h/?{name}={text}")
+    connect()
+    connect(**{name: usual})
+    from_url, given = made
+    assert from_url[name] != usual
+    assert given[name] == usual
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,12 @@ def test_spoilt_bundle_goes_on_with_the_old_one_until_it_is_whole(
             assert works(transport, old)
         put_in_place(second, file)
         assert works(transport, new)
+        # The same fault, once more after a time without.
+        put_in_place(first, file)
+        assert works(transport, old)
+        spoil(file)
+        with pytest.warns(RenewalFailed):
+            assert works(transport, old)
 
 
 def test_file_that_could_not_be_read_is_tried_by_each_new_connection(

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 import traceback
+import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -574,6 +575,21 @@ def test_max_response_beyond_is_refused_by_name(make: Make, script: Script) -> N
     assert "max_response" in str(error)
     assert error.endpoint == server.url
     assert error.status in (200, 301)
+
+
+def test_answer_in_small_pieces_takes_no_multiple_of_its_length(make: Make) -> None:
+    """A list of them would: each has 33 bytes beside its own."""
+    pieces = [b"2\r\nab\r\n" * 10_000] * 10
+    with FaultServer([READ, chunked(end=False), *pieces, b"0\r\n\r\n"]) as server:
+        transport = make()
+        tracemalloc.start()
+        try:
+            body = exchange(transport, server.url, get(), 20).body
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert body == b"ab" * 100_000
+    assert peak < 10 * len(body)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 500, 503])

@@ -1,0 +1,56 @@
+"""The public names, together: `etcdmap` imports this when the first is asked for."""
+
+from __future__ import annotations
+
+from etcdmap.cache import CacheInfo as CacheInfo
+from etcdmap.client import Client as Client
+from etcdmap.client import ClusterRebuilt as ClusterRebuilt
+from etcdmap.client import Policy as Policy
+from etcdmap.codecs import Codec as Codec
+from etcdmap.connect import connect as connect
+from etcdmap.errors import Attempt as Attempt
+from etcdmap.errors import ClientClosed as ClientClosed
+from etcdmap.errors import ClusterUnavailable as ClusterUnavailable
+from etcdmap.errors import CompareFailed as CompareFailed
+from etcdmap.errors import CredentialsMissing as CredentialsMissing
+from etcdmap.errors import DeadlineExceeded as DeadlineExceeded
+from etcdmap.errors import DecodeError as DecodeError
+from etcdmap.errors import DirectoryGone as DirectoryGone
+from etcdmap.errors import DirectoryNotEmpty as DirectoryNotEmpty
+from etcdmap.errors import EtcdMapError as EtcdMapError
+from etcdmap.errors import ExchangeFailed as ExchangeFailed
+from etcdmap.errors import InvalidKey as InvalidKey
+from etcdmap.errors import InvalidRequest as InvalidRequest
+from etcdmap.errors import InvalidResponse as InvalidResponse
+from etcdmap.errors import KeyExists as KeyExists
+from etcdmap.errors import KeyNotFound as KeyNotFound
+from etcdmap.errors import LimitExceeded as LimitExceeded
+from etcdmap.errors import LocalClusterError as LocalClusterError
+from etcdmap.errors import NotADirectory as NotADirectory
+from etcdmap.errors import NotAFile as NotAFile
+from etcdmap.errors import OutcomeUnknown as OutcomeUnknown
+from etcdmap.errors import PartialWrite as PartialWrite
+from etcdmap.errors import PrefixRequired as PrefixRequired
+from etcdmap.errors import RaftError as RaftError
+from etcdmap.errors import ReadOnly as ReadOnly
+from etcdmap.errors import Refusal as Refusal
+from etcdmap.errors import RequestFailed as RequestFailed
+from etcdmap.errors import RootReadOnly as RootReadOnly
+from etcdmap.errors import ServerError as ServerError
+from etcdmap.errors import Unauthorized as Unauthorized
+from etcdmap.errors import V2NotEnabled as V2NotEnabled
+from etcdmap.errors import WatchExpired as WatchExpired
+from etcdmap.errors import WrongCluster as WrongCluster
+from etcdmap.mapping import ABSENT as ABSENT
+from etcdmap.mapping import Difference as Difference
+from etcdmap.mapping import Differences as Differences
+from etcdmap.mapping import EtcdMapping as EtcdMapping
+from etcdmap.mapping import FlatView as FlatView
+from etcdmap.mapping import View as View
+from etcdmap.paths import UnreadableName as UnreadableName
+from etcdmap.transport import RenewalFailed as RenewalFailed
+from etcdmap.transport import UnverifiedTLS as UnverifiedTLS
+from etcdmap.tree import Snapshot as Snapshot
+from etcdmap.v2 import KeysAPI as KeysAPI
+from etcdmap.v2 import Node as Node
+from etcdmap.v2 import Result as Result
