@@ -3,7 +3,8 @@
 Everything goes through a store, see `etcdmap.tree`.  Open `reading` and `writing` for
 one key, `mapping` for many and how a mapping is made, `flat` for the flat view; `base`
 (`pop`, `del`, loops) and `views` (`items()`, `==`) for what both do alike, `handle` for
-what both stand on, `joined` for how users come to see one class; `plan` for what a write of many keys comes to, `execution` for how.
+what both stand on, `joined` for how users come to see one class; `plan` for what a
+write of many keys comes to, `execution` for how.
 """
 
 from __future__ import annotations
