@@ -321,12 +321,14 @@ class MappingMachine(RuleBasedStateMachine):
 
     @rule(place=places)
     def complete(self, place: Any) -> None:
-        """Key completion."""
+        """Key completion, which offers nothing where a loop would raise."""
         mapping, model = self.mapping(place), self.model(place)
-        actual = self.outcome(lambda m: m._ipython_key_completions_(), mapping)
-        assert actual == self.outcome(list, model)
-        actual = self.outcome(lambda m: m.flat._ipython_key_completions_(), mapping)
-        assert actual == self.outcome(lambda m: list(m.flat), model)
+        for actual, expected in (
+            (mapping, self.outcome(list, model)),
+            (mapping.flat, self.outcome(lambda m: list(m.flat), model)),
+        ):
+            offered = expected if isinstance(expected, list) else []
+            assert actual._ipython_key_completions_() == offered
 
     @rule(place=places)
     def snapshot(self, place: Any) -> None:
