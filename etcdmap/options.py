@@ -72,8 +72,8 @@ class Default:
 def default(value: T) -> T:
     """Return a default that differs from the same value given on purpose.
 
-    What is given counts more than what a URL or the environment says, and that more
-    than a default.
+    What is given takes precedence over what a URL or the environment says, and that
+    over a default.
     """
     return cast("T", Default(value))
 

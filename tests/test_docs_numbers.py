@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 import etcdmap
-from etcdmap import DeadlineExceeded, EtcdMapping, Policy, cache, codecs, connect, paths
+from etcdmap import (
+    DeadlineExceeded,
+    EtcdMapping,
+    Policy,
+    cache,
+    codecs,
+    connect,
+    paths,
+    refusals,
+)
 from etcdmap import errors as etcdmap_errors
 from etcdmap.client import attempts, freshness
 from etcdmap.client import client as failover
@@ -19,7 +28,7 @@ from etcdmap.local import member
 from etcdmap.mapping import base as mapping_base
 from etcdmap.mapping import execution
 from etcdmap.transport import head, http1, pool, protocol
-from etcdmap.v2 import memory, responses, spelling
+from etcdmap.v2 import memory, parsing, responses, spelling
 from etcdmap.v2 import request as v2_request
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -40,6 +49,8 @@ LIMITS: dict[str, float] = {
     "the age": failover.DEFAULT_MAX_STALE,
     "from one proof": freshness._RENEW_AFTER * failover.DEFAULT_MAX_STALE,
     "the pause between": mapping_base._LONGEST_PAUSE,
+    "decoding": parsing._SECONDS_PER_ITEM * 1e6,
+    "Tab": mapping_base._COMPLETION_PATIENCE,
     "a `sync`": failover._SYNC_TIMEOUT,
     "the first wait": Policy().first_delay,
     "the least such wait of a read": Policy().read_floor,
@@ -62,6 +73,9 @@ LIMITS: dict[str, float] = {
     "nodes": cache.DEFAULT_SIZE,
     "keys whose": memory._MOST,
     "endpoints": v2_request.MOST_URLS,
+    "refusals that": refusals._MOST_TOLD,
+    "causes that a message": etcdmap_errors._MOST_CAUSES,
+    "causes that a `P": etcdmap_errors._MOST_KINDS,
     "characters of": etcdmap_errors._MOST_SHOWN,
     "characters kept": responses._MOST_CAUSE,
 }
@@ -127,6 +141,25 @@ def test_sample_of_an_outage_is_what_an_outage_says() -> None:
         ):
             cfg["db"]
     assert shape_of(str(caught.value)) == shape_of(sample)
+
+
+def test_options_of_single_calls_are_those_of_the_methods() -> None:
+    """Each row names all methods that take the option, and no other."""
+    page = (DOCS / "reference" / "options.md").read_text()
+    _, _, table = page.partition("## Of single calls")
+    told: dict[str, set[str]] = {}
+    for option, methods in re.findall(r"^\| `(\w+)` \| (`.*?) \|", table, re.M):
+        told.setdefault(option, set()).update(re.findall(r"`(\w+)`", methods))
+    assert len(told) == 5
+    of_dicts = {"get", "pop", "setdefault"}  # whose `default` needs no row
+    for option, methods in told.items():
+        assert methods == {
+            name
+            for name, method in inspect.getmembers(EtcdMapping, inspect.isfunction)
+            if option in inspect.signature(method).parameters
+            and name not in of_dicts
+            and not name.startswith("_")
+        }
 
 
 def test_ttl_may_be_none_where_the_page_says() -> None:
