@@ -16,6 +16,7 @@ from etcdmap.client import (
     plain_text,
 )
 from etcdmap.errors import CredentialsMissing
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.options import (
     Default,
     argument_names,

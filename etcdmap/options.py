@@ -18,6 +18,7 @@ from etcdmap.client import (
     positive_seconds,
 )
 from etcdmap.errors import InvalidKey
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 if TYPE_CHECKING:  # to make these classes would take a third of a millisecond
     from etcdmap.codecs import Codec, CodecName

@@ -12,8 +12,10 @@ import pytest
 
 import etcdmap
 from etcdmap import (
+    ClusterUnavailable,
     DeadlineExceeded,
     EtcdMapping,
+    LimitExceeded,
     Policy,
     cache,
     codecs,
@@ -91,6 +93,15 @@ def test_limits_are_those_of_the_code() -> None:
         number = re.findall(r"[\d,.]*\d", limit)[-1 if front != "a ttl" else 1]
         assert float(number.replace(",", "")) == value, front
     assert len(shown) == len(LIMITS)
+
+
+def test_value_of_quotes_is_too_large_before_one_of_spaces() -> None:
+    """Nothing listens there: what is refused by its size never finds out."""
+    cfg = EtcdMapping("http://127.0.0.1:1", prefix="/app", timeout=0.1)
+    with pytest.raises(LimitExceeded):
+        cfg["k"] = '"' * 4_000_000
+    with pytest.raises(ClusterUnavailable):
+        cfg["k"] = " " * 4_000_000
 
 
 def test_troubles_quote_messages_of_the_library() -> None:

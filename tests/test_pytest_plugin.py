@@ -138,6 +138,9 @@ def test_failure_of_ours_shows_the_lines_of_the_test_only(
         def test_flat(etcd_mapping): etcd_mapping.flat["nope"]
         def test_key(etcd_mapping): etcd_mapping["/k"] = 1
         def test_keys_api(etcd_mapping): etcd_mapping.keys_api.get("/nope")
+        def test_keys_api_key(etcd_mapping): etcd_mapping.keys_api.get("nope")
+        def test_large(etcd_mapping): etcd_mapping["k"] = "&" * 4_000_000
+        def test_prefix(): EtcdMapping("http://127.0.0.1:1", "http://127.0.0.1:2")
         def test_gone(etcd_mapping): etcd_mapping["a"] = etcd_mapping.sub("b")
         def test_update(etcd_mapping):
             outage().update(a=1)
@@ -150,7 +153,7 @@ def test_failure_of_ours_shows_the_lines_of_the_test_only(
         """
     )
     result = run.runpytest_subprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(failed=12)
+    result.assert_outcomes(failed=15)
     result.stdout.no_re_match_line(r".*[/\\]etcdmap[/\\].*\.py:\d+")
 
 

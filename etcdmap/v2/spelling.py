@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus
 
 from etcdmap.codecs import checked
 from etcdmap.errors import InvalidKey, LimitExceeded, legible
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.paths import CACHED_LENGTH, MAX_TARGET, check_limits, find_fault
 from etcdmap.tree import Fence
 
