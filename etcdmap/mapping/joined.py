@@ -53,6 +53,7 @@ def _of(cls: type, value: Any) -> Any:
         value.__defaults__,
         value.__closure__,
     )
+    copy.__dict__.update(value.__dict__)  # such as the `__wrapped__` of a decorator
     copy.__kwdefaults__ = value.__kwdefaults__
     copy.__annotations__ = value.__annotations__
     copy.__qualname__ = f"{cls.__qualname__}.{value.__name__}"
