@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from etcdmap.errors import Refusal
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 X = TypeVar("X", bound=Exception)
 
