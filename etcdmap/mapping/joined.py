@@ -53,8 +53,8 @@ def _of(cls: type, value: Any) -> Any:
         value.__defaults__,
         value.__closure__,
     )
+    copy.__dict__.update(value.__dict__)  # marks, `__wrapped__`
     copy.__kwdefaults__ = value.__kwdefaults__
     copy.__annotations__ = value.__annotations__
-    vars(copy).update(vars(value))  # its marks
     copy.__qualname__ = f"{cls.__qualname__}.{value.__name__}"
     return copy
