@@ -16,6 +16,7 @@ from etcdmap.client import (
     plain_text,
     positive_int,
     positive_seconds,
+    spell_endpoint,
 )
 from etcdmap.errors import InvalidKey
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
@@ -142,7 +143,9 @@ def check_session(options: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 def check_shared(client: object, endpoints: object, options: Mapping[str, Any]) -> None:
     """Refuse what is no client, and options beside one, which come too late."""
     if not isinstance(client, Client):
-        raise TypeError(f"client is one of connect(), not {type(client).__name__}")
+        hint = "; did you mean its .client?" if hasattr(client, "client") else ""
+        kind = type(client).__name__
+        raise TypeError(f"client is one of connect(), not {kind}{hint}")
     given = [name for name in options if not isinstance(options[name], Default)]
     if endpoints is not None:
         given.insert(0, "endpoints")
@@ -169,6 +172,10 @@ def check_endpoints(
             raise ValueError(
                 "an endpoint begins with http:// or https://; for etcd:// use "
                 "from_url, or the environment variable ETCDMAP_URL"
+            )
+        if text and "://" not in text and spell_endpoint(f"http://{text}"):
+            raise ValueError(
+                "an endpoint begins with http:// or https://; put one of them before it"
             )
         if text.startswith("/") and of_mapping:
             raise ValueError("an endpoint is no path; did you mean prefix=?")

@@ -284,5 +284,9 @@ class Call(Attempts):
             raise outcomes.unknown(self._request, self._attempts)
         asked = self._deadline - self._began
         raise outcomes.out_of_time(
-            self._request, self._attempts, asked, quorum=self._quorum
+            self._request,
+            self._attempts,
+            asked,
+            quorum=self._quorum,
+            alone=len(self._endpoints) == 1,
         )

@@ -46,7 +46,12 @@ def unknown(request: Request[Any], attempts: Sequence[Attempt]) -> RequestFailed
 
 
 def out_of_time(
-    request: Request[Any], attempts: Sequence[Attempt], took: float, *, quorum: bool
+    request: Request[Any],
+    attempts: Sequence[Attempt],
+    took: float,
+    *,
+    quorum: bool,
+    alone: bool,
 ) -> Exception:
     """Return the error of a call that ended at its deadline, after `took` seconds.
 
@@ -59,7 +64,7 @@ def out_of_time(
             return attempt.error
     advice = ""
     if quorum and request.consistency == "session":
-        advice = _instead_of_quorum(attempts)
+        advice = _instead_of_quorum(attempts, alone=alone)
     # An endpoint that also failed in another way is not just slow: its last attempt
     # timed out because the deadline cut it short.
     others = {a.endpoint for a in attempts if not a.was_late}
@@ -72,14 +77,14 @@ def out_of_time(
     return failed(ClusterUnavailable, request, attempts, why)
 
 
-def _instead_of_quorum(attempts: Sequence[Attempt]) -> str:
+def _instead_of_quorum(attempts: Sequence[Attempt], *, alone: bool) -> str:
     """Return the advice for a session read that ended as a quorum read."""
     if any(isinstance(a.error, RaftError | StaleAnswer) for a in attempts):
         return (
             "; no member could prove that it is in touch with the others: "
             "using(consistency='any') reads what one of them has"
         )
-    if any(a.sent and a.was_late for a in attempts):
+    if not alone and any(a.sent and a.was_late for a in attempts):
         # Stopped, or cut off from the others: which, silence does not tell.
         return "; using(consistency='any') asks for an answer without the others"
     return ""

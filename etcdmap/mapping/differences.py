@@ -21,6 +21,8 @@ class _Absent(Enum):
     def __repr__(self) -> str:
         return "ABSENT"
 
+    __str__ = __repr__
+
 
 #: In a `Difference`, in place of a value that is not there; None may be one.
 ABSENT: Any = _Absent.ABSENT

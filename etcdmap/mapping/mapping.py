@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -286,7 +286,8 @@ class EtcdMapping(Writing):
         >>> m["db"].to_dict()
         {'host': 'localhost', 'port': 5433}
         """
-        self._check_writable()
+        if not dry_run:
+            self._check_writable()
         store = self._view.store.call()
         wanted = self._encode_all(other, {}, store.until)
         self._check_ttl(ttl)
@@ -336,7 +337,8 @@ class EtcdMapping(Writing):
         >>> m.to_dict()
         {'port': 9090}
         """
-        self._check_writable()
+        if not dry_run:
+            self._check_writable()
         self._check_prefix("assign() would replace the keys of the whole cluster")
         return self._differences(*self._assign(other, dry_run, progress))
 
@@ -363,7 +365,7 @@ class EtcdMapping(Writing):
         self, other: Contents, dry_run: bool = False, progress: Progress | None = None
     ) -> tuple[Plan, Directory]:
         root, store = self._view.root, self._view.store.call()
-        content = dict(plain_mapping(other, store.until, stored=True))
+        content = _content(plain_mapping(other, store.until, stored=True))
         wanted = self._encode(root, content, store.until)
         todo, current = self._plan(store)
         # Without its ttl, for which `become` would delete the directory and all in it.
@@ -389,3 +391,21 @@ class EtcdMapping(Writing):
                 return None
             node = node.children.get(part)
         return node
+
+
+def _content(other: Any) -> dict[Any, Any]:
+    """Return what `assign` shall make of a directory.
+
+    Nothing at all, as an empty file or a variable that is not set gives it, would
+    delete everything, so only an empty mapping does that.
+    """
+    try:
+        content = {} if isinstance(other, str | bytes) else dict(other)
+    except (TypeError, ValueError):
+        content = {}
+    if content or isinstance(other, Mapping):
+        return content
+    raise TypeError(
+        f"assign() takes a mapping, or pairs of key and value, and this "
+        f"{type(other).__name__} is none; assign({{}}) deletes all keys"
+    )

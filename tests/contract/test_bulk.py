@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from operator import setitem
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from etcdmap import (
     LimitExceeded,
     NotADirectory,
     PartialWrite,
+    ReadOnly,
     PrefixRequired,
 )
 from etcdmap.local import LocalCluster
@@ -754,3 +756,29 @@ def test_single_write_that_fails_raises_its_own_error(
         filled.update(a=2)
     transport.inner = inner
     assert not isinstance(caught.value, PartialWrite)
+
+
+@pytest.mark.parametrize("nothing", [None, "", b"", [], (), 5, "ab", [1]])
+def test_assign_of_what_is_no_mapping_deletes_nothing(
+    filled: EtcdMapping, cost: Cost, nothing: Any
+) -> None:
+    """An empty file or variable is no wish to delete everything."""
+
+    def attempt() -> None:
+        with pytest.raises(TypeError, match=r"assign\(\) takes a mapping"):
+            filled.assign(nothing)
+
+    assert cost(attempt) == []
+
+
+def test_dry_run_on_a_readonly_mapping_tells_what_would_change(
+    filled: EtcdMapping,
+) -> None:
+    """Whoever may only read can look for changes."""
+    reader = filled.with_view(replace(filled._view, readonly=True))
+    before = filled.to_dict()
+    assert reader.assign({"new": 1}, dry_run=True)
+    assert reader.merge({"new": 1}, dry_run=True)
+    assert filled.to_dict() == before
+    with pytest.raises(ReadOnly):
+        reader.assign({"new": 1})
