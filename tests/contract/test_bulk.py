@@ -20,8 +20,8 @@ from etcdmap import (
     LimitExceeded,
     NotADirectory,
     PartialWrite,
-    ReadOnly,
     PrefixRequired,
+    ReadOnly,
 )
 from etcdmap.local import LocalCluster
 from etcdmap.mapping import Difference
