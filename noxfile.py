@@ -6,6 +6,7 @@ later; the tests run on every version in the classifiers.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tarfile
 import zipfile
@@ -36,9 +37,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types."""
+    """Check the types, and by both checkers what they show to users."""
     session.install("-e", ".[test]", *group("types"))  # whose types the tests use
     session.run("mypy")
+    session.run("pyright")
 
 
 @nox.session
@@ -77,6 +79,25 @@ def docs(session: nox.Session) -> None:
     """Build the docs; a dead reference is an error."""
     session.install("-e", ".", *group("docs"))
     session.run("sphinx-build", "-n", "-W", "--keep-going", "docs", "docs/_build/html")
+    if dead := dead_links(Path("docs/_build/html")):
+        session.error("links that lead nowhere: " + ", ".join(dead))
+
+
+def dead_links(site: Path) -> list[str]:
+    """Find the links inside of a site that lead to no file, or to no place in it."""
+    pages = {page.resolve(): page.read_text() for page in site.rglob("*.html")}
+    places = {page: set(re.findall(r'id="([^"]*)"', pages[page])) for page in pages}
+    dead = []
+    for page, text in pages.items():
+        for link in set(re.findall(r'href="([^"]*)"', text)):
+            if re.match(r"\w+:", link):  # elsewhere
+                continue
+            file, _, place = link.partition("#")
+            target = (page.parent / file.partition("?")[0]).resolve() if file else page
+            known = places.get(target)
+            if not target.exists() or (known is not None and place not in known | {""}):
+                dead.append(f"{page.name}: {link}")
+    return dead
 
 
 @nox.session

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import builtins
+import inspect
+import re
+import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+from sphinx.addnodes import desc_addname, desc_name, desc_signature
 
 import etcdmap
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from docutils.nodes import TextElement
+    from docutils.nodes import Element, TextElement
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
@@ -20,7 +26,12 @@ author = "the etcdmap authors"
 copyright = f"2026, {author}"
 release = version = metadata.version("etcdmap")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -35,18 +46,17 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Cost", "Atomic", "Threads", "Source"]
 
+# In docstrings a name in backticks is a link.
+default_role = "py:obj"
+toc_object_entries_show_parents = "hide"
+
 # The build must work without a network, so other projects' inventories are not
 # loaded (no intersphinx), and names that are not ours are not looked up.
 nitpicky = True
-# Nor are type variables, and what annotations name that nobody imports by name.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(?!etcdmap\.).*"),
-    (r"py:.*", r"etcdmap\.(\w+\.)+[A-Z]"),
-    (r"py:class", r"etcdmap\.mapping\.views\.Etcd(Keys|Values|Items)View"),
-    (r"py:class", r"etcdmap\.client\.(freshness\.Freshness|request\.\w+)"),
-    (r"py:class", r"etcdmap\.transport\.protocol\.(Answer|(Blocking)?Transport)"),
-    (r"py:class", r"etcdmap\.(cache\.ReadCache|paths\.Naming|tree\.Store)"),
-    (r"py:class", r"etcdmap\.local\.guardian\.Guardian"),
+    # What annotations name, and what may be raised.
+    (r"py:class", r"(?!etcdmap\.).*"),
+    *((r"py:(exc|obj)", rf"{name}") for name in dir(builtins)),
 ]
 
 
@@ -113,8 +123,92 @@ def skip_field_aliases(
     return True if text.startswith("Alias for field number") else None
 
 
+#: How the methods of a mapping are written by those who use it.
+OPERATIONS = {
+    "__getitem__": "m[key]",
+    "__setitem__": "m[key] = value",
+    "__delitem__": "del m[key]",
+    "__contains__": "key in m",
+    "__iter__": "iter(m)",
+    "__reversed__": "reversed(m)",
+    "__len__": "len(m)",
+    "__eq__": "m == other",
+    "__or__": "m | other",
+    "__ior__": "m |= other",
+}
+#: Classes that the library makes for users, who need no arguments for it.
+MADE_FOR_USERS = {
+    *("Client", "Codec", "FlatView", "KeysAPI", "Member", "Node", "Result", "View"),
+}
+
+
+def show_signature(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None] | None:
+    """Leave out arguments that no user gives; show values and types as users know them.
+
+    A default of an option has a mark around its value, and Self may be a type variable.
+    """
+    if signature and (what == "exception" or name.rpartition(".")[2] in MADE_FOR_USERS):
+        return "", ""
+    if name.endswith("Client.send"):  # types that nobody imports
+        return "(request, *, timeout=None)", ""
+    if returns is not None:
+        returns = re.sub(r"^(~?[\w.]+\.)?[A-Z]$", "Self", returns)
+        returns = re.sub(r"~?[\w.]+\.Etcd(\w+View)$", r"\1", returns)
+    if signature:
+        signature = re.sub(r"\bdefault\((\w[\w.]*)\)", r"\1", signature)
+    return signature, returns
+
+
+def show_operation(app: Sphinx, domain: str, kind: str, content: Element) -> None:
+    """Show `m[key]` in place of `EtcdMapping.__getitem__(key)`, and `m.get(key)`."""
+    if domain != "py" or kind not in ("class", "method", "property"):
+        return
+    for signature in content.parent.findall(desc_signature):
+        owner, _, name = signature["fullname"].rpartition(".")
+        if kind == "class" and name in etcdmap.__all__:
+            # The source links back to this.
+            signature["ids"].append(f"{getattr(etcdmap, name).__module__}.{name}")
+        if owner != "EtcdMapping":
+            continue
+        for prefix in list(signature.findall(desc_addname)):
+            holder = "EtcdMapping." if name == "from_url" else "m."
+            prefix.replace_self(desc_addname(holder, holder))
+        if shown := OPERATIONS.get(name):
+            signature.clear()
+            signature += desc_name(shown, shown)
+            signature["_toc_name"] = shown
+        link_source(signature, name)
+
+
+def link_source(signature: desc_signature, name: str) -> None:
+    """Have viewcode look for a method in the class in which it is written.
+
+    `etcdmap.mapping.joined` has put copies of all of them into the one class.
+    """
+    method = getattr(etcdmap.EtcdMapping, name)
+    module = sys.modules[getattr(method, "fget", method).__module__]
+    if not module.__name__.startswith("etcdmap"):
+        return
+    for kind in filter(inspect.isclass, vars(module).values()):
+        if kind.__module__ == module.__name__ and name in vars(kind):
+            signature["module"] = module.__name__
+            signature["fullname"] = f"{kind.__name__}.{name}"
+            signature["ids"].append(f"{module.__name__}.{kind.__name__}.{name}")
+            return
+
+
 def setup(app: Sphinx) -> None:
     """Register the functions above."""
+    app.connect("autodoc-process-signature", show_signature)
+    app.connect("object-description-transform", show_operation)
     app.connect("autodoc-process-bases", show_public_bases)
     app.connect("autodoc-skip-member", skip_field_aliases)
     app.connect("include-read", redirect_links)

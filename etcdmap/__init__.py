@@ -12,61 +12,17 @@ mappings can share; `errors` tells what can go wrong.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from etcdmap.cache import CacheInfo as CacheInfo
-from etcdmap.client import Client as Client
-from etcdmap.client import ClusterRebuilt as ClusterRebuilt
-from etcdmap.client import Policy as Policy
-from etcdmap.codecs import Codec as Codec
-from etcdmap.connect import connect as connect
-from etcdmap.errors import Attempt as Attempt
-from etcdmap.errors import ClientClosed as ClientClosed
-from etcdmap.errors import ClusterUnavailable as ClusterUnavailable
-from etcdmap.errors import CompareFailed as CompareFailed
-from etcdmap.errors import CredentialsMissing as CredentialsMissing
-from etcdmap.errors import DeadlineExceeded as DeadlineExceeded
-from etcdmap.errors import DecodeError as DecodeError
-from etcdmap.errors import DirectoryGone as DirectoryGone
-from etcdmap.errors import DirectoryNotEmpty as DirectoryNotEmpty
-from etcdmap.errors import EtcdMapError as EtcdMapError
-from etcdmap.errors import ExchangeFailed as ExchangeFailed
-from etcdmap.errors import InvalidKey as InvalidKey
-from etcdmap.errors import InvalidRequest as InvalidRequest
-from etcdmap.errors import InvalidResponse as InvalidResponse
-from etcdmap.errors import KeyExists as KeyExists
-from etcdmap.errors import KeyNotFound as KeyNotFound
-from etcdmap.errors import LimitExceeded as LimitExceeded
-from etcdmap.errors import LocalClusterError as LocalClusterError
-from etcdmap.errors import NotADirectory as NotADirectory
-from etcdmap.errors import NotAFile as NotAFile
-from etcdmap.errors import OutcomeUnknown as OutcomeUnknown
-from etcdmap.errors import PartialWrite as PartialWrite
-from etcdmap.errors import PrefixRequired as PrefixRequired
-from etcdmap.errors import RaftError as RaftError
-from etcdmap.errors import ReadOnly as ReadOnly
-from etcdmap.errors import RequestFailed as RequestFailed
-from etcdmap.errors import RootReadOnly as RootReadOnly
-from etcdmap.errors import ServerError as ServerError
-from etcdmap.errors import Unauthorized as Unauthorized
-from etcdmap.errors import V2NotEnabled as V2NotEnabled
-from etcdmap.errors import WatchExpired as WatchExpired
-from etcdmap.errors import WrongCluster as WrongCluster
-from etcdmap.mapping import Difference as Difference
-from etcdmap.mapping import EtcdMapping as EtcdMapping
-from etcdmap.mapping import FlatView as FlatView
-from etcdmap.mapping import FrozenMapping as FrozenMapping
-from etcdmap.mapping import Live as Live
-from etcdmap.mapping import View as View
-from etcdmap.mapping import Watch as Watch
-from etcdmap.paths import UnreadableName as UnreadableName
-from etcdmap.tree import Event as Event
-from etcdmap.tree import Snapshot as Snapshot
-from etcdmap.v2 import KeysAPI as KeysAPI
-from etcdmap.v2 import Node as Node
-from etcdmap.v2 import Result as Result
+if TYPE_CHECKING:
+    from etcdmap.public import *  # noqa: F403
 
 __all__ = [
+    "ABSENT",
     "Attempt",
     "CacheInfo",
     "Client",
@@ -79,6 +35,7 @@ __all__ = [
     "DeadlineExceeded",
     "DecodeError",
     "Difference",
+    "Differences",
     "DirectoryGone",
     "DirectoryNotEmpty",
     "EtcdMapError",
@@ -105,6 +62,8 @@ __all__ = [
     "PrefixRequired",
     "RaftError",
     "ReadOnly",
+    "Refusal",
+    "RenewalFailed",
     "RequestFailed",
     "Result",
     "RootReadOnly",
@@ -112,6 +71,7 @@ __all__ = [
     "Snapshot",
     "Unauthorized",
     "UnreadableName",
+    "UnverifiedTLS",
     "V2NotEnabled",
     "View",
     "Watch",
@@ -123,20 +83,46 @@ __all__ = [
 #: The version, as a text.  It comes from the metadata of what is installed.
 __version__: str
 
-# If type checkers saw this function, any misspelt name would pass for a str.
+# If type checkers saw this function, any misspelt name would pass.
 if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> str:
-        """Look the version up when it is asked for."""
-        if name != "__version__":
+    def __getattr__(name: str) -> Any:
+        """Import what is asked for: pytest loads our plugin in every test run."""
+        if name == "__version__":
+            return _version()
+        if name in __all__:
+            public = vars(import_module("etcdmap.public"))
+            globals().update({each: public[each] for each in __all__})
+            return globals()[name]
+        # A module, as after an import of everything.
+        if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        # Imported here as it is slow, and few need it.
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("etcdmap")
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            return "0+unknown"  # a valid version, and older than every release
+        return import_module(f"{__name__}.{name}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), "__version__"})
+        return sorted({*globals(), *__all__, "__version__"})
+
+
+def _version() -> str:
+    # Imported here as it is slow, and few need it.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("etcdmap")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+unknown"  # a valid version, and older than every release
+
+
+class _Package(ModuleType):
+    """This package: its `connect` is the function, and not the module of that name.
+
+    Python would set it to the module as soon as that is imported.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "connect" and isinstance(value, ModuleType):
+            value = value.connect
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

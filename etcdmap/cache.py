@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 import cachetools
 
 from etcdmap import forking
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.paths import PLAIN, UNREADABLE
 
 #: Entries.  About 4 MiB with small values.
@@ -113,10 +114,6 @@ class ReadCache:
         *,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"cache_size is an int, not {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"cache_size must be at least 1, not {size}")
         self.ttl = ttl
         self.size = size
         self.timer = timer

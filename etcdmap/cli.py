@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 import etcdmap
 from etcdmap.errors import EtcdMapError
 
+#: How messages name an argument of `LocalCluster`, and the option that it comes from.
+_OPTIONS = {
+    r"^(members|port) must\b": r"--\1 must",
+    r"\bmembers=(?=\d)": "--members ",
+    r"\bport=": "--port",
+    r"^binary=": "--etcd ",
+    r"(?<![\w/])data_dir(?![\w/])": "--data-dir",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 for our errors, 130 for Ctrl-C."""
+    """Run a command and return its exit status.
+
+    That is 0, also for a `serve` that was ended by a signal; 1 for what went wrong,
+    130 for Ctrl-C in the demo.  Arguments that can't be are argparse's to refuse,
+    which exits with 2.
+    """
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except EtcdMapError as error:
-        print(f"etcdmap: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (EtcdMapError, OSError) as error:
+        print(f"etcdmap: {_as_typed(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def _as_typed(error: Exception) -> str:
+    """Return an error's text, with options in the place of arguments."""
+    text = str(error)
+    for argument, option in _OPTIONS.items():
+        text = re.sub(argument, option, text)
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,17 +59,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=etcdmap.__version__)
     commands = parser.add_subparsers(title="commands", required=True)
     demo = commands.add_parser(
-        "demo", help="show the mapping on three real etcd members, one of them killed"
+        "demo", help="show the mapping on three real etcd members, two of them killed"
     )
     demo.set_defaults(run=_demo)
     serve = commands.add_parser(
-        "serve", help="run etcd on free loopback ports until Ctrl-C"
+        "serve", help="run etcd on ports of the loopback interface until Ctrl-C"
     )
     serve.add_argument("--members", type=int, default=1, metavar="N", help="default: 1")
     serve.add_argument(
-        "--data-dir", metavar="D", help="where the data lasts; default: nowhere"
+        "--port",
+        type=int,
+        metavar="P",
+        help="the first member's port; the others have P+1, P+2 and so on; "
+        "default: the ports that the data directory had before, or free ones",
     )
-    serve.set_defaults(run=_serve)
+    serve.add_argument(
+        "--data-dir",
+        metavar="D",
+        help="where the data lasts, and the ports are remembered; default: nowhere",
+    )
+    serve.set_defaults(run=_serve, refuse=serve.error)
     for command in (demo, serve):
         command.add_argument(
             "--etcd",
@@ -66,15 +98,38 @@ def _demo(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> None:
     from etcdmap.local import LocalCluster
 
-    stop = threading.Event()
+    try:
+        cluster = LocalCluster(
+            options.members, options.data_dir, port=options.port, binary=options.etcd
+        )
+    except ValueError as error:
+        raise SystemExit(options.refuse(_as_typed(error))) from None
+    stopped = _obey_signals()
+    with suppress(KeyboardInterrupt):
+        print(f"Starting etcd (members: {options.members}) ...", flush=True)
+        with cluster:
+            _tell(cluster, options.data_dir)
+            while not stopped:
+                signal.pause()
+
+
+def _obey_signals() -> list[int]:
+    """Have the first signal interrupt us, wherever we are; return those that came."""
+    came: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+        if len(came) == 1:  # another would interrupt the members' end
+            raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    cluster = LocalCluster(
-        members=options.members, data_dir=options.data_dir, binary=options.etcd
-    )
-    with cluster:
-        print(f"etcd {cluster.version} serves v2 at", flush=True)
-        for endpoint in cluster.endpoints:
-            print(endpoint, flush=True)
-        print("Ctrl-C ends it.", flush=True)
-        stop.wait()
+        signal.signal(number, note)
+    return came
+
+
+def _tell(cluster: etcdmap.local.LocalCluster, data_dir: str | None) -> None:
+    hosts = ",".join(url.removeprefix("http://") for url in cluster.endpoints)
+    print(f"etcd {cluster.version} serves v2.  To use it, paste this elsewhere:\n")
+    print(f"  export ETCDMAP_URL=etcd://{hosts}/app\n")
+    stays = f"data and ports stay in {data_dir}" if data_dir else "the data goes, too"
+    print(f"Ctrl-C ends it; {stays}.", flush=True)

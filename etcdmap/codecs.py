@@ -28,10 +28,12 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import repeat
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
-from etcdmap.errors import DecodeError, InvalidResponse
+from etcdmap.errors import DecodeError, InvalidResponse, Refusal
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+from etcdmap.refusals import no_str, shown_key, tell
 
 T = TypeVar("T")
 
@@ -77,7 +79,7 @@ class AutoCodec(_Builtin):
         """
         if type(value) is not str:
             return _write_single(value)
-        return _checked(value) if _is_plain(value) else _write_str(value)
+        return checked(value) if _is_plain(value) else _write_str(value)
 
     def decode(self, text: str, /) -> Any:
         """Read a text as the value that is written so, or as itself; never raise."""
@@ -112,13 +114,16 @@ class TextCodec(_Builtin):
     def encode(self, value: Any, /) -> str:
         """Return ``value``; TypeError if it is not exactly a str."""
         if type(value) is str:
-            return _checked(value)
-        raise TypeError(f"'text' can't store {_type_name(value)}: use str(value)")
+            return checked(value)
+        raise TypeError(f"'text' can't store {_type_name(value)}; use str(value)")
 
     def decode(self, text: str, /) -> str:
         """Return ``text``."""
         return text
 
+
+#: The names of those in `_CODECS`.
+CodecName: TypeAlias = Literal["auto", "json", "text"]
 
 _CODECS = {codec.name: codec for codec in (AutoCodec(), JsonCodec(), TextCodec())}
 _ACCEPTED = "'auto', 'json', 'text' or an object with encode and decode"
@@ -153,7 +158,7 @@ def encode_text(codec: Codec, value: Any) -> str:
     if type(codec) in (AutoCodec, JsonCodec, TextCodec):  # they have checked it
         return text
     if type(text) is str:
-        return _checked(text)
+        return checked(text)
     name = _type_name(codec)
     raise TypeError(f"{name}.encode must return a str, not {_type_name(text)}")
 
@@ -219,7 +224,7 @@ _NO_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^"\[\]{}]+', re.DOTALL)
 def _parse(text: str) -> Any:
     try:
         _check_nesting(text)
-        value = _decode(_checked(text))
+        value = _decode(checked(text))
         if "\\u" in text:
             _write(value)  # refuses lone surrogates
         return value
@@ -282,13 +287,17 @@ _DECODER = json.JSONDecoder(
 # --- value -> JSON ----------------------------------------------------------
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode
-_TOO_DEEP = f"lists can't nest over {MAX_NESTING} deep, or in themselves: use more keys"
+_TOO_DEEP = f"lists can't nest over {MAX_NESTING} deep, or in themselves; use more keys"
 
 
 def _write_single(value: Any) -> str:
-    if type(value) is not dict:
+    if type(value) is dict:
+        raise TypeError("a dict is stored as a directory; assign it to a key")
+    try:
         return _write(value)
-    raise TypeError("a dict is stored as a directory: assign it to a key")
+    except (TypeError, ValueError) as error:
+        tell(error, _find_refused(value))
+        raise
 
 
 def _write(root: Any) -> str:
@@ -322,29 +331,71 @@ def _open(value: Any) -> tuple[Iterator[tuple[str, Any]], list[str], str]:
         return zip(repeat(""), value, strict=False), [], "[]"
     if type(value) is dict:
         return zip(map(_write_key, value), value.values(), strict=True), [], "{}"
-    advice = next(use for kinds, use in _ADVICE.items() if isinstance(value, kinds))
-    if hasattr(type(value), "to_dict"):  # dict(m) would hold mappings, not values
-        advice = "value.to_dict()"
-    raise TypeError(f"{_type_name(value)} can't be stored: use {advice}")
+    raise TypeError(f"{_type_name(value)} can't be stored; use {_advice(value)}")
+
+
+def _advice(value: Any) -> str:
+    if not isinstance(value, (Enum, memoryview)):
+        for name, use in _ADVICE_BY_ATTRIBUTE.items():
+            if hasattr(type(value), name):
+                return use
+    return next(use for kinds, use in _ADVICE.items() if isinstance(value, kinds))
+
+
+def _find_refused(root: Any) -> Iterator[Refusal]:
+    """Yield all that `_write` refuses of a value, in its order, with its place."""
+    todo: list[tuple[str, Any, Callable[[Any], str], int]] = [("", root, _write, 1)]
+    while todo:
+        place, value, write, depth = todo.pop()
+        if type(value) not in (list, dict) or write is _write_key:
+            if (reason := _why_not(write, value)) is not None:
+                yield Refusal(place, reason)
+        elif depth > MAX_NESTING:
+            yield Refusal(place, _TOO_DEEP)
+            return  # it may hold itself, at more than one place
+        else:
+            todo += [(*found, depth + 1) for found in reversed(_inside(place, value))]
+
+
+def _inside(place: str, value: Any) -> list[tuple[str, Any, Callable[[Any], str]]]:
+    """Return what a list or dict holds: where, what, and what writes it."""
+    if type(value) is list:
+        return [(f"{place}[{n}]", item, _write) for n, item in enumerate(value)]
+    keys = [f"{place}/{shown_key(key)}" for key in value]
+    pairs = zip(keys, value.items(), strict=True)
+    return [
+        entry
+        for below, (key, item) in pairs
+        for entry in ((below, key, _write_key), (below, item, _write))
+    ]
+
+
+def _why_not(write: Callable[[Any], str], value: Any) -> str | None:
+    try:
+        write(value)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def _write_key(key: Any) -> str:
     if type(key) is str:
         return f"{_write_str(key)}:"
-    raise TypeError(f"a dict key can't be {_type_name(key)}: use a str")
+    raise TypeError(no_str(key))
 
 
 def _write_str(value: str) -> str:
-    return _quote(_checked(value))
+    return _quote(checked(value))
 
 
-def _checked(text: str) -> str:
+def checked(text: str) -> str:
+    """Return a text that UTF-8 can express; ValueError, without the text, if not."""
     if text.isascii():
         return text
     with suppress(UnicodeEncodeError):
         text.encode()
         return text
-    raise ValueError("a str with a lone surrogate has no UTF-8 form: replace it")
+    raise ValueError("a str with a lone surrogate has no UTF-8 form; replace it")
 
 
 def _write_int(value: int) -> str:
@@ -352,13 +403,13 @@ def _write_int(value: int) -> str:
         return repr(value)
     if abs(value) < 10**MAX_INT_DIGITS:
         return str(Decimal(value))  # the process's own limit does not apply to this
-    raise ValueError(f"an int can't have over {MAX_INT_DIGITS} digits: use hex(value)")
+    raise ValueError(f"an int can't have over {MAX_INT_DIGITS} digits; use hex(value)")
 
 
 def _write_float(value: float) -> str:
     if math.isfinite(value):
         return repr(value)
-    raise ValueError("NaN and infinities can't be stored: use None or a str")
+    raise ValueError("NaN and infinities can't be stored; use None or a str")
 
 
 _SCALARS: dict[type, Callable[[Any], str]] = {
@@ -367,6 +418,15 @@ _SCALARS: dict[type, Callable[[Any], str]] = {
     float: _write_float,
     bool: {True: "true", False: "false"}.__getitem__,
     type(None): {None: "null"}.__getitem__,
+}
+
+#: Types of others, known by what they have, as they are not imported.
+_ADVICE_BY_ATTRIBUTE = {
+    "model_dump": "value.model_dump()",  # pydantic
+    "__dataclass_fields__": "dataclasses.asdict(value)",
+    "__attrs_attrs__": "attrs.asdict(value)",
+    "to_dict": "value.to_dict()",  # of an EtcdMapping dict() would hold mappings
+    "tolist": "value.tolist()",  # numpy's scalars and arrays
 }
 
 #: The first that fits: an IntEnum is an Enum before it is an int.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from etcdmap.cache import DEFAULT_SIZE, ReadCache
 from etcdmap.client import (
@@ -14,9 +13,19 @@ from etcdmap.client import (
     Client,
     Policy,
     clean_endpoints,
-    positive_seconds,
+    plain_text,
 )
 from etcdmap.errors import CredentialsMissing
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+from etcdmap.options import (
+    Default,
+    argument_names,
+    check_endpoints,
+    check_options,
+    check_session,
+    default,
+    told,
+)
 from etcdmap.transport import (
     DEFAULT_MAX_RESPONSE,
     TRANSPORT_OPTIONS,
@@ -25,6 +34,7 @@ from etcdmap.transport import (
     make_transport,
 )
 from etcdmap.tree import Store
+from etcdmap.urls import parse_url
 from etcdmap.v2 import OPENING, V2_API, Memory, V2Store
 from etcdmap.v2 import KeysAPI as KeysAPI
 
@@ -37,38 +47,41 @@ DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 URL, USERNAME, PASSWORD = "ETCDMAP_URL", "ETCDMAP_USERNAME", "ETCDMAP_PASSWORD"
 
 
+@told
 def connect(
     endpoints: str | Iterable[str] | None = None,
     *,
-    timeout: float = DEFAULT_TIMEOUT,
-    connect_timeout: float = 1.0,
-    username: str | None = None,
-    password: str | None = None,
-    verify: bool | str = True,
-    cert: str | tuple[str, str] | None = None,
-    session: Any = None,
-    shuffle: bool = True,
-    max_response: int = DEFAULT_MAX_RESPONSE,
-    cache_ttl: float | None = None,
-    cache_size: int = DEFAULT_SIZE,
-    max_stale: float = DEFAULT_MAX_STALE,
-    policy: Policy | None = None,
-    fence: bool | None = None,
-    auto_sync: float | None = None,
+    timeout: float = default(DEFAULT_TIMEOUT),
+    connect_timeout: float = default(1.0),
+    username: str | None = default(None),
+    password: str | None = default(None),
+    verify: bool | str = default(True),
+    cert: str | tuple[str, str] | None = default(None),
+    session: Any = default(None),
+    shuffle: bool = default(True),
+    max_response: int = default(DEFAULT_MAX_RESPONSE),
+    cache_ttl: float | None = default(None),
+    cache_size: int = default(DEFAULT_SIZE),
+    max_stale: float = default(DEFAULT_MAX_STALE),
+    policy: Policy | None = default(None),
+    fence: bool | None = default(None),
+    auto_sync: float | None = default(None),
 ) -> Client:
     """Make a client for a cluster; nothing is sent yet.
 
     Args:
-        endpoints: client URLs of one or more members; None for
-            ``http://127.0.0.1:2379``.
+        endpoints: client URLs of one or more members; None for what the environment
+            says, as for `EtcdMapping`: ``ETCDMAP_URL`` (prefix and codec in it are not
+            for a client), ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD``.
         timeout: deadline of one call, seconds, all attempts included.
         connect_timeout: seconds to wait for one connection.
-        username: for v2 auth (HTTP basic auth).
+        username: for v2 auth (HTTP basic auth), without a colon; takes precedence
+            over what a session has.
         password: goes with it.
         verify: whether to verify TLS certificates, or the path of a CA bundle.
         cert: path of a client certificate, or a pair (certificate, key).
-        session: a `requests.Session` of yours; its proxies, hooks, adapters,
-            auth and TLS settings then apply.
+        session: a ``requests.Session`` of yours; its proxies, hooks, adapters,
+            auth and TLS settings then apply, and ``verify`` and ``cert`` are refused.
         shuffle: whether to try the endpoints in random order, which spreads clients
             over them.
         max_response: limit for one answer, bytes.
@@ -82,36 +95,84 @@ def connect(
             as there are several endpoints; True also for one URL that stands for
             several members, a balancer's; False never.
         auto_sync: learn the members anew every so many seconds; see `Client.sync`.
+
+    Raises:
+        TypeError, ValueError: an option that there is not, or that can't work.
     """
     options = dict(locals())
-    if endpoints is not None:  # now, as it may be a generator, and is used again
-        options["endpoints"] = clean_endpoints(endpoints)
-    return _make(options)
+    return client_for(options.pop("endpoints"), {}, options)
 
 
-def connect_mapping(
+_NAMES = argument_names(connect)[1:]
+
+
+def connect_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `connect` among the arguments of a mapping."""
+    return {name: given[name] for name in _NAMES}
+
+
+def client_for(
     endpoints: str | Iterable[str] | None, own: dict[str, Any], options: dict[str, Any]
 ) -> Client:
-    """Make the client of a mapping; what nobody gave, the environment may."""
-    url = os.environ.get(URL) if endpoints is None else None
-    found = parse_url(url) if url else {}
+    """Make a client; what nobody gave, the environment may.
+
+    Args:
+        endpoints: as for `connect`.
+        own: options of the mapping that it is for, filled in where they are None.
+        options: those of `connect`.
+    """
+    found = _environment() if endpoints is None else {}
     endpoints = found.pop("endpoints", endpoints)
-    for name in own.keys() & found.keys():
+    for name in found.keys() - options.keys():  # the mapping's
         otherwise = found.pop(name)
-        own[name] = otherwise if own[name] is None else own[name]
-    return connect(endpoints, **{**found, **options})
+        own[name] = otherwise if own.get(name) is None else own[name]
+    check_session(options, found)
+    settled = {
+        name: found.get(name, value.value) if isinstance(value, Default) else value
+        for name, value in options.items()
+    }
+    if settled["username"] is None and "password" in found:
+        raise ValueError(f"{PASSWORD} goes with a username: set {USERNAME} too")
+    settled = check_options(settled)
+    if endpoints is not None:  # now, as it may be a generator, and is used again
+        endpoints = check_endpoints(endpoints, of_mapping=bool(own))
+    return _make({"endpoints": endpoints, **settled})
+
+
+def _environment() -> dict[str, Any]:
+    """Return the options that the environment gives."""
+    url = os.environ.get(URL)
+    found = _parse_variable(url) if url else {}
+    username, password = os.environ.get(USERNAME), os.environ.get(PASSWORD)
+    if username:
+        if ":" in username:
+            raise ValueError(
+                f"{USERNAME} can't hold ':', with which basic auth ends it"
+            )
+        found.pop("password", None)  # it is another user's
+        found["username"] = plain_text(USERNAME, username)
+    if password:
+        found["password"] = plain_text(PASSWORD, password)
+    return found
+
+
+def _parse_variable(url: str) -> dict[str, Any]:
+    try:
+        return parse_url(url)
+    except ValueError as error:
+        failure = ValueError(f"{URL}: {error}")
+    raise failure
 
 
 def _make(options: Mapping[str, Any]) -> Client:
     """Make a client from the arguments of `connect`; they are pickled in its place."""
     given = dict(options)
     endpoints = given.pop("endpoints")
-    positive_seconds("connect_timeout", given["connect_timeout"])
     of_transport = {name: given.pop(name) for name in TRANSPORT_OPTIONS & given.keys()}
     transport = make_transport(opening=OPENING, **of_transport)
     cache, ttl, size = None, given.pop("cache_ttl"), given.pop("cache_size")
     if ttl is not None:
-        cache = ReadCache(positive_seconds("cache_ttl", ttl), size)
+        cache = ReadCache(ttl, size)
     endpoints = DEFAULT_ENDPOINT if endpoints is None else endpoints
     recipe = _recipe(options)
     return make_client(endpoints, transport, cache=cache, recipe=recipe, **given)
@@ -147,103 +208,35 @@ def _recipe(options: Mapping[str, Any]) -> tuple[Any, ...] | None:
 def _reconnect(options: Mapping[str, Any], authenticated: bool) -> Client:
     """Make the client of an unpickled mapping; credentials are never pickled."""
     if authenticated:
-        username, password = _credentials_from_environment()
+        endpoints = clean_endpoints(options["endpoints"] or DEFAULT_ENDPOINT)
+        username, password = _credentials_from_environment(endpoints)
         options = {**options, "username": username, "password": password}
     return _make(options)
 
 
-def _credentials_from_environment() -> tuple[str, str]:
-    username, password = os.environ.get(USERNAME), os.environ.get(PASSWORD)
-    if username is None and URL in os.environ:
-        given = parse_url(os.environ[URL])
-        username, password = given.get("username"), given.get("password")
-    if username is None:
+def _credentials_from_environment(endpoints: Iterable[str]) -> tuple[str, str]:
+    """Return the credentials for the endpoints of a pickle.
+
+    Only for those that the environment names too: whoever can change a pickle would
+    otherwise have the password sent to a host of theirs.
+    """
+    if not os.environ.get(URL):
         raise CredentialsMissing(
             "the mapping that was pickled had a username and password, which are never "
-            f"pickled; set {USERNAME} and {PASSWORD} where it is unpickled"
+            f"pickled; where it is unpickled, set {URL} to the hosts that may have "
+            f"them, and {USERNAME} and {PASSWORD} unless they are in it"
         )
-    return username, password or ""
-
-
-# --- URLs ------------------------------------------------------------------
-
-
-def parse_url(url: str) -> dict[str, Any]:
-    """Return the options of `EtcdMapping` that a URL gives; see its `from_url`.
-
-    The message of the ValueError for a bad one does not show it, for the password.
-    """
-    parts = _split(url)
-    scheme = "https" if parts.scheme == "etcds" else "http"
-    credentials, at, hosts = parts.netloc.rpartition("@")
-    options: dict[str, Any] = {
-        "endpoints": [f"{scheme}://{_with_port(host)}" for host in hosts.split(",")]
-    }
-    if parts.path not in ("", "/"):  # the root is asked for as ?prefix=/
-        options["prefix"] = unquote(parts.path)
-    if at:
-        username, _, password = credentials.partition(":")
-        options["username"] = unquote(username)
-        options["password"] = unquote(password)
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name in options:
-            raise ValueError(f"the URL gives {name} twice")
-        options[name] = _option(name, text)
-    return options
-
-
-def _split(url: str) -> SplitResult:
-    # No message shows a part of it: any part of a bad URL may be one of a password.
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = None
-    if (
-        parts is None
-        or parts.scheme not in ("etcd", "etcds")
-        or not parts.netloc
-        or parts.fragment
-        or "@" in parts.path + parts.query
-    ):
-        raise ValueError(
-            "not an etcdmap URL: one looks like 'etcd://host:2379,host2:2379/prefix'; "
-            "percent-encode '/', '@', '#' and '?' in user and password"
+    given = _environment()
+    ours = {endpoint.lower() for endpoint in clean_endpoints(given["endpoints"])}
+    for endpoint in endpoints:
+        if endpoint.lower() not in ours:
+            raise CredentialsMissing(
+                f"the mapping that was pickled is on {endpoint}, and {URL} does not "
+                "name it: the credentials of this environment are not sent there"
+            )
+    if "username" not in given:
+        raise CredentialsMissing(
+            "the mapping that was pickled had a username and password, which are never "
+            f"pickled; where it is unpickled, set {USERNAME} and {PASSWORD}"
         )
-    return parts
-
-
-def _with_port(host: str) -> str:
-    # An IPv6 address has colons inside its brackets.
-    return host if ":" in host.rpartition("]")[2] else f"{host}:2379"
-
-
-def _flag(text: str) -> bool:
-    if text.lower() in ("true", "1", "yes"):
-        return True
-    if text.lower() in ("false", "0", "no"):
-        return False
-    raise ValueError("true or false")
-
-
-def _flag_or_path(text: str) -> bool | str:
-    return text if "/" in text else _flag(text)
-
-
-_SECONDS = ("auto_sync", "cache_ttl", "connect_timeout", "max_stale", "timeout")
-_READERS: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(_SECONDS, float),
-    **dict.fromkeys(("cache_size", "max_response"), int),
-    **dict.fromkeys(("cert", "codec", "consistency", "prefix"), str),
-    **dict.fromkeys(("escape_keys", "fence", "readonly", "shuffle"), _flag),
-    "verify": _flag_or_path,
-}
-
-
-def _option(name: str, text: str) -> Any:
-    reader = _READERS.get(name)
-    if reader is None:
-        raise ValueError(f"no option {name!r}; there are {', '.join(sorted(_READERS))}")
-    try:
-        return reader(text)
-    except ValueError as error:
-        raise ValueError(f"the option {name} can't be {text!r}: {error}") from error
+    return given["username"], given.get("password", "")

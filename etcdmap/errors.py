@@ -16,14 +16,16 @@
       ClientClosed (RuntimeError), PartialWrite, CredentialsMissing, LocalClusterError
 
 Arguments of the wrong type or range raise Python's own ``TypeError`` and
-``ValueError``, before any request.
+``ValueError``, before any request.  Of a value or key that can't be stored they have
+``.refusals``, as `InvalidKey` has.
 
 Only "this key is absent" is a ``KeyError``: ``get``, ``in`` and ``pop`` with a
 default swallow ``KeyError``, so an outage that was one would read as "missing".
 
 No message holds a password or a stored value.  etcd's own ``cause`` for a
 failed comparison quotes the values compared, so it is kept in ``.cause`` and
-left out of the text.
+left out of the text.  What a server or a caller wrote goes into a text through
+`legible`: a log has one line for it, whatever it is.
 
 Source of the codes: etcd ``server/etcdserver/api/v2error/error.go``
 (branches release-3.4 and release-3.5).
@@ -32,13 +34,76 @@ Source of the codes: etcd ``server/etcdserver/api/v2error/error.go``
 from __future__ import annotations
 
 import copyreg
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+#: Characters of one text of others that a message shows.
+_MOST_SHOWN = 200
+#: Causes that the line of one endpoint shows.
+_MOST_CAUSES = 2
+#: Kinds of failures that the text of a PartialWrite shows.
+_MOST_KINDS = 5
+
+
+def legible(text: str) -> str:
+    """Return a text of others for a message: printable, without its middle if long."""
+    if len(text) > _MOST_SHOWN:
+        # Both ends alone are escaped: there may be many MiB between them.
+        text = _printable(text[:_MOST_SHOWN]) + _printable(text[-_MOST_SHOWN:])
+    elif not text.isprintable():
+        text = _printable(text)
+    if len(text) <= _MOST_SHOWN:
+        return text
+    half = _MOST_SHOWN // 2
+    return f"{text[: half - 3]}...{text[-half:]}"
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error that is kept, and of what caused it.
+
+    Their frames hold the answer, or what came of it: with many errors, many times the
+    limit of one.
+    """
+    known: set[int] = set()  # a chain of causes may close
+    while error is not None and id(error) not in known:
+        known.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+class Refusal(NamedTuple):
+    """One key or value that can't be written.
+
+    Attributes:
+        path: the absolute path at which it would have stood, whole.  What lies in a
+            list is named with its place there, as in ``/app/hosts[2]/port``.
+        reason: why it is refused, and what to use instead.
+    """
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{legible(self.path)}: {self.reason}" if self.path else self.reason
+
+
+def __tracebackhide__(failure: Any) -> bool:
+    """Have pytest hide the frames of a module with this name, if an error is ours.
+
+    Such an error tells what is wrong with the call, and not where in the library that
+    was found out.  Of any other exception all frames are shown.
+    """
+    return isinstance(failure.value, EtcdMapError)
+
 
 class EtcdMapError(Exception):
-    """Base of every exception of this library."""
+    """What every exception of this library derives from."""
 
     def __str__(self) -> str:
         # KeyError.__str__ would show repr(message); all of ours show text.
@@ -55,11 +120,12 @@ class ServerError(EtcdMapError):
 
     Attributes:
         code: etcd's ``errorCode``.
-        reason: etcd's short message for that code.
-        cause: what etcd says about this request; may hold stored values.
+        reason: etcd's short message for that code; at most 200 characters of it.
+        cause: what etcd says about this request; may hold stored values.  The first
+            1,000 characters of it.
         etcd_index: the index of the store when it answered, or None.
         endpoint: who answered.
-        key: the absolute path that was asked for, or None.
+        key: the absolute path that was asked for, whole, or None.
         unanswered: whether a copy of the request was sent to another member, or
             before, and not answered: it may have been carried out, and be what
             this refusal met.
@@ -96,7 +162,7 @@ class ServerError(EtcdMapError):
         if self.code:
             text += f" (etcd error {self.code})"
         if self.key is not None:
-            text += f": {self.key}"
+            text += f": {legible(self.key)}"
         if self.endpoint:
             text += f" at {self.endpoint}"
         return f"{text}; {self.hint}" if self.hint else text
@@ -186,10 +252,17 @@ class Attempt(NamedTuple):
     error: Exception
     #: Whether the request may have reached the server.
     sent: bool
+    #: Seconds from the beginning of the call until it had failed.
+    after: float = 0.0
 
     def __str__(self) -> str:
         text = str(self.error)
         return text if text.startswith(self.endpoint) else f"{self.endpoint}: {text}"
+
+    @property
+    def was_late(self) -> bool:
+        """Whether it failed by running out of its time."""
+        return getattr(self.error, "timed_out", False)
 
 
 class RequestFailed(EtcdMapError):
@@ -199,15 +272,43 @@ class RequestFailed(EtcdMapError):
         attempts: every attempt made, in order.
     """
 
+    #: What to do next; shown after the message.
+    hint: ClassVar[str] = ""
+
     def __init__(self, message: str, attempts: Iterable[Attempt] = ()) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
 
     def __str__(self) -> str:
-        lines = [Exception.__str__(self)]
-        for line, count in Counter(map(str, self.attempts)).items():
-            lines.append(f"  {line}" + (f" ({count} times)" if count > 1 else ""))
-        return "\n".join(lines)
+        text = Exception.__str__(self)
+        lines = [f"{text}. {self.hint}" if self.hint else text]
+        at: dict[str, list[Attempt]] = {}
+        for attempt in self.attempts:
+            at.setdefault(attempt.endpoint, []).append(attempt)
+        return "\n  ".join(lines + [_line(*each) for each in at.items()])
+
+
+def _line(endpoint: str, attempts: list[Attempt]) -> str:
+    """Tell on one line why an endpoint could not be used, how often, over how long."""
+    # The deadline cuts the last attempt short: of its endpoint that tells nothing, and
+    # would hide what the others have found.
+    telling = [a for a in attempts if not a.was_late] or attempts
+    times: dict[str, list[float]] = {}
+    for attempt in telling:
+        cause = str(attempt).removeprefix(endpoint).lstrip(": ")
+        times.setdefault(cause, []).append(attempt.after)
+    most = sorted(times, key=lambda cause: -len(times[cause]))[:_MOST_CAUSES]
+    line = ", then ".join(f"{cause}{_count(times[cause])}" for cause in most)
+    more = len(times) - len(most)
+    return f"{endpoint}: {line}" + (f", and {more} more in .attempts" if more else "")
+
+
+def _count(times: list[float]) -> str:
+    if len(times) == 1:
+        return ""
+    took = times[-1] - times[0]
+    seconds = f"{took:.2g}" if took < 10 else f"{took:.0f}"
+    return f" ({len(times)} times" + (f" in {seconds} s)" if took else ")")
 
 
 class ClusterUnavailable(RequestFailed):
@@ -221,9 +322,14 @@ class DeadlineExceeded(RequestFailed, TimeoutError):
 class OutcomeUnknown(RequestFailed):
     """A write was sent and its answer never came, or made no sense.
 
-    It may have been applied, may still be applied, or may be lost.  Read the
-    key to find out; a read that shows the old value proves nothing yet.
+    It may have been applied, may still be applied, or may be lost.  A read that shows
+    the old value proves nothing yet.
     """
+
+    hint = (
+        "Do it again if twice does no harm, else read the key first, with "
+        "consistency='linearizable'"
+    )
 
 
 class ExchangeFailed(EtcdMapError):
@@ -233,6 +339,8 @@ class ExchangeFailed(EtcdMapError):
         sent: whether the request may have reached the server.
         timed_out: whether it failed by running out of its time.
         lasting: whether trying again is no use: a refused certificate.
+        nobody: whether nobody was met there: nothing listens, no such host, or no
+            connection in time.
     """
 
     def __init__(
@@ -242,11 +350,13 @@ class ExchangeFailed(EtcdMapError):
         sent: bool,
         timed_out: bool = False,
         lasting: bool = False,
+        nobody: bool = False,
     ) -> None:
         super().__init__(message)
         self.sent = sent
         self.timed_out = timed_out
         self.lasting = lasting
+        self.nobody = nobody
 
 
 class InvalidResponse(EtcdMapError):
@@ -288,18 +398,35 @@ class V2NotEnabled(InvalidResponse):
 
 
 class InvalidKey(EtcdMapError, ValueError):
-    """A key that can't exist in etcd, met by a write; names it and says why."""
+    """A key that can't exist in etcd, met by a write; names it and says why.
+
+    Attributes:
+        refusals: all that the write refuses, of which this is the first.
+    """
+
+    refusals: tuple[Refusal, ...] = ()
 
 
 class DirectoryGone(EtcdMapError, ValueError):
     """A mapping given as a value whose directory does not exist; nothing was written.
 
     It is a handle on a directory and holds no data: stored, it would be empty.
+
+    Attributes:
+        refusals: as of `InvalidKey`; empty if it is the whole of what was given.
     """
+
+    refusals: tuple[Refusal, ...] = ()
 
 
 class LimitExceeded(EtcdMapError, ValueError):
-    """A key or value beyond what etcd takes; refused before any request."""
+    """A key or value beyond what etcd takes; refused before any request.
+
+    Attributes:
+        refusals: as of `InvalidKey`.
+    """
+
+    refusals: tuple[Refusal, ...] = ()
 
 
 class DecodeError(EtcdMapError, ValueError):
@@ -315,7 +442,7 @@ class DecodeError(EtcdMapError, ValueError):
 
     def __str__(self) -> str:
         text = Exception.__str__(self)
-        return text if self.key is None else f"{self.key}: {text}"
+        return text if self.key is None else f"{legible(self.key)}: {text}"
 
 
 class PrefixRequired(EtcdMapError, ValueError):
@@ -327,7 +454,7 @@ class ReadOnly(EtcdMapError, TypeError):
 
 
 class CredentialsMissing(EtcdMapError):
-    """A mapping was unpickled where its username and password are not known."""
+    """A mapping was unpickled where there are no credentials for its endpoints."""
 
 
 class ClientClosed(EtcdMapError, RuntimeError):
@@ -361,13 +488,22 @@ class PartialWrite(EtcdMapError):
             f"{len(self.failed)} failed, {len(self.pending)} not tried; call it again "
             "with the same values"
         ]
-        shown = list(self.failed.items())[:5]
-        for path, error in shown:
+        alike: dict[str, list[str]] = {}
+        for path, error in self.failed.items():
             first_line, _, _ = str(error).partition("\n")
-            lines.append(f"  {path}: {first_line}")
-        if len(self.failed) > len(shown):
-            lines.append(f"  ... and {len(self.failed) - len(shown)} more in .failed")
+            alike.setdefault(first_line.replace(path, "..."), []).append(path)
+        for paths in list(alike.values())[:_MOST_KINDS]:
+            # With the lines of its endpoints, of one of them.
+            text = str(self.failed[paths[0]]).replace("\n", "\n  ")
+            lines.append(f"  {_some(paths)}: {text}")
+        if len(alike) > _MOST_KINDS:
+            lines.append("  ... and others in .failed")
         return "\n".join(lines)
+
+
+def _some(paths: list[str]) -> str:
+    more = len(paths) - 1
+    return legible(paths[0]) + (f", and {more} more" if more else "")
 
 
 class LocalClusterError(EtcdMapError):

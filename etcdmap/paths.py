@@ -15,9 +15,12 @@ import re
 import unicodedata
 import warnings
 from functools import lru_cache
+from typing import ClassVar
 from urllib.parse import quote, unquote
 
-from etcdmap.errors import InvalidKey, LimitExceeded
+from etcdmap.errors import InvalidKey, LimitExceeded, Refusal, legible
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+from etcdmap.refusals import no_str, shown_key, tell
 
 #: etcd's memory per key grows with the square of its depth; a path of 100,000
 #: levels kills the server.
@@ -89,22 +92,17 @@ def check_limits(path: str) -> None:
     if len(path) > _ALWAYS_FINE:
         fault = _over_limit(path)
         if fault is not None:
-            raise LimitExceeded(f"{shown(path)!r}: {fault}")
+            raise tell(LimitExceeded(), [Refusal(path, fault)])
 
 
 def _over_limit(path: str) -> str | None:
     depth = path.count("/")
     if depth > MAX_DEPTH:
-        return f"{depth} levels deep; the limit is {MAX_DEPTH}"
+        return f"it is {depth} levels deep; the limit is {MAX_DEPTH}"
     length = len(quote(path))
     if length > MAX_TARGET:
-        return f"{length} bytes long in a URL; the limit is {MAX_TARGET}"
+        return f"it is {length} bytes long in a URL; the limit is {MAX_TARGET}"
     return None
-
-
-def shown(path: str) -> str:
-    """Cut a path that is too long for a message."""
-    return path if len(path) <= 200 else f"{path[:200]}..."
 
 
 def clean_prefix(prefix: str) -> str:
@@ -121,7 +119,7 @@ def clean_prefix(prefix: str) -> str:
     key = prefix.removeprefix("/").removesuffix("/")
     fault = find_fault(key, hidden_too=True) or _control_fault(key)
     if fault is not None:
-        raise InvalidKey(f"{shown(prefix)!r} can't be a prefix: {fault}")
+        raise InvalidKey(f"'{legible(prefix)}' can't be a prefix: {fault}")
     check_limits("/" + key)
     return "/" + key
 
@@ -133,6 +131,9 @@ def name_of(path: str) -> str:
 
 class Naming:
     """How keys become paths, and names keys: here a key is a path of names."""
+
+    #: Whether a mapping with `escape_keys` may be what a refused key needs.
+    _may_escape: ClassVar[bool] = True
 
     def __reduce__(self) -> str:
         return "PLAIN"  # the same object, which is what the quick ways look for
@@ -154,22 +155,45 @@ class Naming:
         """
         text = self._spell(key)
         if text is None:
-            raise TypeError(f"keys are str, not {type(key).__name__}")
+            where = f"{directory}/{shown_key(key)}"
+            raise tell(TypeError(), [Refusal(where, no_str(key))])
         path = f"{directory}/{text}"
         fault = why_not_new(text)
         if fault is not None:
-            raise InvalidKey(f"{shown(path)!r} can't be a key: {fault}")
+            raise self._invalid(directory, text, fault)
         check_limits(path)
         return path
+
+    def _invalid(self, directory: str, text: str, fault: str) -> InvalidKey:
+        escaped = escape(text)
+        if (
+            self._may_escape
+            and why_not_new(escaped) is None
+            and _over_limit(f"{directory}/{escaped}") is None
+        ):
+            fault += "; a mapping with escape_keys=True takes it"
+        path = f"{directory}/{text}"
+        return tell(InvalidKey(), [Refusal(path, f"can't be a key: {fault}")])
+
+    def why_none(self, directory: str, key: object) -> Refusal:
+        """Return the place of a key for which `readable` is None, and why it is."""
+        text = self._spell(key)
+        if text is None:
+            return Refusal(f"{directory}/{shown_key(key)}", no_str(key))
+        path = f"{directory}/{text}"
+        fault = why_impossible(text) or _over_limit(path)
+        return Refusal(path, f"no node can have this key, because {fault}")
 
     def name_path(self, directory: str, key: object) -> str:
         """Like `writable`, for a key inside a mapping value: one segment only."""
         path = self.writable(directory, key)
-        if "/" in path[len(directory) + 1 :]:
-            raise InvalidKey(
-                f"{shown(path)!r} can't be a key: inside a mapping value every key "
-                "is one segment, without '/'; nest a mapping, or use escape_keys=True"
+        text = path[len(directory) + 1 :]
+        if "/" in text:
+            fault = (
+                "inside a mapping value every key is one segment, without '/'; nest a "
+                "mapping"
             )
+            raise self._invalid(directory, text, fault)
         return path
 
     def key(self, name: str) -> str | None:
@@ -187,12 +211,23 @@ class Naming:
         return str.__str__(key) if isinstance(key, str) else None
 
 
+class FlatNaming(Naming):
+    """The naming of a flat view, which with `escape_keys` takes paths as well."""
+
+    _may_escape = False
+
+    def __reduce__(self) -> str:
+        return "FLAT"
+
+
 class EscapedNaming(Naming):
     """Every `str` is one segment: what a path can't hold is percent-escaped.
 
     Escaped are ``%`` itself, ``/``, a leading ``_``, control characters, the
     names ``.`` and ``..``, and U+FFFD; the empty key is stored as ``%``.
     """
+
+    _may_escape = False
 
     def __reduce__(self) -> str:
         return "ESCAPED"
@@ -209,6 +244,7 @@ class EscapedNaming(Naming):
 
 
 PLAIN = Naming()
+FLAT = FlatNaming()
 ESCAPED = EscapedNaming()
 
 
@@ -241,5 +277,7 @@ def warn_left_out(path: str) -> None:
         "or keys_api, reaches it"
     )
     warnings.warn(
-        f"left out of the listing: {path!r} {why}", UnreadableName, stacklevel=1
+        f"left out of the listing: '{legible(path)}' {why}",
+        UnreadableName,
+        stacklevel=1,
     )

@@ -1,24 +1,27 @@
 """Fixtures for the tests of programs that use etcdmap, on a real etcd.
 
-In a ``conftest.py``::
-
-    pytest_plugins = ["etcdmap.pytest_plugin"]
+pytest finds them by itself where etcdmap is installed.  It loads this module in every
+run, so what the fixtures need is imported by those who use them.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from etcdmap.local import LocalCluster
-from etcdmap.mapping import EtcdMapping
+if TYPE_CHECKING:
+    from etcdmap.local import LocalCluster
+    from etcdmap.mapping import EtcdMapping
 
 
 @pytest.fixture(scope="session")
 def etcd_cluster() -> Iterator[LocalCluster]:
     """Return a cluster of one member, shared by the tests; it ends with them."""
+    from etcdmap.local import LocalCluster
+
     with LocalCluster() as cluster:
         yield cluster
 
@@ -33,5 +36,7 @@ def etcd_url(etcd_cluster: LocalCluster) -> str:
 @pytest.fixture
 def etcd_mapping(etcd_url: str) -> Iterator[EtcdMapping]:
     """Return an empty mapping on the directory of `etcd_url`."""
+    from etcdmap.mapping import EtcdMapping
+
     with EtcdMapping.from_url(etcd_url) as mapping:
         yield mapping

@@ -8,7 +8,7 @@ absolute path: ``/app/db``; the root is ``""``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args
 
 from etcdmap.cache import ReadCache
 from etcdmap.client import Client
@@ -17,7 +17,8 @@ from etcdmap.errors import EtcdMapError
 S = TypeVar("S", bound="ReadableStore")
 
 #: What a read promises; see `EtcdMapping.using`.
-CONSISTENCIES = ("session", "linearizable", "any")
+Consistency: TypeAlias = Literal["session", "linearizable", "any"]
+CONSISTENCIES: tuple[str, ...] = get_args(Consistency)
 
 
 # --- what is there
@@ -274,6 +275,10 @@ class Store(WatchableStore, Protocol):
 
     Each write is atomic, unless it says otherwise.
     """
+
+    @property
+    def longest_ttl(self) -> int:
+        """The longest ttl that it takes, seconds; others may write longer ones."""
 
     def pause(self, seconds: float) -> bool:
         """Wait; return False at once if the deadline comes before the end."""

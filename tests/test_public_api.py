@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from importlib import metadata, resources
 from types import ModuleType
 
@@ -43,6 +45,7 @@ def test_star_import_gives_exactly_the_exports() -> None:
 
 def test_public_names_are_all_exported() -> None:
     """What has no underscore and is not a module was meant to be public."""
+    _ = etcdmap.EtcdMapping  # with the first one all names are there
     found = {
         name
         for name, value in vars(etcdmap).items()
@@ -63,6 +66,22 @@ def test_every_exception_is_exported() -> None:
         and not name.startswith("_")
     }
     assert raised - set(EXPORTS) == set()
+
+
+@pytest.mark.parametrize(
+    "first", ["etcdmap", "etcdmap.connect", "etcdmap.mapping", "etcdmap.local"]
+)
+def test_names_are_there_whichever_module_comes_first(first: str) -> None:
+    """And `etcdmap.connect` is the function, though a module has that name."""
+    code = f"""if True:
+        import {first}, etcdmap, importlib
+        assert etcdmap.errors.KeyNotFound is etcdmap.KeyNotFound
+        assert etcdmap.connect.__name__ == "connect" and callable(etcdmap.connect)
+        from etcdmap.connect import connect
+        assert importlib.import_module("etcdmap.connect").connect is connect
+        assert etcdmap.connect is connect
+        """
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=30)
 
 
 def test_package_is_marked_as_typed() -> None:

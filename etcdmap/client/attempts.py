@@ -25,6 +25,7 @@ from etcdmap.errors import (
     InvalidResponse,
     ServerError,
     Unauthorized,
+    forget_frames,
 )
 from etcdmap.transport import Answer, Exchange, Transport
 
@@ -65,11 +66,11 @@ class Copy(NamedTuple):
     began: float
     quorum: bool
 
-    def as_attempt(self) -> Attempt:
-        """Return it as an attempt that ran out of time."""
+    def as_attempt(self, after: float) -> Attempt:
+        """Return it as an attempt that ran out of time, `after` seconds of its call."""
         sent = self.exchange.sent
         error = ExchangeFailed("no answer in time", sent=sent, timed_out=True)
-        return Attempt(self.endpoint, error, sent)
+        return Attempt(self.endpoint, error, sent, after)
 
 
 class Attempts:
@@ -181,13 +182,16 @@ class Attempts:
 
     # --- what went wrong
 
+    def _took(self) -> float:
+        return self._client.clock() - self._began
+
     def _note(self, endpoint: str, error: Exception, *, sent: bool = False) -> None:
         """Keep a failed attempt; raise if it ends the call."""
-        _forget_frames(error)
+        forget_frames(error)
         sent = sent and not isinstance(error, Unauthorized)
         if isinstance(error, ExchangeFailed):
             sent = sent and error.sent
-        self._attempts.append(Attempt(endpoint, error, sent))
+        self._attempts.append(Attempt(endpoint, error, sent, self._took()))
         if isinstance(error, StaleAnswer):
             self._ask_once_more(endpoint)
         elif isinstance(error, Unauthorized):
@@ -199,7 +203,7 @@ class Attempts:
                 # Refused, but not sent again: if this answers another request, the
                 # write may have been carried out.
                 raise error
-            raise outcomes.unknown(self._request, self._attempts) from error
+            raise outcomes.unknown(self._request, self._attempts)
 
     def _is_no_failure(self, error: Exception) -> bool:
         if self._request.patient:  # a watch is silent while nothing changes
@@ -245,16 +249,3 @@ class Attempts:
         if contact or 2 * len(agreed) > len(self._endpoints):
             error.unanswered = self._has_unanswered()
             raise error
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Drop the tracebacks of an error that is kept, and of what caused it.
-
-    Their frames hold the answer, or what came of it: with many attempts, many times the
-    limit of one.
-    """
-    known: set[int] = set()  # a chain of causes may close
-    while error is not None and id(error) not in known:
-        known.add(id(error))
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__

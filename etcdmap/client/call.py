@@ -110,7 +110,7 @@ class Call(Attempts):
                 self._attempts,
                 "nothing was sent: after a failure, a member that is in touch with the "
                 "others is looked for first, and none was found",
-            ) from error
+            ) from None
         self._first = client.state[1]
 
     def _go_on(self) -> Any:
@@ -164,9 +164,9 @@ class Call(Attempts):
         except ExchangeFailed as error:
             self._note(endpoint, error)
             return
-        except ClientClosed as error:  # by another thread, after a copy had left
+        except ClientClosed:  # by another thread, after a copy had left
             if self._writes and self._has_unanswered():
-                raise outcomes.unknown(self._request, self._attempts) from error
+                raise outcomes.unknown(self._request, self._attempts) from None
             raise
         if self._running:
             self._drop_oldest(endpoint)
@@ -178,7 +178,7 @@ class Call(Attempts):
         if len(here) > 1:
             self._running.remove(here[0])
             here[0].exchange.give_up()
-            self._attempts.append(here[0].as_attempt())
+            self._attempts.append(here[0].as_attempt(self._took()))
 
     # --- waiting
 
@@ -228,7 +228,9 @@ class Call(Attempts):
             # Looked at again: it may have been sent just before it was given up.
             if not copy.exchange.sent:
                 self._running.clear()
-                failure = ExchangeFailed("no connection in time", sent=False)
+                failure = ExchangeFailed(
+                    "no connection in time", sent=False, nobody=True
+                )
                 self._note(copy.endpoint, failure)
                 return PENDING
         return self._wait(math.inf)
@@ -273,13 +275,18 @@ class Call(Attempts):
     def _check_time(self) -> None:
         if self._client.clock() < self._deadline:
             return
+        took = self._took()
         for copy in self._running:
-            self._attempts.append(copy.as_attempt())
+            self._attempts.append(copy.as_attempt(took))
             if not self._request.patient:
                 self._leave(copy.endpoint)
         if self._writes and self._has_unanswered():
             raise outcomes.unknown(self._request, self._attempts)
-        took = self._deadline - self._began
+        asked = self._deadline - self._began
         raise outcomes.out_of_time(
-            self._request, self._attempts, took, quorum=self._quorum
+            self._request,
+            self._attempts,
+            asked,
+            quorum=self._quorum,
+            alone=len(self._endpoints) == 1,
         )

@@ -31,6 +31,8 @@ from etcdmap.client.freshness import Freshness
 from etcdmap.client.options import clean_endpoints, positive_seconds
 from etcdmap.client.request import API, Request
 from etcdmap.errors import EtcdMapError, InvalidResponse
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+from etcdmap.marks import alters_data
 from etcdmap.transport import BlockingTransport, Transport, wrapped
 
 T = TypeVar("T")
@@ -53,13 +55,7 @@ class State(NamedTuple):
 class Client(contextlib.AbstractContextManager["Client"]):
     """Sends requests to a cluster, over whichever of its endpoints works.
 
-    Args:
-        endpoints: as `etcdmap.connect` takes them, and the other options that are not
-            explained here.
-        transport: carries the exchanges; closed with the client.  One that can only
-            block (``exchange``, ``close``) takes a thread for each.
-        clock: returns the time in seconds; for tests, as `sleep` and `rng` are.
-        recipe: what ``__reduce__`` returns; with None it can't be pickled.
+    Made by `connect`, which takes its options.
 
     Threads: share one client freely.  A forked child may go on using it.
     """
@@ -82,6 +78,13 @@ class Client(contextlib.AbstractContextManager["Client"]):
         rng: random.Random | None = None,
         recipe: tuple[Any, ...] | None = None,
     ) -> None:
+        """Make one; `connect` has the options that are not explained here.
+
+        ``transport`` carries the exchanges, and is closed with the client.  One that
+        can only block (``exchange``, ``close``) takes a thread for each.  ``clock``
+        returns the time in seconds; it is for tests, as ``sleep`` and ``rng`` are.
+        ``recipe`` is what ``__reduce__`` returns; with None it can't be pickled.
+        """
         self.timeout = positive_seconds("timeout", timeout)
         self.rng = rng or random.Random()
         known = clean_endpoints(endpoints)
@@ -123,8 +126,9 @@ class Client(contextlib.AbstractContextManager["Client"]):
         """The endpoint that the next request goes to first."""
         return self.state.pinned
 
+    @alters_data
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
-        """Send a request to the cluster; return what its `read` makes of the answer.
+        """Send a request to the cluster; return what it makes of the answer.
 
         Args:
             request: what to send, and whether it may be sent again.
@@ -135,7 +139,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
             InvalidResponse: all endpoints answer, none of them as etcd does.
             ClusterUnavailable: no endpoint could be used; nothing was applied.
             DeadlineExceeded: the same, with an attempt still waiting.
-            OutcomeUnknown: a write may have been received; see `attempts`.
+            OutcomeUnknown: a write may have been received; see its ``attempts``.
 
         Cost: 1 request; more only when endpoints fail.
         """
@@ -147,26 +151,34 @@ class Client(contextlib.AbstractContextManager["Client"]):
             return self.clock() + self.timeout
         return self.clock() + positive_seconds("timeout", timeout)
 
+    @alters_data
     def send_by(self, deadline: float, request: Request[T]) -> T:
         """Like `send`, for a call of several requests that have one deadline."""
-        result: T = Call(self, request, deadline).run()
+        try:
+            result: T = Call(self, request, deadline).run()
+        except EtcdMapError as error:
+            # What it says is whole; frames from within a call would only bury it.
+            raise error.with_traceback(None) from error.__cause__
         if self._auto_sync is not None and self.clock() >= self._next_sync:
             self._sync_in_passing(self._auto_sync, deadline)
         return result
 
+    @alters_data
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
         """Learn the endpoints of the cluster's members from the cluster.
 
         The endpoints first given stay, and if all are https, only such are added.
         Not for clusters behind a proxy or an address translation: members tell
-        the addresses that they know themselves by.
+        the addresses that they know themselves by.  Connections to endpoints that
+        are dropped are closed (those of a ``requests.Session`` are its own affair);
+        calls under way there go on.
 
         Returns:
             The endpoints from now on.
 
-        Raises: as `send`.
+        Raises: as `send`; InvalidResponse also for more than 100 URLs.
 
-        Cost: 1 request; 2 with a server that tells it in the older way only.
+        Cost: 1 request; 2 with a server that knows the older way only.
         """
         deadline = self.deadline(timeout)
         learnt = self._members(deadline)
@@ -176,6 +188,9 @@ class Client(contextlib.AbstractContextManager["Client"]):
             if pinned not in endpoints:
                 pinned = endpoints[0]
             self.state = State(endpoints, pinned)
+        # Each time: a call that began before may have gone to one that was dropped.
+        self.health.keep_only(endpoints)
+        self.transport.keep_only(endpoints)
         return endpoints
 
     def _members(self, deadline: float) -> tuple[str, ...]:
@@ -187,7 +202,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
                 learnt: tuple[str, ...] = Call(self, request, deadline).run()
                 return learnt
             except InvalidResponse as error:
-                refusal = error
+                refusal = refusal or error
         raise refusal or AssertionError("unreachable")
 
     def _sync_in_passing(self, every: float, deadline: float) -> None:
@@ -202,6 +217,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         with contextlib.suppress(EtcdMapError):
             self.sync(timeout=left)
 
+    @alters_data
     def close(self) -> None:
         """Close the connections and end the calls under way; later ones fail.
 
@@ -224,11 +240,12 @@ class Client(contextlib.AbstractContextManager["Client"]):
             )
         return self._recipe
 
+    @alters_data
     def forget_cluster(self) -> None:
         """Take the cluster that answers next for the right one.
 
-        For when it was replaced on purpose: its id is another one then, which
-        is otherwise an error.
+        For a cluster that was replaced on purpose: the new one has another id, which
+        would otherwise be an error.
         """
         for freshness in list(self._freshness.values()):
             freshness.forget()
@@ -248,6 +265,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         endpoints, pinned = self.state
         return self.health.order(endpoints, pinned)
 
+    @alters_data
     def pin(self, endpoint: str) -> None:
         """Have the next requests go to this endpoint first."""
         with self._lock:

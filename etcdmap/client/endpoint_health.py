@@ -5,8 +5,10 @@ Threads share it without a lock: at worst a sample is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+
+from etcdmap.client.options import positive_int, positive_seconds
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ class Policy:
     first_rest: float = 0.1
     longest_rest: float = 5.0
     overtakes: int = 2
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name not in ("hedge_share", "overtakes"):
+                positive_seconds(name, value)
+        positive_int("overtakes", self.overtakes)
+        share = self.hedge_share
+        if isinstance(share, bool) or not isinstance(share, (int, float)):
+            raise TypeError(f"hedge_share is a number, not {type(share).__name__}")
+        if not 0 <= share <= 1:
+            raise ValueError(f"hedge_share is from 0 to 1, not {share!r}")
 
 
 #: Extra requests that may be sent in a burst before the share counts.
@@ -95,6 +108,13 @@ class Health:
         count = self._overtaken.get(endpoint, 0) + 1
         self._overtaken[endpoint] = count
         return count >= self._policy.overtakes
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        """Forget what is known of any other endpoint."""
+        for known in (self._rests, self._overtaken):
+            for endpoint in list(known):
+                if endpoint not in endpoints:
+                    known.pop(endpoint, None)
 
     # --- what to do
 

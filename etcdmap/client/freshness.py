@@ -23,6 +23,7 @@ forgets what it knew, drops its cache and warns.
 from __future__ import annotations
 
 import enum
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -176,11 +177,11 @@ class Freshness:
                 # Connections that were looked at before proved nothing.
                 self.identity = self._new_identity()
         if shown != self.cluster_id:
-            whose = f"cluster {shown}" if shown else "a cluster without an id"
+            whose = f"cluster {_shown(shown)}" if shown else "a cluster without an id"
             raise WrongCluster(
                 f"{answer.endpoint} belongs to {whose}, and this client uses "
-                f"{self.cluster_id}: take it off the endpoints.  Only if the cluster "
-                "was replaced on purpose, call client.forget_cluster()",
+                f"{_shown(self.cluster_id)}: take it off the endpoints.  Only if "
+                "the cluster was replaced on purpose, call client.forget_cluster()",
                 endpoint=answer.endpoint,
                 status=answer.status,
             )
@@ -213,3 +214,9 @@ class Freshness:
 
     def _new_identity(self) -> Identity:
         return self._api.identity(self.check_cluster)
+
+
+def _shown(cluster_id: str | None) -> str:
+    """Return an id for a message, if it is one: who answers may echo a password."""
+    usual = re.fullmatch("[0-9A-Fa-f]{1,20}", str(cluster_id))
+    return str(cluster_id) if usual else "with an odd id"

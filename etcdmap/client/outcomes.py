@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from etcdmap.client.freshness import StaleAnswer
 from etcdmap.client.request import Request
 from etcdmap.errors import (
     Attempt,
@@ -13,8 +14,10 @@ from etcdmap.errors import (
     ExchangeFailed,
     InvalidResponse,
     OutcomeUnknown,
+    RaftError,
     RequestFailed,
     WrongCluster,
+    legible,
 )
 
 
@@ -26,9 +29,9 @@ def failed(
 ) -> RequestFailed:
     """Return an error of this kind that lists all attempts."""
     what = request.key or request.target.partition("?")[0]
-    error = kind(f"{request.method} {what}: {why}", attempts)
-    if attempts:
-        error.__cause__ = attempts[-1].error
+    error = kind(f"{request.method} {legible(what)}: {why}", attempts)
+    # As `from None` does: the lines of the attempts say all that a chain would.
+    error.__cause__ = None
     return error
 
 
@@ -38,13 +41,17 @@ def unknown(request: Request[Any], attempts: Sequence[Attempt]) -> RequestFailed
         OutcomeUnknown,
         request,
         attempts,
-        "sent, but not properly answered; it may have been applied, now or later. "
-        "Read the key before writing it again",
+        "sent, but not properly answered; it may have been applied, now or later",
     )
 
 
 def out_of_time(
-    request: Request[Any], attempts: Sequence[Attempt], took: float, *, quorum: bool
+    request: Request[Any],
+    attempts: Sequence[Attempt],
+    took: float,
+    *,
+    quorum: bool,
+    alone: bool,
 ) -> Exception:
     """Return the error of a call that ended at its deadline, after `took` seconds.
 
@@ -56,24 +63,31 @@ def out_of_time(
             attempt.error.__cause__ = failed(ClusterUnavailable, request, attempts, why)
             return attempt.error
     advice = ""
-    if quorum and request.consistency == "session" and any(a.sent for a in attempts):
-        advice = (
+    if quorum and request.consistency == "session":
+        advice = _instead_of_quorum(attempts, alone=alone)
+    # An endpoint that also failed in another way is not just slow: its last attempt
+    # timed out because the deadline cut it short.
+    others = {a.endpoint for a in attempts if not a.was_late}
+    if any(a.endpoint not in others for a in attempts):
+        why = f"no answer within {took:.3g} s{advice}"
+        return failed(DeadlineExceeded, request, attempts, why)
+    if not attempts or any(getattr(a.error, "nobody", False) for a in attempts):
+        advice = f"; check that etcd runs and that the endpoints are right{advice}"
+    why = f"no endpoint could be used for {took:.3g} s{advice}"
+    return failed(ClusterUnavailable, request, attempts, why)
+
+
+def _instead_of_quorum(attempts: Sequence[Attempt], *, alone: bool) -> str:
+    """Return the advice for a session read that ended as a quorum read."""
+    if any(isinstance(a.error, RaftError | StaleAnswer) for a in attempts):
+        return (
             "; no member could prove that it is in touch with the others: "
             "using(consistency='any') reads what one of them has"
         )
-    # An endpoint that also failed in another way is not just slow: its last attempt
-    # timed out because the deadline cut it short.
-    last = [a.error for a in attempts if a.endpoint == attempts[-1].endpoint]
-    if last and all(getattr(error, "timed_out", False) for error in last):
-        why = f"no answer within {took:.3g} s{advice}"
-        return failed(DeadlineExceeded, request, attempts, why)
-    return failed(
-        ClusterUnavailable,
-        request,
-        attempts,
-        f"no endpoint could be used for {took:.3g} s; check that etcd runs and that "
-        f"the endpoints are right{advice}",
-    )
+    if not alone and any(a.sent and a.was_late for a in attempts):
+        # Stopped, or cut off from the others: which, silence does not tell.
+        return "; using(consistency='any') asks for an answer without the others"
+    return ""
 
 
 def raise_if_hopeless(

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 #: Seconds between looks at the parent's process id, which tells that the owner died
 #: even if a child that it forked holds a copy of the socket, which then does not end.
@@ -39,6 +41,10 @@ LOCK = "lock"
 #: killed needs a moment to let go of it.
 LOCK_TRIES = 10
 
+#: Where ports come from that a data directory keeps.  The system gives those above to
+#: any connection, and one of these may have them at the next start.
+LASTING_PORTS = range(20_000, 30_000)
+
 
 class Guard:
     """Serves one owner.  Each ``do_`` method is a request: JSON values in, one out."""
@@ -49,16 +55,27 @@ class Guard:
         self.locks: list[int] = []
         self.unkept: list[str] = []  # removed in the end, as run_dir is
         self.new_dir = ""  # also removed, if nobody else has put anything into it
+        self.data_dir = ""
+        self.manifest: dict[str, Any] = {}  # what the data directory says of itself
         self.members: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: list[socket.socket] = []
 
-    def do_open(self, run_dir: str, ports: int) -> list[int]:
-        """Make the directory to run in, and take free ports."""
+    def do_open(self, run_dir: str, ports: int, first: int | None = None) -> list[int]:
+        """Make the directory to run in, and take ports: as many, or from one on.
+
+        Else those that the data directory had before, or free ones.
+        """
         os.mkdir(run_dir, 0o700)
         self.run_dir = run_dir
         os.chdir(run_dir)  # where the members' sockets are
-        self.ports = [_reserve_port() for _ in range(ports)]
+        named = range(first, first + ports) if first else self.manifest.get("ports", ())
+        if named:
+            self.ports = [_reserve_named_port(number) for number in named]
+        else:
+            reserve = _reserve_lasting_port if self.data_dir else _reserve_port
+            self.ports = [reserve() for _ in range(ports)]
         numbers = [sock.getsockname()[1] for sock in self.ports]
+        self.manifest["ports"] = numbers
         while self.ports and sys.platform != "linux":  # else no member could bind them
             self.ports.pop().close()
         return numbers
@@ -73,19 +90,23 @@ class Guard:
         try:
             _refuse_foreign(path)
             self.locks.append(_lock(path, self.owner))
-            known = _read_token(path, len(names))
-            if known is None:
+            self.data_dir = path
+            self.manifest = _read_manifest(path, len(names))
+            if not self.manifest:
                 logs = [f"{name}.log" for name in names]
                 own = [*names, *logs, MANIFEST, DRAFT, LOCK]
                 self.unkept = [os.path.join(path, name) for name in own]
                 self.new_dir = path if made else ""
-                _write_token(path, len(names), token)
+                self.manifest = {"members": len(names), "token": token}
+                _write_manifest(path, self.manifest)
         except OSError as exc:
             raise OSError(f"data_dir {path} can't be used: {exc}") from exc
-        return known or token
+        return str(self.manifest["token"])
 
     def do_keep(self) -> None:
-        """Keep the files of a new cluster: it has started."""
+        """Keep the files of a new cluster, and its ports: it has started."""
+        if self.data_dir:
+            _write_manifest(self.data_dir, self.manifest)
         self.unkept, self.new_dir = [], ""
 
     def do_spawn(self, name: str, argv: list[str], log: str) -> int:
@@ -207,19 +228,22 @@ def _lock(path: str, owner: int) -> int:
             os.close(fd)
         time.sleep(TICK)
     raise OSError(
-        f"it is in use by another LocalCluster, of process {user}: "
+        f"it is in use by another cluster, of process {user}: "
         "close that, or take another data_dir"
     )
 
 
-def _read_token(path: str, members: int) -> str | None:
-    """Return the token of the cluster in a directory, or None if there is none."""
+def _read_manifest(path: str, members: int) -> dict[str, Any]:
+    """Return what a directory says of the cluster in it; empty if there is none."""
     try:
         with open(os.path.join(path, MANIFEST), "rb") as file:
-            manifest = json.load(file)
-        count, token = int(manifest["members"]), str(manifest["token"])
+            found = json.load(file)
+        count, token = int(found["members"]), str(found["token"])
+        ports = [int(number) for number in found.get("ports", ())]
+        if len(ports) not in (0, count):
+            raise ValueError(f"{len(ports)} ports for {count} members")
     except FileNotFoundError:
-        return None
+        return {}
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as exc:
         raise OSError(f"{MANIFEST} can't be read: {exc!r}") from exc
     if count != members:
@@ -227,28 +251,55 @@ def _read_token(path: str, members: int) -> str | None:
             f"it holds a cluster of {count}, not of {members}: "
             f"pass members={count}, or take another data_dir"
         )
-    return token
+    return {"members": count, "token": token, "ports": ports}
 
 
-def _write_token(path: str, members: int, token: str) -> None:
+def _write_manifest(path: str, manifest: dict[str, Any]) -> None:
     draft = os.path.join(path, DRAFT)
     with open(draft, "w") as file:
-        json.dump({"members": members, "token": token}, file)
+        json.dump(manifest, file)
     # Whole or not at all, even if this process is killed.
     os.replace(draft, os.path.join(path, MANIFEST))
 
 
-def _reserve_port() -> socket.socket:
-    """Take a free port, so that nobody but a member gets it.
+def _reserve_port(number: int = 0, *, again: bool = False) -> socket.socket:
+    """Take a port, or any free one, so that nobody but a member gets it.
 
     On Linux a port bound without SO_REUSEADDR is ours alone.  With the option set
     afterwards, who sets it too (Go does) can listen there as long as we don't; the
     system gives the port to nobody else, even while the member is down.
+
+    A port that was in use a moment ago is not free without the option: connections
+    that have ended keep it for a minute.
     """
     sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        if again:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", number))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except BaseException:
+        sock.close()
+        raise
     return sock
+
+
+def _reserve_named_port(number: int) -> socket.socket:
+    try:
+        return _reserve_port(number, again=True)
+    except (OSError, OverflowError) as exc:
+        why = getattr(exc, "strerror", exc)
+        raise OSError(
+            f"port {number} can't be used ({why}): free it, or pass another with port="
+        ) from exc
+
+
+def _reserve_lasting_port() -> socket.socket:
+    """Take a free port that is likely to be free at the next start too."""
+    for number in random.sample(LASTING_PORTS, len(LASTING_PORTS)):
+        with contextlib.suppress(OSError):
+            return _reserve_port(number)
+    return _reserve_port()
 
 
 def _dies_with(guard: int) -> Callable[[], None] | None:

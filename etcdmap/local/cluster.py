@@ -7,7 +7,8 @@ their files, and ends both when this process closes the cluster, exits, or dies
 How a data directory outlives its ports: members reach each other through Unix
 domain sockets, named relative to the directory they run in.  So the addresses
 that etcd keeps in its data ("unix://m0:1") are true wherever and whenever the
-cluster starts; only the client ports are new, and etcd announces those itself.
+cluster starts; only the client ports may change, and etcd announces those itself.
+The directory remembers them, so that they change only when asked to.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ _PORT_TAKEN = "address already in use"
 #: An election takes one to two times its timeout, seldom twice that.
 _LEADER_TIMEOUT = 10.0
 
+_LAST_PORT = 65535
+
 
 class LocalCluster:
-    """Real etcd processes with the v2 API, on free ports of 127.0.0.1.
+    """Real etcd processes with the v2 API, on ports of 127.0.0.1.
 
     A context manager: starts on entry, closes on exit.  It also closes when it
     is garbage-collected and when the process ends, however that happens.  (If the
@@ -48,6 +51,8 @@ class LocalCluster:
         data_dir: where the data lasts; None for a temporary directory.  It must be
             empty, or from an earlier cluster of as many members, and one cluster
             may use it at a time.
+        port: the first member's client port; the second has the next higher one,
+            and so on.  None for those that ``data_dir`` had before, or free ones.
         binary: the etcd to run; None to search as ``find_binary`` does.
         election_timeout: seconds without a leader before members elect another;
             None means 1.0, or 0.1 for a single member, which starts faster so.
@@ -73,6 +78,7 @@ class LocalCluster:
         members: int = 1,
         data_dir: str | os.PathLike[str] | None = None,
         *,
+        port: int | None = None,
         binary: str | os.PathLike[str] | None = None,
         election_timeout: float | None = None,
         heartbeat: float | None = None,
@@ -87,8 +93,14 @@ class LocalCluster:
             )
         if members < 1:
             raise ValueError(f"members must be at least 1, not {members}")
+        if port is not None and not 1 <= port <= _LAST_PORT + 1 - members:
+            raise ValueError(
+                f"port must be from 1 to {_LAST_PORT + 1 - members} "
+                f"with members={members}, not {port}"
+            )
         self._names = [f"m{number}" for number in range(members)]
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
+        self._port = port
         self._binary = binary
         self._options = _timing(members, election_timeout, heartbeat)
         self._options += [] if fsync else ["--unsafe-no-fsync"]
@@ -111,11 +123,13 @@ class LocalCluster:
     def start(self) -> LocalCluster:
         """Start all members, wait until they are healthy, and return the cluster.
 
-        A closed cluster may be started again, on new ports.
+        A closed cluster may be started again; without ``port`` and ``data_dir`` it
+        has new ports then.
 
         Raises:
             LocalClusterError: no etcd was found, a member did not start, or
-                ``data_dir`` can't be used.  No process and no file is left then.
+                ``data_dir`` or a port can't be used.  No process and no file is left
+                then.
         """
         if self._running():
             raise LocalClusterError("this cluster has been started already")
@@ -208,7 +222,8 @@ class LocalCluster:
     def _make_members(
         self, guardian: Guardian, binary: str, token: str
     ) -> tuple[Member, ...]:
-        ports = guardian.ask("open", str(guardian.run_dir), len(self._names))
+        run_dir, count = str(guardian.run_dir), len(self._names)
+        ports = guardian.ask("open", run_dir, count, self._port)
         home = self._data_dir or guardian.run_dir
         peers = ",".join(f"{name}={peer_url(name)}" for name in self._names)
         command = [

@@ -24,20 +24,34 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
     PartialWrite,
+    Refusal,
+    legible,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.handle import Handle, absent, sought
-from etcdmap.mapping.views import ListedMapping, plain_mapping
+from etcdmap.mapping.views import Contents, ListedMapping, plain_mapping
+from etcdmap.marks import alters_data
 from etcdmap.paths import warn_left_out
+from etcdmap.refusals import shown_key, tell
 from etcdmap.tree import Directory, Fence, File, Node, Present, ReadableStore, Store
 
 B = TypeVar("B", bound="Base")
 
+
+class _Missing:
+    def __repr__(self) -> str:  # as signatures show it
+        return "<none given>"
+
+
 #: In place of a default that was not given.
-MISSING: Any = object()
+MISSING: Any = _Missing()
 
 #: Types of values that no caller can change, so that one object may be returned often.
 UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
+
+#: Seconds that whoever presses Tab may wait: 0.3 with what a session's thread adds.
+_COMPLETION_PATIENCE = 0.2
 
 #: Key, path and node of what a mapping shows.
 Entry = tuple[str, str, Node]
@@ -68,19 +82,57 @@ class Listed(Handle, ListedMapping):
         listing, _ = self._listing(store, recursive=recursive or not self._nested)
         return [] if listing is None else self._shown(listing)
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return ``m[key]``, or `default` if the key is absent.
+
+        Raises:
+            DecodeError: the codec can't read the text.
+
+        Cost: 1 request, none if cached.
+
+        >>> m.get("port"), m.get("nope"), m.get("nope", 1)
+        (8080, None, 1)
+        """
+        try:
+            return self[key]
+        except KeyNotFound:
+            return default
+
     # --- loops
 
     def __iter__(self) -> Iterator[str]:
-        """Return the keys, sorted.  Cost: 1 request."""
+        """Return the keys, sorted.  Cost: 1 request.
+
+        >>> [key for key in m]
+        ['db', 'port']
+        """
         return iter([key for key, _, _ in self._entries(self._view.store)])
 
     def __reversed__(self) -> Iterator[str]:
-        """Return the keys in reverse order.  Cost: 1 request."""
+        """Return the keys in reverse order.  Cost: 1 request.
+
+        >>> list(reversed(m))
+        ['port', 'db']
+        """
         return reversed([key for key, _, _ in self._entries(self._view.store)])
 
     def __len__(self) -> int:
-        """Count the keys; not those of directories in this one.  Cost: 1 request."""
+        """Count the keys; not those of directories in this one.  Cost: 1 request.
+
+        >>> len(m), len(m["db"])
+        (2, 2)
+        """
         return len(self._entries(self._view.store))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Complete ``m["``Tab in IPython; with nothing, if etcd takes long or fails.
+
+        Cost: 1 request.
+        """
+        store = self._view.store.using(timeout=_COMPLETION_PATIENCE)
+        with suppress(Exception):
+            return [key for key, _, _ in self._entries(store)]
+        return []
 
     def _listed_items(self) -> list[tuple[str, Any]]:
         return [(k, self._value(p, n)) for k, p, n in self._entries(self._view.store)]
@@ -132,6 +184,7 @@ class Base(Listed, MutableMapping[str, Any]):
 
     # --- look, then write
 
+    @alters_data
     def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and return its value; a directory as a plain dict.
 
@@ -144,6 +197,9 @@ class Base(Listed, MutableMapping[str, Any]):
             DeadlineExceeded: others came between until the time was over.
 
         Cost: 2 requests; 2 more each time that another writer comes between.
+
+        >>> m.pop("port"), m.pop("port", None)
+        (8080, None)
         """
         self._check_writable()
         try:
@@ -152,7 +208,7 @@ class Base(Listed, MutableMapping[str, Any]):
                 for store in rounds(self._view.store, path):
                     node = store.list(path, recursive=self._nested)
                     if isinstance(node, Directory) and not self._nested:
-                        raise absent(key, "a directory is there")
+                        raise absent(key, "a directory is there", path)
                     value = self._plain(path, node)  # before it is gone
                     if _take(store, path, node):
                         return value
@@ -162,6 +218,7 @@ class Base(Listed, MutableMapping[str, Any]):
             return default
         raise AssertionError("unreachable")
 
+    @alters_data
     def popitem(self) -> tuple[str, Any]:
         """Remove the last key and return it with its value.
 
@@ -172,6 +229,9 @@ class Base(Listed, MutableMapping[str, Any]):
             OutcomeUnknown, DeadlineExceeded: as `pop`.
 
         Cost: 2 requests; 1 more for each key that somebody else took.
+
+        >>> m.popitem()
+        ('port', 8080)
         """
         self._check_writable()
         for store in rounds(self._view.store, self._view.root):
@@ -185,10 +245,12 @@ class Base(Listed, MutableMapping[str, Any]):
                 with suppress(KeyNotFound, NotADirectory):
                     if _take(store, path, node):
                         return key, value
-        raise absent("popitem(): the mapping is empty", "the mapping is empty")
+        why = "the mapping is empty"
+        raise absent(f"popitem(): {why}", why, self.prefix)
 
+    @alters_data
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key, after storing `default` if it was absent.
+        """Return the value of a key, after storing ``default`` if it was absent.
 
         Racing callers agree on one value.  For a mapping, whoever makes the
         directory fills it, and the mapping on it is returned.
@@ -196,10 +258,13 @@ class Base(Listed, MutableMapping[str, Any]):
         Raises:
             NotAFile: a directory is there, in a flat view.
             NotADirectory: a file stands on the way.
-            DirectoryGone: `default` holds a mapping without a directory.
+            DirectoryGone: ``default`` holds a mapping without a directory.
             DeadlineExceeded: others came between until the time was over.
 
         Cost: 1 request if it was present; else 2 (a mapping: and its keys).
+
+        >>> m.setdefault("port", 1), m.setdefault("name", "shop")
+        (8080, 'shop')
         """
         path, wanted, until = self._checked(key, default)
         for store in rounds(self._view.store.call(until), path):
@@ -241,7 +306,7 @@ class Base(Listed, MutableMapping[str, Any]):
         path = self._writable(key)
         self._check_ttl(ttl)
         if type(value) in UNCHANGEABLE:  # nearly always
-            return path, self._encode_text(value), None
+            return path, self._encode_text(path, value), None
         until = self._until()
         return path, self._encode(path, value, until), until
 
@@ -249,17 +314,24 @@ class Base(Listed, MutableMapping[str, Any]):
         self, other: Any, more: Mapping[str, Any], until: float
     ) -> dict[str, Any]:
         values = dict(plain_mapping(other, until, stored=True))
-        wanted = {}
+        root, naming = self._view.root, self._view.naming
+        encoder = self._encoder(until)
+        wanted: dict[str, plan.Encoded] = {}
         for key, value in {**values, **more}.items():
-            path = self._writable(key)
-            plain = type(value) in UNCHANGEABLE  # nearly always
-            wanted[path] = (
-                self._encode_text(value) if plain else self._encode(path, value, until)
-            )
-        start = len(self._view.root) + 1
+            try:
+                path = naming.writable(root, key)
+            except (TypeError, ValueError) as error:
+                encoder.refused.add(error)
+                encoder.encode(f"{root}/{shown_key(key)}", value)
+                continue
+            if type(value) in UNCHANGEABLE:  # nearly always
+                wanted[path] = encoder.encode_value(path, value)
+            else:
+                wanted[path] = encoder.encode(path, value)
         for below, above in plan.overlapping(wanted):
-            names = f"{below[start:]!r} lies below {above[start:]!r}"
-            raise InvalidKey(f"{names}{self._overlap}")
+            why = f"it lies below '{legible(above)}'{self._overlap}"
+            encoder.refused.add(tell(InvalidKey(), [Refusal(below, why)]))
+        encoder.refused.raise_first()
         return wanted
 
     def __delitem__(self, key: str) -> None:
@@ -269,14 +341,19 @@ class Base(Listed, MutableMapping[str, Any]):
             KeyNotFound: the key is absent, or can't exist.
 
         Cost: 1 request.
+
+        >>> del m["port"]
+        >>> "port" in m
+        False
         """
         self._check_writable()
         path = self._readable(key)
         store = self._view.store
         try:
-            store.delete(path, expect=None if self._nested else Present())
-        except (KeyNotFound, NotADirectory, NotAFile) as error:
-            raise absent(key, error.reason) from error
+            with sought(key):
+                store.delete(path, expect=None if self._nested else Present())
+        except NotAFile:
+            raise absent(key, "a directory is there", path) from None
 
     def _create(
         self,
@@ -301,11 +378,16 @@ class Base(Listed, MutableMapping[str, Any]):
             # One step raises its own error, which does not say that the directory is
             # made already.
             failed = {step.path: error for step in todo.steps}
-            raise PartialWrite(written=[path], failed=failed, pending=()) from error
+            raise PartialWrite(written=[path], failed=failed, pending=()) from None
         return None
 
-    def __ior__(self: B, other: Any) -> B:  # type: ignore[override,misc]
-        """Update from a mapping or pairs.  Cost: as `update`."""
+    def __ior__(self: B, other: Contents) -> B:  # type: ignore[override]
+        """Update from a mapping or pairs.  Cost: as `update`.
+
+        >>> m |= {"port": 1}
+        >>> m["port"]
+        1
+        """
         self.update(other)
         return self
 
@@ -335,8 +417,8 @@ def rounds(store: Store, path: str) -> Iterator[Store]:
             break
         longest = min(2 * longest, _LONGEST_PAUSE)
     raise DeadlineExceeded(
-        f"{path or '/'}: other writers came between, again and again; nothing was "
-        "written by this call"
+        f"{legible(path) or '/'}: other writers came between, again and again; nothing "
+        "was written by this call"
     )
 
 

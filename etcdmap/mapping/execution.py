@@ -16,7 +16,9 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
     PartialWrite,
+    forget_frames,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.plan import MakeDirectory, Plan, Put, Step
 from etcdmap.tree import Present, Store
 
@@ -56,7 +58,7 @@ def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> Non
         if progress is not None:
             progress(tried, len(steps))
     if tally.failed:
-        raise tally.partial_write() from next(iter(tally.failed.values()))
+        raise tally.partial_write()
 
 
 class _Tally:
@@ -116,6 +118,7 @@ def _try(store: Store, step: Step, outage: _Outage) -> Exception | None:
     try:
         send(store, step)
     except EtcdMapError as error:
+        forget_frames(error)
         problem = error
     outage.note(problem)
     return problem
@@ -164,26 +167,22 @@ class _Crew:
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the outcomes as they come; at the end all threads have ended."""
         try:
-            self._start()
+            with suppress(RuntimeError):  # as many as the system allows
+                for thread in self._threads:
+                    thread.start()
             for thread in self._threads:
                 while thread.is_alive():
                     thread.join(_GLANCE)
                     yield from self._drain()
             yield from self._drain()
+            # All of them, if it allows no thread.
+            yield from self._send()
         finally:
             self._stop = True
             for thread in self._threads:
                 if thread.ident is not None:
                     thread.join()  # each ends by the deadline of its request
-
-    def _start(self) -> None:
-        """Start the threads; if the system allows none, do the work here."""
-        try:
-            for thread in self._threads:
-                thread.start()
-        except RuntimeError:
-            if not any(thread.is_alive() for thread in self._threads):
-                self._work()
+        yield from self._drain()
 
     def _drain(self) -> Iterator[Outcome]:
         while self._outcomes:
@@ -192,14 +191,19 @@ class _Crew:
                 raise outcome
             yield outcome
 
+    def _send(self) -> Iterator[Outcome]:
+        """Send what nobody has taken yet, one after the other."""
+        while self._steps and not (self._stop or self._outage.is_there):
+            try:
+                step = self._steps.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            yield step, _try(self._store, step, self._outage)
+
     def _work(self) -> None:
         try:
-            while self._steps and not (self._stop or self._outage.is_there):
-                try:
-                    step = self._steps.popleft()
-                except IndexError:  # another thread took the last one
-                    break
-                self._outcomes.append((step, _try(self._store, step, self._outage)))
+            for outcome in self._send():
+                self._outcomes.append(outcome)
         except BaseException as problem:  # a defect; the caller's thread raises it
             self._outcomes.append(problem)
             self._stop = True

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from etcdmap.codecs import decode_node
-from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.errors import KeyNotFound, NotADirectory, Refusal
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry, Listed
 from etcdmap.mapping.handle import absent, sought
-from etcdmap.mapping.plan import Plan, Put, delete
+from etcdmap.mapping.joined import joined
+from etcdmap.mapping.plan import Encoded, Encoder, Plan, Put, delete
+from etcdmap.mapping.views import Contents
+from etcdmap.marks import alters_data
+from etcdmap.refusals import tell
 from etcdmap.tree import Directory, File, ReadableStore
+
+
+class _ValuesOnly(Encoder):
+    """Takes no mappings."""
+
+    def encode(self, path: str, value: Any) -> Encoded:
+        if not isinstance(value, Mapping):
+            return self.encode_value(path, value)
+        why = (
+            "a flat view holds values only; name the paths one by one, or assign to "
+            "the nested mapping"
+        )
+        self.refused.add(tell(TypeError(), [Refusal(path, why)]))
+        return ""
 
 
 class FlatReading(Listed):
@@ -24,7 +43,7 @@ class FlatReading(Listed):
         with sought(key):
             node = self._view.store.get(path, cached=True)
         if not isinstance(node, File):
-            raise absent(key, "a directory is there")
+            raise absent(key, "a directory is there", path)
         return decode_node(path, node.text, self._view.codec.decode)
 
     def __contains__(self, key: object) -> bool:
@@ -55,6 +74,7 @@ class FlatReading(Listed):
                 yield from self._walk(f"{above}{key}/", below, child)
 
 
+@joined
 class FlatView(FlatReading, Base):
     """The files of a subtree by relative path; made by `EtcdMapping.flat`.
 
@@ -62,25 +82,21 @@ class FlatView(FlatReading, Base):
     empty one is invisible, and nothing is deleted to make room for a value: a
     directory in its place raises `NotAFile`, a file on its way `NotADirectory`.
 
-    Cost: of one key as for the mapping, but 1 GET for ``in``; a loop, `to_dict`
+    Cost: of one key as for the mapping, but 1 GET for ``in``; a loop, ``to_dict``
     and ``len`` 1 GET of the subtree; `update` 1 PUT for each key.
     """
 
     _overlap = ", which is a value"
 
     def __setitem__(self, key: str, value: Any) -> None:
-        path = self._writable(key)
-        self._view.store.put(path, self._encode(path, value, 0.0))
+        path, text, _ = self._checked(key, value)
+        self._view.store.put(path, cast("str", text))  # no encoder gives a directory
 
-    def _encode(self, path: str, value: Any, until: float) -> str:
-        if isinstance(value, Mapping):
-            raise TypeError(
-                f"{path!r}: a flat view holds values only; name the paths one by one, "
-                "or assign to the nested mapping"
-            )
-        return self._encode_text(value)
+    def _encoder(self, until: float) -> Encoder:
+        return _ValuesOnly(self._encode_text, self._view.naming, until)
 
-    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+    @alters_data
+    def update(self, other: Contents = (), /, **kwargs: Any) -> None:
         """Store many values; checked whole before the first write.
 
         Raises:
@@ -97,6 +113,7 @@ class FlatView(FlatReading, Base):
         todo.writes += [Put(path, text) for path, text in texts.items()]
         execution.carry_out(store, todo)
 
+    @alters_data
     def clear(self) -> None:
         """Delete all files of the subtree; directories stay.
 

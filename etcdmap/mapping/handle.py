@@ -7,12 +7,15 @@ from typing import Any, TypeVar
 
 from etcdmap.cache import CacheInfo
 from etcdmap.client import Client, positive_seconds
-from etcdmap.codecs import Codec, encode_text, get_codec
+from etcdmap.codecs import Codec, CodecName, encode_text, get_codec
 from etcdmap.connect import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import plan
+from etcdmap.marks import alters_data
 from etcdmap.paths import Naming
-from etcdmap.tree import Store
+from etcdmap.refusals import place
+from etcdmap.tree import Consistency, Store
 
 H = TypeVar("H", bound="Handle")
 
@@ -22,7 +25,7 @@ class View:
     """Which part of a store a mapping shows, and how.
 
     All that a mapping shares with its sub-mappings and views, which copy it and
-    change a field.  Its fields are the library's own; see `Handle.with_view`.
+    change a field.  Its fields are the library's own; see `EtcdMapping.with_view`.
     """
 
     store: Store
@@ -67,27 +70,49 @@ class Handle:
             view: to be passed on as it is.
 
         Cost: no request.
+
+        >>> class Shop(EtcdMapping):
+        ...     greeting = "hello"
+        >>> Shop(client=m.client, prefix="/app")["db"].greeting
+        'hello'
         """
         return self._on(view)
 
     @property
     def prefix(self) -> str:
-        """The absolute path of the directory that this mapping stands on."""
+        """The absolute path of the directory that this mapping stands on.
+
+        >>> m["db"].prefix
+        '/app/db'
+        """
         return self._view.root or "/"
 
     @property
     def client(self) -> Client:
-        """The failover client, shared with all sub-mappings."""
+        """The failover client, shared with all sub-mappings.
+
+        >>> other = EtcdMapping(client=m.client, prefix="/app/db")
+        >>> other["port"]
+        5432
+        """
         return self._view.store.client
 
     @property
     def keys_api(self) -> KeysAPI:
-        """The operations of etcd itself, on absolute paths, over the same client."""
+        """The operations of etcd itself, on absolute paths, over the same client.
+
+        >>> m.keys_api.get("/app/port").node.value
+        '8080'
+        """
         return KeysAPI(self._view.store.client)
 
     @property
     def readonly(self) -> bool:
-        """Whether writes are refused."""
+        """Whether writes are refused.
+
+        >>> m.readonly
+        False
+        """
         return self._view.readonly
 
     def sub(self: H, key: str) -> H:
@@ -97,6 +122,9 @@ class Handle:
             InvalidKey: no directory can have this name.
 
         Cost: no request.
+
+        >>> m.sub("db")["port"], len(m.sub("nope"))
+        (5432, 0)
         """
         view = self._view
         return self._sub(view.naming.writable(view.root, key))
@@ -104,9 +132,9 @@ class Handle:
     def using(
         self: H,
         *,
-        consistency: str | None = None,
+        consistency: Consistency | None = None,
         timeout: float | None = None,
-        codec: str | Codec | None = None,
+        codec: CodecName | Codec | None = None,
     ) -> H:
         """Return the same mapping with other options.
 
@@ -123,6 +151,9 @@ class Handle:
             codec: as for `EtcdMapping`.
 
         Cost: no request.
+
+        >>> m.using(consistency="linearizable", timeout=1)["port"]
+        8080
         """
         view = self._view
         if timeout is not None:
@@ -145,20 +176,31 @@ class Handle:
         return self.with_view(below)
 
     def cache_info(self) -> CacheInfo | None:
-        """Return what the client's cache did; None if it has none."""
+        """Return what the client's cache did; None if it has none.
+
+        >>> m.cache_info() is None
+        True
+        """
         cache = self._view.store.using(consistency="session").cache
         return None if cache is None else cache.info()
 
+    @alters_data
     def cache_clear(self) -> None:
-        """Empty the client's cache."""
+        """Empty the client's cache.
+
+        >>> m.cache_clear()
+        """
         cache = self._view.store.using(consistency="session").cache
         if cache is not None:
             cache.clear()
 
+    @alters_data
     def close(self) -> None:
         """Close the connections, if this mapping made the client.
 
         Sub-mappings and views share the client and leave it open.
+
+        >>> m.close()
         """
         if self._owner:
             self._view.store.client.close()
@@ -184,7 +226,8 @@ class Handle:
         """Return the path of a key; KeyNotFound if no node can have it."""
         path = self._view.naming.readable(self._view.root, key)
         if path is None:
-            raise absent(key)
+            where, why = self._view.naming.why_none(self._view.root, key)
+            raise absent(key, why, where)
         return path
 
     def _writable(self, key: object) -> str:
@@ -203,22 +246,33 @@ class Handle:
                 "you want)"
             )
 
-    def _encode(self, path: str, value: Any, until: float) -> plan.Encoded:
-        return plan.encode(path, value, self._encode_text, self._view.naming, until)
+    def _encoder(self, until: float) -> plan.Encoder:
+        return plan.Encoder(self._encode_text, self._view.naming, until)
 
-    def _encode_text(self, value: Any) -> str:
-        text = encode_text(self._view.codec, value)
-        self._view.store.check_text(text)
-        return text
+    def _encode(self, path: str, value: Any, until: float) -> plan.Encoded:
+        encoder = self._encoder(until)
+        encoded = encoder.encode(path, value)
+        encoder.refused.raise_first()
+        return encoded
+
+    def _encode_text(self, path: str, value: Any) -> str:
+        """Return the text to store at a path; what refuses the value names the path."""
+        try:
+            text = encode_text(self._view.codec, value)
+            self._view.store.check_text(text)
+            return text
+        except (TypeError, ValueError) as error:
+            place(error, path or "/")
+            raise
 
     def _check_ttl(self, ttl: float | None) -> None:
         if ttl is not None:
             self._view.store.check_ttl(ttl)
 
 
-def absent(key: object, why: str = "no node can have this key") -> KeyNotFound:
+def absent(key: object, why: str, path: str) -> KeyNotFound:
     """Return the KeyError of a dict: with the caller's own key."""
-    error = KeyNotFound(why, code=0)
+    error = KeyNotFound(why, code=0, key=path)
     error.args = (key,)
     return error
 
@@ -249,8 +303,8 @@ class sought(named):
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, NotADirectory):
-            absence = absent(self._key)
+            absence = absent(self._key, "", "")
             why = "a file stands on the way to this key"
             vars(absence).update(vars(error), reason=why)
-            raise absence from error
+            raise absence from None
         super().__exit__(kind, error, traceback)

@@ -11,17 +11,19 @@ from typing import Any, NoReturn, TypeVar, cast
 from etcdmap.client import positive_seconds
 from etcdmap.codecs import decode_node
 from etcdmap.errors import EtcdMapError, KeyNotFound
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.base import UNCHANGEABLE
 from etcdmap.mapping.feed import Feed
 from etcdmap.mapping.feeds import Feeds
 from etcdmap.mapping.flat import FlatReading
 from etcdmap.mapping.frozen import FrozenMapping
 from etcdmap.mapping.handle import View, absent, sought
+from etcdmap.mapping.joined import joined
 from etcdmap.mapping.reading import Reading
 from etcdmap.mapping.replica import Replica
 from etcdmap.mapping.subscription import Subscription
 from etcdmap.mapping.watch import decoded
-from etcdmap.paths import PLAIN
+from etcdmap.paths import FLAT
 from etcdmap.tree import Event, Store
 
 V = TypeVar("V", bound="Live")
@@ -29,6 +31,7 @@ V = TypeVar("V", bound="Live")
 _numbers = itertools.count()
 
 
+@joined
 class Live(Reading):
     """A directory of etcd as a dict in memory, which follows the cluster.
 
@@ -61,7 +64,7 @@ class Live(Reading):
 
     def with_view(self: V, view: View) -> V:
         """Return a mapping of the same replica; see `EtcdMapping.with_view`."""
-        other = super().with_view(view)
+        other = self._on(view)
         other._feed, other._subscriptions = self._feed, self._subscriptions
         mine = self._view
         same = view.codec is mine.codec and view.naming is mine.naming
@@ -107,7 +110,7 @@ class Live(Reading):
             path = self._readable(key)
             node = now.state.find(path)
         if node is None:
-            raise absent(key, "Key not found")
+            raise absent(key, "Key not found", path)
         if isinstance(node, dict):
             value = self._sub(path)
         else:
@@ -121,7 +124,7 @@ class Live(Reading):
     @property
     def flat(self) -> FlatReading:
         """The subtree as one mapping of relative path -> value.  Cost: no request."""
-        return FlatReading._on(replace(self._view, naming=PLAIN))
+        return FlatReading._on(replace(self._view, naming=FLAT))
 
     def index(self) -> int:
         """Return the index of the store up to which all changes are shown.
@@ -203,7 +206,7 @@ class Live(Reading):
         *,
         initial: bool = False,
         quiet: float | None = None,
-    ) -> Handle:
+    ) -> Subscribed:
         """Have a function called with each `Event`, in order.
 
         It is called by a thread of the replica, one call at a time, after the change
@@ -231,16 +234,16 @@ class Live(Reading):
             quiet=quiet,
         )
         self._keep(subscription)
-        return Handle(lambda: self._feed.end(subscription))
+        return Subscribed(lambda: self._feed.end(subscription))
 
-    def subscribe_state(self, callback: Callable[[str], object]) -> Handle:
+    def subscribe_state(self, callback: Callable[[str], object]) -> Subscribed:
         """Have a function called with `state` whenever it has changed.
 
         Cost: no request.
         """
         feed = self._feed
         feed.on_state(callback)
-        return Handle(lambda: feed.off_state(callback))
+        return Subscribed(lambda: feed.off_state(callback))
 
     def changes(self, key: str | None = None, *, initial: bool = False) -> Changes:
         """Return an iterator over events, for ``for`` or ``async for``.
@@ -290,7 +293,7 @@ class Live(Reading):
         return f"<Live {self.prefix!r} as of index {state.index}, {self.state}>"
 
 
-class Handle:
+class Subscribed:
     """Ends a subscription; a context manager."""
 
     def __init__(self, end: Callable[[], object]) -> None:
@@ -300,7 +303,7 @@ class Handle:
         """Have no more calls made; one that is being made goes on."""
         self._end()
 
-    def __enter__(self) -> Handle:
+    def __enter__(self) -> Subscribed:
         return self
 
     def __exit__(self, *_: object) -> None:

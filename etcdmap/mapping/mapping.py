@@ -2,45 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from etcdmap.client import Client
-from etcdmap.codecs import Codec, get_codec
-from etcdmap.connect import connect_mapping, parse_url, store_of
+from etcdmap.client import Client, Policy, flag
+from etcdmap.codecs import Codec, CodecName, get_codec
+from etcdmap.connect import client_for, connect_options, store_of
 from etcdmap.errors import NotADirectory
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
+from etcdmap.mapping.differences import Differences, differences
 from etcdmap.mapping.execution import Progress
 from etcdmap.mapping.flat import FlatView
 from etcdmap.mapping.handle import View
+from etcdmap.mapping.joined import joined
 from etcdmap.mapping.live import Live
-from etcdmap.mapping.plan import Delete, MakeDirectory, Plan, Put
-from etcdmap.mapping.views import plain_mapping
+from etcdmap.mapping.plan import Plan
+from etcdmap.mapping.views import Contents, plain_mapping
 from etcdmap.mapping.watch import Watch
 from etcdmap.mapping.writing import Writing
-from etcdmap.paths import ESCAPED, PLAIN, clean_prefix
-from etcdmap.tree import Directory, File, Node, Store
+from etcdmap.marks import alters_data
+from etcdmap.options import (
+    argument_names,
+    check_prefix,
+    check_shared,
+    default,
+    refuse_unknown,
+    told,
+)
+from etcdmap.paths import ESCAPED, FLAT, PLAIN, clean_prefix
+from etcdmap.tree import Consistency, Directory, File, Node, Store
+from etcdmap.urls import parse_url
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from etcdmap.options import MappingOptions
 
 M = TypeVar("M", bound="EtcdMapping")
 
-_ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
 
-
-class Difference(NamedTuple):
-    """One difference that `assign` found: what is done to which key.
-
-    Attributes:
-        action: ``"set"``, ``"delete"`` or ``"make_directory"``.
-        key: the path relative to the mapping's prefix, as stored.
-    """
-
-    action: str
-    key: str
-
-
+@joined
 class EtcdMapping(Writing):
     """A directory of etcd as a dict.
+
+    >>> m["port"], m["db"]["port"], m["db/port"]  # a value; one in a directory, twice
+    (8080, 5432, 5432)
+    >>> "port" in m, m.get("nope", "none")
+    (True, 'none')
+    >>> len(m)
+    2
+    >>> for key in m:  # sorted; so are keys(), values() and items()
+    ...     print(key)
+    db
+    port
+    >>> m.to_dict()  # all of it, by one request
+    {'db': {'host': 'localhost', 'port': 5432}, 'port': 8080}
+    >>> m["db"] = {"host": "10.0.0.7", "port": 5432}  # only what differs is written
+    >>> m["port"] = 9090
+    >>> del m["db/port"]
+    >>> m.update({"name": "shop"}), m.pop("port"), m.setdefault("name", "other")
+    (None, 9090, 'shop')
+
+    More than a dict, because etcd has it: `set` with a ttl, `create`, `replace`,
+    `compare_and_swap`, `transform`, `append`, `merge`, `assign`, `flat`, `snapshot`.
 
     A mapping assigned to a key becomes a directory, everything else a file
     whose text the codec makes.  ``m["a"]["b"]`` and ``m["a/b"]`` are the same
@@ -50,7 +76,9 @@ class EtcdMapping(Writing):
     Args:
         endpoints: client URLs of one or more members of one cluster; None for
             what the environment variable ``ETCDMAP_URL`` says (see `from_url`;
-            arguments given here count more), else ``http://127.0.0.1:2379``.
+            arguments given here take precedence), else ``http://127.0.0.1:2379``; and
+            with the credentials in ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD``,
+            if there are any.  A missing port is 2379.
         prefix: the directory to stand on, like ``"/app"``.  It need not exist:
             the first write makes it.  None and ``""`` are the root of the whole
             cluster, and then `clear` and `assign` refuse to work; ``"/"`` is the
@@ -64,37 +92,57 @@ class EtcdMapping(Writing):
             the empty key and control characters are stored as percent escapes.
             Then ``m["a/b"]`` is one key, and does not walk the store.
         consistency: what reads promise, see `using`; None for ``"session"``.
-        **options: those of `connect`: ``timeout``, ``username``, ``password``,
-            ``verify``, ``cert``, ``session``, ``cache_ttl`` and more.
+        timeout: and all that follow: as for `connect`.
 
     Raises (every method that sends a request): what `Client.send` raises.  An
     outage is never a KeyError, so `get` and ``in`` don't hide one.
 
     ``timeout`` bounds a whole call, however many requests it takes; only writes
-    of many keys (`update`, `merge`, `assign`, `clear`, what stores a mapping) have
-    it for each request.
+    of many keys (`update`, `merge`, `assign`, `clear`, and whatever stores a mapping)
+    have a deadline for each request instead.
 
     Subclasses: ``m["a"]`` is one of the same class; see `with_view` for what goes
     along.
 
     Threads: share one mapping freely.  A forked child may go on using it.  A
     pickled one connects anew, with the credentials of its environment
-    (``ETCDMAP_USERNAME``, ``ETCDMAP_PASSWORD``).
+    (``ETCDMAP_USERNAME``, ``ETCDMAP_PASSWORD``) if ``ETCDMAP_URL`` there names all of
+    its endpoints.
     """
 
+    @told
     def __init__(
         self,
         endpoints: str | Iterable[str] | None = None,
         prefix: str | None = None,
         *,
         client: Client | None = None,
-        codec: str | Codec | None = None,
+        codec: CodecName | Codec | None = None,
         readonly: bool | None = None,
         escape_keys: bool | None = None,
-        consistency: str | None = None,
-        **options: Any,
+        consistency: Consistency | None = None,
+        timeout: float = default(5.0),
+        connect_timeout: float = default(1.0),
+        username: str | None = default(None),
+        password: str | None = default(None),
+        verify: bool | str = default(True),
+        cert: str | tuple[str, str] | None = default(None),
+        session: Any = default(None),
+        shuffle: bool = default(True),
+        max_response: int = default(67_108_864),
+        cache_ttl: float | None = default(None),
+        cache_size: int = default(10_000),
+        max_stale: float = default(2.0),
+        policy: Policy | None = default(None),
+        fence: bool | None = default(None),
+        auto_sync: float | None = default(None),
     ) -> None:
+        options = connect_options(locals())
         self._owner = client is None
+        if isinstance(prefix, str):
+            # Of a subclass the plain text, as of a key: see `Naming`.
+            prefix = str.__str__(prefix)
+        check_prefix(prefix)
         own: dict[str, Any] = {
             # Empty means not given, like a bare slash in a URL.
             "prefix": None if prefix == "" else prefix,
@@ -104,10 +152,13 @@ class EtcdMapping(Writing):
             "consistency": consistency,
         }
         if client is None:
-            client = connect_mapping(endpoints, own, options)
-        elif endpoints is not None or options:
-            raise TypeError("with client=, give neither endpoints nor its options")
+            client = client_for(endpoints, own, options)
+        else:
+            check_shared(client, endpoints, options)
         prefix, codec, readonly, escape_keys, consistency = own.values()
+        for name in ("readonly", "escape_keys"):
+            if own[name] is not None:
+                flag(name, own[name])
         self._view = View(
             store=store_of(client).using(consistency=consistency),
             codec=get_codec("auto" if codec is None else codec),
@@ -118,7 +169,7 @@ class EtcdMapping(Writing):
         )
 
     @classmethod
-    def from_url(cls: type[M], url: str, **options: Any) -> M:
+    def from_url(cls: type[M], url: str, **options: Unpack[MappingOptions]) -> M:
         """Make a mapping from ``etcd://user:pw@h1:2379,h2:2379/app?codec=text``.
 
         Args:
@@ -126,22 +177,33 @@ class EtcdMapping(Writing):
                 is the prefix, if it is more than a slash (``?prefix=/`` means
                 the whole cluster); the query takes the options that are texts,
                 numbers, or true or false.
-            **options: as for `EtcdMapping`; they count more than the URL.
+            **options: as for `EtcdMapping`; they take precedence over the URL.
 
         Raises:
-            ValueError: it is no such URL; the message does not show it.
+            TypeError, ValueError: it is no such URL; the message does not show it.  Or
+                an option that there is not, or that can't work.
+
+        >>> EtcdMapping.from_url("etcd://127.0.0.1:2379/app?codec=text").prefix
+        '/app'
         """
-        return cls(**{**parse_url(url), **options})
+        if cls.__init__ is EtcdMapping.__init__:  # else it may take others
+            known = argument_names(cls.__init__)[1:]
+            refuse_unknown(f"{cls.__name__}.from_url", options, known)
+        merged: dict[str, Any] = {**parse_url(url), **options}
+        return cls(**merged)
 
     @property
     def flat(self) -> FlatView:
         """The subtree as one mapping of relative path -> value.
 
-        With `escape_keys`, paths are those of the names as stored.
+        With ``escape_keys``, a path consists of names as they are stored.
 
         Cost: no request.
+
+        >>> m.flat["db/port"], list(m.flat)
+        (5432, ['db/host', 'db/port', 'port'])
         """
-        return FlatView._on(replace(self._view, naming=PLAIN))
+        return FlatView._on(replace(self._view, naming=FLAT))
 
     # --- what happens
 
@@ -218,7 +280,8 @@ class EtcdMapping(Writing):
     # that holds a name which this mapping does not show, so that the caller can't mean
     # it.  Only a value that `update` puts in place of a directory deletes all of it.
 
-    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+    @alters_data
+    def update(self, other: Contents = (), /, **kwargs: Any) -> None:
         """Store many keys, as ``m[key] = value`` for each of them.
 
         Everything is checked and encoded before the first write.
@@ -230,11 +293,15 @@ class EtcdMapping(Writing):
         Raises:
             InvalidKey: a key can't be written, or lies below another one.
             NotADirectory: a file stands on the way.
-            DirectoryGone: it is or holds a mapping without a directory.
+            DirectoryGone: it is, or holds, a mapping whose directory does not exist.
             PartialWrite: some keys failed; says which, and what is done.
 
         Cost: 1 listing, and 1 request for each value; a mapping costs its
         differences.  Atomic: per key.
+
+        >>> m.update({"name": "shop"}, port=9090)
+        >>> m["name"], m["port"]
+        ('shop', 9090)
         """
         self._check_writable()
         store = self._view.store.call()
@@ -252,19 +319,26 @@ class EtcdMapping(Writing):
                 plan.become(todo, path, encoded, node)
         execution.carry_out(store, todo)
 
+    @alters_data
     def merge(
         self,
-        other: Any,
+        other: Contents,
         *,
         ttl: float | None = None,
+        dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> None:
+    ) -> Differences:
         """Put a nested mapping over this one, deeply: keep what it does not name.
 
         Args:
             other: a mapping, or pairs.
-            ttl: seconds until each value written expires; all are then written.
+            ttl: seconds until each value expires; then all values are written, and
+                not only those that differ.
+            dry_run: only tell what would change.
             progress: called with the number of requests done and of all.
+
+        Returns:
+            What changed, as `assign` does.
 
         Raises:
             InvalidKey: a key can't be written, or lies below another one.
@@ -274,26 +348,34 @@ class EtcdMapping(Writing):
 
         Cost: 1 listing of the subtree, and 1 request for each difference.
         Atomic: per key.
+
+        >>> changes = m.merge({"db": {"port": 5433}})
+        >>> m["db"].to_dict()
+        {'host': 'localhost', 'port': 5433}
         """
-        self._check_writable()
+        if not dry_run:
+            self._check_writable()
         store = self._view.store.call()
         wanted = self._encode_all(other, {}, store.until)
         self._check_ttl(ttl)
         if not wanted:
-            return
+            return Differences()
         todo, current = self._plan(store)
         for path, encoded in wanted.items():
             node = self._node_at(path, current)
             plan.become(todo, path, encoded, node, keep=True, ttl=ttl)
-        execution.carry_out(store, todo, progress)
+        if not dry_run:
+            execution.carry_out(store, todo, progress)
+        return self._differences(todo, current)
 
+    @alters_data
     def assign(
         self,
-        other: Any,
+        other: Contents,
         *,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> list[Difference]:
+    ) -> Differences:
         """Make the subtree equal to a nested mapping; return what changed.
 
         Only what differs is written or deleted, compared as text; that a value
@@ -304,6 +386,10 @@ class EtcdMapping(Writing):
             dry_run: only tell what would change.
             progress: called with the number of requests done and of all.
 
+        Returns:
+            What changed, sorted by key, with old and new values: ``print(changes)``
+            shows a diff.
+
         Raises:
             PrefixRequired: the mapping was made without a prefix, so this would
                 replace the whole cluster's keys.
@@ -313,11 +399,17 @@ class EtcdMapping(Writing):
 
         Cost: 1 listing of the subtree, and 1 request for each difference.
         Atomic: per key.
-        """
-        self._check_writable()
-        self._check_prefix("assign() would replace the keys of the whole cluster")
-        return self._assign(other, dry_run=dry_run, progress=progress)
 
+        >>> changes = m.assign({"port": 9090})
+        >>> m.to_dict()
+        {'port': 9090}
+        """
+        if not dry_run:
+            self._check_writable()
+        self._check_prefix("assign() would replace the keys of the whole cluster")
+        return self._differences(*self._assign(other, dry_run, progress))
+
+    @alters_data
     def clear(self) -> None:
         """Delete all keys that are shown; the directory itself stays.
 
@@ -327,24 +419,30 @@ class EtcdMapping(Writing):
             PartialWrite: some keys failed.
 
         Cost: 1 listing, and 1 request for each key.  Atomic: no.
+
+        >>> m.clear()
+        >>> len(m)
+        0
         """
         self._check_writable()
         self._check_prefix("clear() would empty the whole cluster")
         self._assign({})
 
     def _assign(
-        self, other: Any, *, dry_run: bool = False, progress: Progress | None = None
-    ) -> list[Difference]:
+        self, other: Contents, dry_run: bool = False, progress: Progress | None = None
+    ) -> tuple[Plan, Directory]:
         root, store = self._view.root, self._view.store.call()
-        other = plain_mapping(other, store.until, stored=True)
-        wanted = self._encode(root, dict(other), store.until)
+        content = _content(plain_mapping(other, store.until, stored=True))
+        wanted = self._encode(root, content, store.until)
         todo, current = self._plan(store)
         # Without its ttl, for which `become` would delete the directory and all in it.
         plan.become(todo, root, wanted, current._replace(ttl=None))
         if not dry_run:
             execution.carry_out(store, todo, progress)
-        start = len(root) + 1
-        return [Difference(_ACTIONS[type(s)], s.path[start:]) for s in todo.steps]
+        return todo, current
+
+    def _differences(self, todo: Plan, current: Directory) -> Differences:
+        return differences(todo, self._view.root, current, self._view.codec.decode)
 
     def _plan(self, store: Store, *, recursive: bool = True) -> tuple[Plan, Directory]:
         """Return an empty plan, and the listing that it is made from."""
@@ -360,3 +458,21 @@ class EtcdMapping(Writing):
                 return None
             node = node.children.get(part)
         return node
+
+
+def _content(other: Any) -> dict[Any, Any]:
+    """Return what `assign` shall make of a directory.
+
+    Nothing at all, as an empty file or a variable that is not set gives it, would
+    delete everything, so only an empty mapping does that.
+    """
+    try:
+        content = {} if isinstance(other, str | bytes) else dict(other)
+    except (TypeError, ValueError):
+        content = {}
+    if content or isinstance(other, Mapping):
+        return content
+    raise TypeError(
+        f"assign() takes a mapping, or pairs of key and value, and this "
+        f"{type(other).__name__} is none; assign({{}}) deletes all keys"
+    )

@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from etcdmap.errors import DirectoryNotEmpty
+from etcdmap.errors import DirectoryGone, DirectoryNotEmpty, LimitExceeded, legible
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.views import plain_mapping
-from etcdmap.paths import Naming
+from etcdmap.paths import MAX_DEPTH, Naming
+from etcdmap.refusals import Refused, place, shown_key
 from etcdmap.tree import Directory, Fence, File, Node
 
 #: A checked and encoded value: the text of a file, or a directory by name.
@@ -78,27 +80,54 @@ class Plan:
         return [step for phase in self.phases for step in phase]
 
 
-def encode(
-    path: str,
-    value: Any,
-    encode_value: Callable[[Any], str],
-    naming: Naming,
-    until: float,
-) -> Encoded:
-    """Check and encode a value: a mapping as a directory, all else by `encode_value`.
+class Encoder:
+    """Checks and encodes a document: mappings as directories, all else by a function.
 
-    Mappings on etcd that are in it are read before `until`.
+    Mappings on etcd that are in it are read before `until`.  What is refused is noted
+    in `refused`, so that all of it can be told.
     """
-    value = plain_mapping(value, until, stored=True)
-    if not isinstance(value, Mapping):
-        return encode_value(value)
-    encoded: dict[str, Encoded] = {}
-    for key, child in value.items():
-        # Raises for a mapping that holds itself: its paths get too deep.
-        child_path = naming.name_path(path, key)
-        name = child_path[len(path) + 1 :]
-        encoded[name] = encode(child_path, child, encode_value, naming, until)
-    return encoded
+
+    def __init__(
+        self, encode_text: Callable[[str, Any], str], naming: Naming, until: float
+    ) -> None:
+        self._encode_text = encode_text
+        self._naming = naming
+        self._until = until
+        self.refused = Refused()
+
+    def encode(self, path: str, value: Any) -> Encoded:
+        """Return a value encoded; without sense if something of it was refused."""
+        # One function, as a document may have 200 levels and its caller a deep stack.
+        try:
+            value = plain_mapping(value, self._until, stored=True)
+        except DirectoryGone as error:
+            self.refused.add(place(error, path))
+            return ""
+        if not isinstance(value, Mapping):
+            return self.encode_value(path, value)
+        encoded: dict[str, Encoded] = {}
+        for key, child in value.items():
+            try:
+                below = self._naming.name_path(path, key)
+            except (TypeError, ValueError) as error:
+                self.refused.add(error)
+                if path.count("/") >= MAX_DEPTH:
+                    self.refused.raise_first()  # it may hold itself, more than once
+                if not isinstance(
+                    error, LimitExceeded
+                ):  # or all below is too long, too
+                    self.encode(f"{path}/{shown_key(key)}", child)
+            else:
+                encoded[below[len(path) + 1 :]] = self.encode(below, child)
+        return encoded
+
+    def encode_value(self, path: str, value: Any) -> str:
+        """Like `encode`, for what is no mapping."""
+        try:
+            return self._encode_text(path, value)
+        except (TypeError, ValueError) as error:
+            self.refused.add(error)
+            return ""
 
 
 def become(
@@ -183,8 +212,8 @@ def _delete(plan: Plan, phase: list[Step], path: str, current: Node) -> None:
         if unshown is not None:
             raise DirectoryNotEmpty(
                 f"nothing was written: this directory would go, but it holds "
-                f"{unshown!r}, which this mapping does not show. del takes all of "
-                "it; a mapping that shows the name, or keys_api, can move it",
+                f"'{legible(unshown)}', which this mapping does not show. del takes "
+                "all of it; a mapping that shows the name, or keys_api, can move it",
                 key=path,
             )
     phase.append(delete(path, current))

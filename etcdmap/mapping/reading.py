@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.errors import EtcdMapError, KeyNotFound
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.base import UNCHANGEABLE, Entry, Listed
 from etcdmap.mapping.handle import sought
 from etcdmap.paths import PLAIN
@@ -27,6 +28,9 @@ class Reading(Listed):
             DecodeError: the codec can't read the text.
 
         Cost: 1 request, none if cached.  Atomic: yes.
+
+        >>> m["port"], m["db"]["host"], m["db/host"]
+        (8080, 'localhost', 'localhost')
         """
         view = self._view
         cache = view.store.cache
@@ -42,9 +46,10 @@ class Reading(Listed):
         path = self._readable(key)
         try:
             node = view.store.get(path, cached=cache is not None)
-        except (KeyNotFound, NotADirectory) as error:
+        except EtcdMapError as error:
+            # Without the frames below, in which there is nothing for the caller.
             with sought(key):
-                raise error
+                raise error.with_traceback(None) from error.__cause__
         value = self._value(path, node)
         if cache is not None and type(value) in UNCHANGEABLE:
             cache.keep_decoded(path, node, view.codec, value)
@@ -54,6 +59,9 @@ class Reading(Listed):
         """Tell whether there is a node; False for a key that can't exist.
 
         Cost: 1 request without a body, none if cached.
+
+        >>> "port" in m, "nope" in m
+        (True, False)
         """
         view = self._view
         path = view.naming.readable(view.root, key)
@@ -62,12 +70,16 @@ class Reading(Listed):
     def ttl(self, key: str) -> int | None:
         """Return the seconds that a node has left, rounded up; None for ever.
 
-        Below a directory with a ttl, nodes show none of their own.
+        A node that has expired may be seen for half a second more, with 0.  The ttl of
+        a directory above it, with which it goes, is not shown.
 
         Raises:
             KeyNotFound: the key is absent.
 
         Cost: 1 request.
+
+        >>> m.ttl("port") is None
+        True
         """
         with sought(key):
             return self._view.store.get(self._readable(key)).ttl
@@ -80,12 +92,19 @@ class Reading(Listed):
             DecodeError: the codec can't read a text; names the key.
 
         Cost: 1 request, whatever the size.  Atomic: one moment's state.
+
+        >>> m.snapshot().value["port"]
+        8080
         """
         content, index = self._read(self._view.store)
         return Snapshot(content or {}, index)
 
     def index(self) -> int:
-        """Return the index of the store now.  Cost: 1 request."""
+        """Return the index of the store now.  Cost: 1 request.
+
+        >>> m.index() > 0
+        True
+        """
         return self._view.store.index(self._view.root)
 
     def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:

@@ -17,11 +17,25 @@ from collections.abc import (
     Set,
     ValuesView,
 )
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from etcdmap.errors import DirectoryGone
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 E = TypeVar("E", covariant=True)
+
+
+class Keyed(Protocol):
+    """What `dict` takes for a mapping."""
+
+    def keys(self) -> Iterable[str]:
+        """Return the keys."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
+
+#: A mapping, or pairs.
+Contents: TypeAlias = "Keyed | Iterable[tuple[str, Any]]"
 
 
 class ListedMapping(Mapping[str, Any]):
@@ -32,15 +46,27 @@ class ListedMapping(Mapping[str, Any]):
         """Return keys and values, sorted by key."""
 
     def keys(self) -> EtcdKeysView:
-        """Return a live view of the keys."""
+        """Return a live view of the keys.
+
+        >>> list(m.keys())
+        ['db', 'port']
+        """
         return EtcdKeysView(self)
 
     def values(self) -> EtcdValuesView:
-        """Return a live view of the values; one loop costs 1 request."""
+        """Return a live view of the values; one loop costs 1 request.
+
+        >>> list(m["db"].values())
+        ['localhost', 5432]
+        """
         return EtcdValuesView(self)
 
     def items(self) -> EtcdItemsView:
-        """Return a live view of the pairs; one loop costs 1 request."""
+        """Return a live view of the pairs; one loop costs 1 request.
+
+        >>> list(m["db"].items())
+        [('host', 'localhost'), ('port', 5432)]
+        """
         return EtcdItemsView(self)
 
     @abstractmethod
@@ -65,11 +91,18 @@ class ListedMapping(Mapping[str, Any]):
             DecodeError: the codec can't read a text; names the key.
 
         Cost: 1 request, whatever the size.  Atomic: one moment's state.
+
+        >>> m.to_dict()
+        {'db': {'host': 'localhost', 'port': 5432}, 'port': 8080}
         """
         return self._whole() or {}
 
     def copy(self) -> dict[str, Any]:
-        """Return a plain dict: a copy of the data, not of the handle."""
+        """Return a plain dict: a copy of the data, not of the handle.
+
+        >>> m["db"].copy()
+        {'host': 'localhost', 'port': 5432}
+        """
         return self.to_dict()
 
     __copy__ = copy
@@ -78,7 +111,11 @@ class ListedMapping(Mapping[str, Any]):
         return self.to_dict()
 
     def __eq__(self, other: object) -> bool:
-        """Compare by value.  Cost: 1 request for each mapping on etcd."""
+        """Compare by value.  Cost: 1 request for each mapping on etcd.
+
+        >>> m["db"] == {"host": "localhost", "port": 5432}
+        True
+        """
         if not isinstance(other, Mapping):
             return NotImplemented
         until = self._until()
@@ -87,22 +124,26 @@ class ListedMapping(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, `other` winning.  Cost: 1 request."""
+        """Return a plain dict of both, ``other`` winning.  Cost: 1 request.
+
+        >>> m["db"] | {"port": 1}
+        {'host': 'localhost', 'port': 1}
+        """
         if not isinstance(other, Mapping):
             return NotImplemented
         until = self._until()
         return {**(self._whole(until) or {}), **plain_mapping(other, until)}
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, this mapping winning.  Cost: 1 request."""
+        """Return a plain dict of both, this mapping winning.  Cost: 1 request.
+
+        >>> {"port": 1, "user": "shop"} | m["db"]
+        {'port': 5432, 'user': 'shop', 'host': 'localhost'}
+        """
         if not isinstance(other, Mapping):
             return NotImplemented
         until = self._until()
         return {**plain_mapping(other, until), **(self._whole(until) or {})}
-
-    def _ipython_key_completions_(self) -> list[str]:
-        """Complete ``m["``Tab in IPython.  Cost: 1 request."""
-        return list(iter(self))
 
 
 def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
@@ -144,13 +185,15 @@ class _OneListing(Set[E]):
     __gt__ = _on_one_listing(operator.gt)
     __eq__ = _on_one_listing(operator.eq)
     __hash__ = None  # type: ignore[assignment]
-    __and__ = __rand__ = _on_one_listing(operator.and_)
-    __or__ = __ror__ = _on_one_listing(operator.or_)
-    __xor__ = __rxor__ = _on_one_listing(operator.xor)
-    __sub__ = _on_one_listing(operator.sub)
 
-    def __rsub__(self, other: Any) -> Any:
-        return other - self._listed()
+    if not TYPE_CHECKING:  # for which those of `KeysView` and `ItemsView` say more
+        __and__ = __rand__ = _on_one_listing(operator.and_)
+        __or__ = __ror__ = _on_one_listing(operator.or_)
+        __xor__ = __rxor__ = _on_one_listing(operator.xor)
+        __sub__ = _on_one_listing(operator.sub)
+
+        def __rsub__(self, other: Any) -> Any:
+            return other - self._listed()
 
     def isdisjoint(self, other: Iterable[Any]) -> bool:
         """Tell whether nothing is in both.  Cost: 1 request."""

@@ -11,6 +11,7 @@ from typing import Any
 from etcdmap.client import positive_seconds
 from etcdmap.codecs import decode_node
 from etcdmap.errors import DecodeError
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.handle import View
 from etcdmap.mapping.replica import State, after
 from etcdmap.tree import Event

@@ -7,11 +7,13 @@ from contextlib import suppress
 from typing import Any
 
 from etcdmap.errors import CompareFailed, KeyExists, KeyNotFound, NotAFile
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.base import MISSING, Base, rounds, survey
 from etcdmap.mapping.handle import H, absent, named
 from etcdmap.mapping.plan import Plan
 from etcdmap.mapping.reading import Reading
+from etcdmap.marks import alters_data
 from etcdmap.tree import Directory, Fence, File, Holding, Present, Store
 
 
@@ -37,9 +39,15 @@ class Writing(Reading, Base):
 
         Cost: 1 request for a value (2 more where a directory must go first);
         for a mapping 1 and the differences.  Atomic: per key.
+
+        >>> m["port"] = 9090
+        >>> m["db"] = {"host": "10.0.0.7"}
+        >>> m.to_dict()
+        {'db': {'host': '10.0.0.7'}, 'port': 9090}
         """
         self.set(key, value)
 
+    @alters_data
     def set(
         self,
         key: str,
@@ -56,14 +64,18 @@ class Writing(Reading, Base):
             ttl: seconds until it expires, rounded up to whole ones; None for
                 ever.  For a mapping: the ttl of the directory, which is then
                 made anew and ends with all that is in it.
-            keep_ttl: keep what is left of the present ttl, which every write
-                would otherwise drop; for values only.
+            keep_ttl: keep what is left of the present ttl, up to the longest that may
+                be written; every write would otherwise drop it.  For values only.
 
         Returns:
             The index of the write; None for a mapping.
 
-        Cost: as ``m[key] = value``; with `keep_ttl` 2 requests, and 2 more each
+        Cost: as ``m[key] = value``; with ``keep_ttl`` 2 requests, and 2 more each
         time that another writer comes between.
+
+        >>> index = m.set("session", "abc", ttl=60)
+        >>> m["session"]
+        'abc'
         """
         path, wanted, until = self._checked(key, value, ttl)
         if keep_ttl and ttl is not None:
@@ -82,7 +94,7 @@ class Writing(Reading, Base):
             node, since = survey(store, path)
             if isinstance(node, Directory):
                 return store.put_over(path, text)
-            ttl = _ttl_left(node)
+            ttl = _ttl_left(store, node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 return store.put(path, text, ttl=ttl, expect=_state(node, since))
         raise AssertionError("unreachable")
@@ -106,6 +118,7 @@ class Writing(Reading, Base):
             plan.become_with_ttl(todo, path, wanted, current, ttl)
         execution.carry_out(store, todo)
 
+    @alters_data
     def create(self, key: str, value: Any, *, ttl: float | None = None) -> int | None:
         """Store a value or a mapping where nothing is yet.
 
@@ -117,10 +130,15 @@ class Writing(Reading, Base):
 
         Cost: 1 request; for a mapping 1 and its keys.  Atomic: yes; of callers
         who race for a mapping, whoever makes the directory fills it.
+
+        >>> index = m.create("leader", "me")
+        >>> m["leader"]
+        'me'
         """
         path, wanted, until = self._checked(key, value, ttl)
         return self._create(self._view.store.call(until), path, wanted, ttl)
 
+    @alters_data
     def replace(self, key: str, value: Any, *, ttl: float | None = None) -> int | None:
         """Store a value or a mapping where something is already.
 
@@ -131,6 +149,10 @@ class Writing(Reading, Base):
             KeyNotFound: a KeyError; the key is absent.
 
         Cost: as ``m[key] = value``.  Atomic: a value over a value.
+
+        >>> index = m.replace("port", 9090)
+        >>> m["port"]
+        9090
         """
         path, wanted, until = self._checked(key, value, ttl)
         store = self._view.store.call(until)
@@ -143,6 +165,7 @@ class Writing(Reading, Base):
             except NotAFile:
                 return store.put_over(path, wanted, ttl=ttl)
 
+    @alters_data
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None
     ) -> int:
@@ -158,14 +181,19 @@ class Writing(Reading, Base):
 
         Cost: 1 request; 2 if the expected text is empty, which etcd can't
         compare with.  Atomic: yes.
+
+        >>> index = m.compare_and_swap("port", 8080, 9090)
+        >>> m["port"]
+        9090
         """
         path = self._writable(key)
-        wanted = self._encode_text(new)
+        wanted = self._encode_text(path, new)
         self._check_ttl(ttl)
-        expect = Holding(self._encode_text(expected))
+        expect = Holding(self._encode_text(path, expected))
         with named(key):
             return self._view.store.put(path, wanted, ttl=ttl, expect=expect)
 
+    @alters_data
     def compare_and_delete(self, key: str, expected: Any) -> None:
         """Delete a key if this value is there now.
 
@@ -173,12 +201,17 @@ class Writing(Reading, Base):
 
         Cost: 2 requests: a DELETE could name the value in its URL only, which ends up
         in logs.  Atomic: yes.
+
+        >>> m.compare_and_delete("port", 8080)
+        >>> "port" in m
+        False
         """
         path = self._writable(key)
-        expect = Holding(self._encode_text(expected))
+        expect = Holding(self._encode_text(path, expected))
         with named(key):
             self._view.store.delete(path, expect=expect)
 
+    @alters_data
     def transform(
         self, key: str, func: Callable[[Any], Any], *, default: Any = MISSING
     ) -> Any:
@@ -186,7 +219,8 @@ class Writing(Reading, Base):
 
         No update is lost: if another writer comes between, the function is
         called again with their value, so it should have no effects of its own.
-        What is left of a ttl is kept.  The time that it takes counts.
+        What is left of a ttl is kept, up to the longest that may be written.  The time
+        that the function takes counts towards the deadline.
 
         Args:
             key: where.
@@ -199,6 +233,9 @@ class Writing(Reading, Base):
             DeadlineExceeded: others came between until the time was over.
 
         Cost: 2 requests; 2 more each time that another writer comes between.
+
+        >>> m.transform("port", lambda port: port + 1)
+        8081
         """
         path = self._writable(key)
         for store in rounds(self._view.store, path):
@@ -206,14 +243,15 @@ class Writing(Reading, Base):
             if isinstance(node, Directory):
                 raise NotAFile("transform() is for values", key=path)
             if node is None and default is MISSING:
-                raise absent(key, "Key not found")
+                raise absent(key, "the key is absent, and no default= was given", path)
             new = func(default if node is None else self._value(path, node))
-            text, ttl = self._encode_text(new), _ttl_left(node)
+            text, ttl = self._encode_text(path, new), _ttl_left(store, node)
             with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
                 store.put(path, text, ttl=ttl, expect=_state(node, since))
                 return new
         raise AssertionError("unreachable")
 
+    @alters_data
     def append(self, value: Any, *, ttl: float | None = None) -> str:
         """Store a value under a new key that sorts after all appended before.
 
@@ -221,11 +259,16 @@ class Writing(Reading, Base):
             The key: etcd's index in 20 digits.
 
         Cost: 1 request.  Atomic: yes.
+
+        >>> key = m.sub("jobs").append("first")
+        >>> m["jobs"][key]
+        'first'
         """
         self._check_writable()
-        text = self._encode_text(value)
-        return self._view.store.append(self._view.root, text, ttl=ttl)
+        root = self._view.root
+        return self._view.store.append(root, self._encode_text(root, value), ttl=ttl)
 
+    @alters_data
     def refresh(self, key: str, ttl: float) -> None:
         """Renew the ttl of a value; watchers are not told.
 
@@ -235,14 +278,21 @@ class Writing(Reading, Base):
 
         Raises:
             KeyNotFound: a KeyError; the key is absent.
+            NotAFile: a directory is there.  (etcd 3.4 may renew its ttl instead.)
 
         Cost: 1 request.  Atomic: yes.
+
+        >>> index = m.set("session", "abc", ttl=60)
+        >>> m.refresh("session", 600)
+        >>> m.ttl("session") > 60
+        True
         """
         path = self._writable(key)
         self._view.store.check_ttl(ttl)  # raises for None as well
         with named(key):
             self._view.store.refresh(path, ttl)
 
+    @alters_data
     def mkdir(self: H, key: str, *, ttl: float | None = None) -> H:
         """Make an empty directory; return the mapping on it.
 
@@ -255,6 +305,10 @@ class Writing(Reading, Base):
             KeyExists: something is there.
 
         Cost: 1 request.  Atomic: yes.
+
+        >>> jobs = m.mkdir("jobs")
+        >>> len(jobs)
+        0
         """
         path = self._writable(key)
         self._view.store.make_directory(path, ttl=ttl)
@@ -265,7 +319,10 @@ def _state(node: File | None, since: int) -> Fence:
     return Fence(since, absent=True) if node is None else Fence(node.modified_index)
 
 
-def _ttl_left(node: File | None) -> int | None:
+def _ttl_left(store: Store, node: File | None) -> int | None:
     """Return what is left of a ttl, as a ttl to write."""
-    # An expired node may be seen for half a second, with a ttl below 1.
-    return None if node is None or node.ttl is None else max(node.ttl, 1)
+    if node is None or node.ttl is None:
+        return None
+    # An expired node may be seen for half a second, with a ttl of 0; and others may
+    # have written a ttl that is longer than what may be written here.
+    return min(max(node.ttl, 1), store.longest_ttl)

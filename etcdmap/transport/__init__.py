@@ -34,6 +34,7 @@ from etcdmap.transport.protocol import (
     Transport,
 )
 from etcdmap.transport.threaded import wrapped
+from etcdmap.transport.tls import RenewalFailed, UnverifiedTLS
 from etcdmap.transport.wire import WireTransport
 
 __all__ = [
@@ -45,8 +46,10 @@ __all__ = [
     "Identity",
     "Line",
     "Opening",
+    "RenewalFailed",
     "Request",
     "Transport",
+    "UnverifiedTLS",
     "WireTransport",
     "make_transport",
     "wait_any",

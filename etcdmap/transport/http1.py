@@ -240,6 +240,8 @@ class Reader:
         # if they were body, so that they have an end.
         if not line:
             return True
+        if b"\r" in line or b"\0" in line:
+            raise self._refused("a trailer with a bare CR or NUL")
         try:
             field_of(line.decode("latin-1"))
         except ValueError as error:

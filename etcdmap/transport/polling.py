@@ -88,8 +88,17 @@ def in_thread(name: str, work: Callable[[], object]) -> None:
     At a limit of the system, or while the interpreter shuts down, there is none;
     it is better to hold the caller up than to fail then.
     """
-    thread = threading.Thread(target=work, name=name, daemon=True)
-    try:
+    taken = threading.Lock()
+
+    def once() -> None:
+        if taken.acquire(blocking=False):
+            work()
+
+    thread = threading.Thread(target=once, name=name, daemon=True)
+    with contextlib.suppress(RuntimeError):
         thread.start()
-    except RuntimeError:
-        work()
+        return
+    # Once all the same: near the end of the stack `start` may fail after it has made
+    # the thread.  And not in an except clause, or what goes wrong here would seem to
+    # come of that.
+    once()

@@ -42,6 +42,7 @@ class Pool:
         self._connect_timeout = settings.connect_timeout
         self._context = context
         self.closed = False
+        self._most_idle = MAX_IDLE
         self._start()
         #: Replaced when the connections so far are not to be used again.
         self._age = object()
@@ -68,13 +69,13 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Put a connection back on which an exchange ended well."""
-        if len(self._idle) >= MAX_IDLE or connection.age is not self._age:
+        if len(self._idle) >= self._most_idle or connection.age is not self._age:
             connection.close()
             return
         self._idle.append(connection)
-        # close() may have run since; then nobody else would close this one.
-        if self.closed:
-            self.close()
+        # retire() may have run since; then nobody else would close this one.
+        if not self._most_idle:
+            self._close_idle()
 
     def connect(self, deadline: float, who: Cancellable) -> Steps[Connection]:
         """Open a new connection for an exchange or a line."""
@@ -96,12 +97,17 @@ class Pool:
     def close(self) -> None:
         """Close the idle connections, and end what waits on the others."""
         self.closed = True
-        self._close_idle()
+        self.retire()
         for who in list(self._connecting):
             who.cancel()
         with self.lock:
             for connection in list(self._all):
                 wake(connection.sock)
+
+    def retire(self) -> None:
+        """Keep no connections from now on; exchanges under way go on."""
+        self._most_idle = 0
+        self._close_idle()
 
     def distrust(self) -> None:
         """Use none of the present connections again, idle or in use.
@@ -129,16 +135,16 @@ class Pool:
 
 def split_endpoint(endpoint: str) -> tuple[str, str, str, int]:
     """Return scheme, ``Host`` field, host and port of an endpoint."""
-    unusable = failures.unusable_url(endpoint.rpartition("@")[2])
-    try:
+    # No text shows a part of it, nor is one raised beside another's that does.
+    with contextlib.suppress(ValueError):
         parts = urlsplit(endpoint)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
         # The host alone: a port would count as a part of its last label.
         name, colon, end = parts.netloc.rpartition("@")[2].partition(":")
         authority = name.encode("idna").decode("ascii") + colon + end
-    except ValueError as error:
-        raise unusable from error
-    clean = authority.isprintable() and " " not in authority
-    if scheme not in ("http", "https") or not host or not clean:
-        raise unusable
-    return scheme, authority, host, port or (443 if scheme == "https" else 80)
+        clean = authority.isprintable() and " " not in authority
+        if scheme in ("http", "https") and host and clean:
+            return scheme, authority, host, port or (443 if scheme == "https" else 80)
+    raise failures.unusable_url(
+        "it is not http or https with a host that can be a name"
+    )

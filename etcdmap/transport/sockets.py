@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import time
+import weakref
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -45,6 +46,8 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        # Of a mapping that nobody closes: no warning of a socket that nobody knows.
+        weakref.finalize(self, sock.close)
         self.tls = isinstance(sock, ssl.SSLSocket)
         # Where ``recv`` itself can wait for `KERNEL_PATIENCE`, that takes one call of
         # the system instead of two.  With TLS, Python would go on waiting.
@@ -125,7 +128,8 @@ def dial(
         # error and not the end of a body.
         sock = context.wrap_socket(
             sock,
-            server_hostname=host,
+            # The dot of an absolute name is no part of it in TLS (RFC 6066 section 3).
+            server_hostname=host.removesuffix("."),
             do_handshake_on_connect=False,
             suppress_ragged_eofs=False,
         )
@@ -147,14 +151,10 @@ def _connect_any(host: str, port: int, due: float) -> Steps[socket.socket]:
         # several may be an IPv6 address that swallows everything.
         now = time.monotonic()
         share = (due - now) / (len(addresses) - at)
-        sock = socket.socket(family, kind, protocol)
         try:
-            yield from _connect(sock, address, now + share)
-            return sock
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
+            sock = socket.socket(family, kind, protocol)  # the system may lack IPv6
+            return (yield from _connect(sock, address, now + share))
+        except OSError as error:
             failure = error
     raise failure
 
@@ -166,17 +166,28 @@ def _look_up(host: str, port: int, due: float) -> Steps[list[Any]]:
             while look_up.outcome is None:
                 yield Waiting(flag.sock, READ, due)
             return look_up.addresses(port)
+        except TimeoutError:
+            what = "the name of the host was not looked up in time"
+            raise ExchangeFailed(
+                what, sent=False, timed_out=True, nobody=True
+            ) from None
         finally:
             resolver.leave(look_up, flag)
 
 
-def _connect(sock: socket.socket, address: Any, due: float) -> Steps[None]:
-    sock.setblocking(False)
+def _connect(sock: socket.socket, address: Any, due: float) -> Steps[socket.socket]:
+    """Return the socket when it is connected; close it if that fails."""
     try:
-        sock.connect(address)
-    except (BlockingIOError, InterruptedError):  # it goes on by itself
-        yield Waiting(sock, WRITE, due)
-        _raise_error_of(sock)
+        sock.setblocking(False)
+        try:
+            sock.connect(address)
+        except (BlockingIOError, InterruptedError):  # it goes on by itself
+            yield Waiting(sock, WRITE, due)
+            _raise_error_of(sock)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _raise_error_of(sock: socket.socket) -> None:

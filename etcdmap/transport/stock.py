@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 
 import requests
 import urllib3.exceptions
-from requests import Response
+from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from etcdmap import forking
-from etcdmap.errors import EtcdMapError, ExchangeFailed
+from etcdmap.errors import EtcdMapError, ExchangeFailed, legible
 from etcdmap.transport import failures
 from etcdmap.transport.head import standing_fields
 from etcdmap.transport.protocol import Answer, Request, Settings, limit_of
@@ -37,10 +37,15 @@ class RequestsTransport:
     auth and TLS settings (those of `Settings` don't count); it is not closed here.
     """
 
-    def __init__(self, *, session: requests.Session, **settings: Any) -> None:
-        self._session = session
+    def __init__(self, *, session: Any, **settings: Any) -> None:
+        if not isinstance(session, requests.Session):
+            kind = type(session).__name__
+            raise TypeError(f"session is a requests.Session, not {kind}")
+        self._session: requests.Session = session
         self._settings = Settings(**settings)
         self._headers = standing_fields(self._settings)
+        # Or requests puts what ~/.netrc or the session has in place of ours.
+        self._auth = _as_it_is if "Authorization" in self._headers else None
         self._closed = False
         forking.register(self)
 
@@ -66,9 +71,12 @@ class RequestsTransport:
         except Exception as error:  # a session may run hooks and auth of any kind
             retried = _retries(_adapter(self._session, endpoint))
             failure = of_requests(error, timeout, answered=answered, retried=retried)
-            raise failure from error
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, body, endpoint)
+            if not isinstance(error, _UNSENDABLE):
+                raise failure from error
+        else:
+            fields = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, fields, body, endpoint)
+        raise failure  # not while an error is handled whose text may hold a password
 
     def distrust(self, endpoint: str) -> None:
         """Close all idle connections of requests' own adapter, which opens others.
@@ -105,11 +113,13 @@ class RequestsTransport:
         if request.body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         prepared = self._session.prepare_request(
-            requests.Request(request.method, url, headers, data=request.body)
+            requests.Request(
+                request.method, url, headers, data=request.body, auth=self._auth
+            )
         )
         prepared.url = url  # it was quoted already, and requests has changed that
         settings = self._session.merge_environment_settings(url, {}, True, None, None)
-        connect_timeout = min(self._settings.connect_timeout, timeout)
+        connect_timeout = min(self._settings.connect_timeout, timeout, _LONGEST)
         location: str | None = None
 
         def hide(response: Response, *_: Any, **__: Any) -> None:
@@ -135,18 +145,21 @@ class RequestsTransport:
         # read1 returns what has arrived; read would wait for a whole chunk.
         read = getattr(response.raw, "read1", None) or response.raw.read
         limit = limit_of(request, response.status_code, self._settings.max_response)
-        chunks = []
-        size = 0
+        body = bytearray()  # a list of small pieces would take many times as much
         while chunk := read(_CHUNK):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
+            body += chunk
+            if len(body) > limit:
                 raise failures.too_large(endpoint, response.status_code, limit)
             # The socket's timeout is per packet: a slow drip never meets it.
             if time.monotonic() > deadline:
                 what = "the answer did not end in time"
                 raise ExchangeFailed(what, sent=True, timed_out=True)
-        return b"".join(chunks)
+        return bytes(body)
+
+
+def _as_it_is(prepared: PreparedRequest) -> PreparedRequest:
+    """Do nothing, as `auth` of a request that has its credentials already."""
+    return prepared
 
 
 def _retries(adapter: BaseAdapter | None) -> bool:
@@ -191,7 +204,17 @@ def of_requests(
         return failures.timed_out(timeout, sent=sent)
     if isinstance(chain[-1], http.client.IncompleteRead):
         return ExchangeFailed(failures.CUT_OFF, sent=sent)
-    return ExchangeFailed(failures.cause_of(chain[-1]), sent=sent)
+    nobody = not sent and failures.met_nobody(chain[-1])
+    return ExchangeFailed(_cause_of(chain[-1]), sent=sent, nobody=nobody)
+
+
+def _cause_of(error: BaseException) -> str:
+    if isinstance(error, _UNSENDABLE):
+        return (
+            f"{type(error).__name__} (the URL of the endpoint or of a proxy, or the "
+            "session's headers or auth)"
+        )
+    return failures.cause_of(error)
 
 
 def _lasting(error: Exception, chain: list[BaseException]) -> str | None:
@@ -200,10 +223,10 @@ def _lasting(error: Exception, chain: list[BaseException]) -> str | None:
         refused = "certificate verify failed" in str(inner).lower()
         if refused and isinstance(inner, OSError):
             return f"TLS certificate refused: {failures.cause_of(inner)}"
-    if isinstance(error, _NO_URL):
-        return str(failures.unusable_url(str(error)))
+    if isinstance(error, _UNSENDABLE):
+        return f"nothing that can be sent: {_cause_of(error)}"
     if type(error) is OSError and error.errno is None:
-        return str(error)  # requests' own, about a file of verify or cert
+        return legible(str(error))  # requests' own, about a file of verify or cert
     return None
 
 
@@ -212,7 +235,10 @@ _NEVER_SENT = (
     urllib3.exceptions.ConnectTimeoutError,
     urllib3.exceptions.ClosedPoolError,  # by another thread, before it got one
 )
-_NO_URL = (
+#: What can't be sent.  Their texts quote it: perhaps a proxy's URL with a password, or
+#: a header or credentials of the session.
+_UNSENDABLE = (
+    requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,

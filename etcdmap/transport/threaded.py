@@ -6,12 +6,12 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import cast
 
 from etcdmap import forking
-from etcdmap.errors import EtcdMapError, ExchangeFailed
+from etcdmap.errors import EtcdMapError, ExchangeFailed, legible
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import wait_any
 from etcdmap.transport.polling import READ, Flag, Waiting, in_thread
@@ -65,7 +65,12 @@ class ThreadedTransport:
             exchange.give_up()
             raise failures.client_closed()
         work = partial(self._work, exchange, endpoint, request, timeout, identity)
-        in_thread("etcdmap-exchange", work)
+        try:
+            in_thread("etcdmap-exchange", work)
+        except BaseException:  # Ctrl-C: nobody waits, though the thread may be there
+            exchange.give_up()
+            self._running.discard(exchange)
+            raise
         return exchange
 
     def distrust(self, endpoint: str) -> None:
@@ -73,6 +78,11 @@ class ThreadedTransport:
         if hasattr(self.inner, "distrust"):
             with contextlib.suppress(Exception):  # whatever a caller's session does
                 self.inner.distrust(endpoint)
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        for endpoint in list(self._shown):
+            if endpoint not in endpoints:
+                self._shown.pop(endpoint, None)
 
     def close(self) -> None:
         self._closed = True
@@ -106,7 +116,8 @@ class ThreadedTransport:
             ours = (EtcdMapError, Warning)  # "-W error" makes warnings exceptions
             if isinstance(error, Exception) and not isinstance(error, ours):
                 # A KeyError, say, would seem to say that a key is absent.
-                why = f"the transport failed with {type(error).__name__}: {error}"
+                what = legible(f"{type(error).__name__}: {error}")
+                why = f"the transport failed with {what}"
                 outcome = ExchangeFailed(why, sent=exchange.sent)
                 outcome.__cause__ = error
         finally:
@@ -118,7 +129,7 @@ class ThreadExchange:
     """An `Exchange` that a thread carries out.
 
     It takes a thread and a pair of sockets.  When it is given up, the thread goes on
-    until its own deadline, and its answer is dropped.
+    until its transport ends it, and its answer is dropped.
     """
 
     def __init__(self, timeout: float, shown: list[Identity]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from etcdmap.client import Resend
 from etcdmap.errors import ServerError
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.tree import Fence
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.models import Result

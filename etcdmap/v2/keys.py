@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from etcdmap.client import Client, Resend
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+from etcdmap.marks import alters_data
 from etcdmap.transport import Answer
 from etcdmap.v2.memory import Memory
 from etcdmap.v2.models import Result
@@ -129,6 +131,7 @@ class KeysAPI:
 
     # --- writes
 
+    @alters_data
     def set(
         self,
         key: str,
@@ -189,6 +192,7 @@ class KeysAPI:
             deadline=self.client.deadline(timeout),
         )
 
+    @alters_data
     def create(
         self,
         key: str,
@@ -200,6 +204,7 @@ class KeysAPI:
         """Set a key that must be absent; KeyExists (105) otherwise."""
         return self.set(key, value, ttl=ttl, prev_exist=False, timeout=timeout)
 
+    @alters_data
     def update(
         self,
         key: str,
@@ -211,6 +216,7 @@ class KeysAPI:
         """Set a key that must be present; KeyNotFound (100) otherwise."""
         return self.set(key, value, ttl=ttl, prev_exist=True, timeout=timeout)
 
+    @alters_data
     def compare_and_swap(
         self,
         key: str,
@@ -232,6 +238,7 @@ class KeysAPI:
             timeout=timeout,
         )
 
+    @alters_data
     def create_in_order(
         self,
         directory: str,
@@ -255,6 +262,7 @@ class KeysAPI:
             deadline=self.client.deadline(timeout),
         )
 
+    @alters_data
     def make_directory(
         self, key: str, *, ttl: float | None = None, timeout: float | None = None
     ) -> Result:
@@ -264,6 +272,7 @@ class KeysAPI:
         """
         return self.set(key, dir=True, prev_exist=False, ttl=ttl, timeout=timeout)
 
+    @alters_data
     def refresh(self, key: str, ttl: float, *, timeout: float | None = None) -> Result:
         """Renew the ttl of a file without telling watchers; 100 if absent.
 
@@ -271,6 +280,7 @@ class KeysAPI:
         """
         return self.set(key, refresh=True, prev_exist=True, ttl=ttl, timeout=timeout)
 
+    @alters_data
     def delete(
         self,
         key: str,
@@ -304,6 +314,7 @@ class KeysAPI:
             "DELETE", key, action, query, None, result_of, deadline=deadline
         )
 
+    @alters_data
     def compare_and_delete(
         self,
         key: str,
@@ -314,8 +325,8 @@ class KeysAPI:
     ) -> Result:
         """Delete a file that is in a known state; CompareFailed (101) otherwise.
 
-        A `prev_value` goes into the URL, since etcd ignores the body of a DELETE,
-        and URLs end up in logs: prefer `prev_index`.
+        A ``prev_value`` goes into the URL, since etcd ignores the body of a DELETE,
+        and URLs end up in logs: prefer ``prev_index``.
         """
         need_condition(prev_value, prev_index)
         return self.delete(
@@ -374,6 +385,7 @@ class KeysAPI:
             key, "", presence_from_body, consistency=consistency, deadline=deadline
         )
 
+    @alters_data
     def store(
         self,
         method: str,

@@ -26,6 +26,7 @@ from typing import Any
 
 from etcdmap.codecs import decode_node
 from etcdmap.errors import InvalidResponse, NotADirectory
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.paths import PLAIN, UNREADABLE, warn_left_out
 from etcdmap.transport import Answer
 from etcdmap.tree import Snapshot, Tree

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from etcdmap.errors import InvalidResponse
+
+#: etcd's indexes are below, as they have 64 bits.
+INDEXES = 2**64
 
 
 class Asked(Protocol):
@@ -33,7 +37,7 @@ class Node:
         created_index: the index of the creation.
         modified_index: the index of the last change.
         ttl: seconds left, rounded up, or None for ever.  An expired node may be
-            seen for half a second more, with a ttl of 0 or below.
+            seen for half a second more, with a ttl of 0.
         expiration: when it expires, or None.
     """
 
@@ -58,7 +62,7 @@ class Node:
         Raises:
             InvalidResponse: a field is missing or of the wrong type.
         """
-        is_dir = raw.get("dir") is True
+        is_dir: bool = _field(raw, "dir", bool, False)
         children = None
         if raw.get("nodes") is not None:
             children = tuple(cls.from_json(child) for _, child in children_of(raw))
@@ -68,9 +72,9 @@ class Node:
             value=None if is_dir else _field(raw, "value", str, None),
             dir=is_dir,
             nodes=children,
-            created_index=_field(raw, "createdIndex", int, 0),
-            modified_index=_field(raw, "modifiedIndex", int, 0),
-            ttl=_field(raw, "ttl", int, None),
+            created_index=_index(raw, "createdIndex"),
+            modified_index=_index(raw, "modifiedIndex"),
+            ttl=ttl_of(raw),
             expiration=_time(raw.get("expiration")),
         )
 
@@ -105,6 +109,28 @@ def _field(raw: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
     return value
 
 
+def _index(raw: Mapping[str, Any], name: str) -> int:
+    index: int = _field(raw, name, int, 0)
+    if not 0 <= index < INDEXES:
+        raise InvalidResponse(f"a node whose {name} is no number of 64 bits")
+    return index
+
+
+def ttl_of(raw: Mapping[str, Any]) -> int | None:
+    """Return the seconds that a node has left; 0 if it has expired, None for ever."""
+    ttl = raw.get("ttl")
+    if ttl is None:
+        # A node that has expired is shown for half a second more, with a ttl below 0,
+        # or of 0, which etcd leaves out.
+        expiration = raw.get("expiration")
+        if expiration is not None and type(expiration) is not str:
+            raise InvalidResponse("a node whose expiration is no text")
+        return None if expiration is None else 0
+    if type(ttl) is not int or ttl >= 2**63:
+        raise InvalidResponse("a node whose ttl is no number of 64 bits")
+    return max(ttl, 0)
+
+
 def _time(text: Any) -> datetime | None:
     if text is None:
         return None
@@ -112,10 +138,10 @@ def _time(text: Any) -> datetime | None:
         raise InvalidResponse("a node whose expiration is no text")
     # Go writes nanoseconds; Python 3.10 reads three or six digits, no 'Z'.
     seconds, _, fraction = text.rstrip("Z").partition(".")
-    try:
+    with suppress(ValueError):
         return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
-    except ValueError as error:
-        raise InvalidResponse("a node whose expiration is no time") from error
+    # Not within the `except` of that error, which quotes the text, however long it is.
+    raise InvalidResponse("a node whose expiration is no time")
 
 
 @dataclass(frozen=True, slots=True)

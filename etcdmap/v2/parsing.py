@@ -17,7 +17,7 @@ from etcdmap.paths import MAX_DEPTH
 #: Levels of lists and objects.  Each level of keys takes two.
 MAX_NESTING = 2 * MAX_DEPTH + 10
 #: Seconds that reading takes for each of them on a slow machine, values included.
-_SECONDS_PER_ITEM = 0.5e-6
+_SECONDS_PER_ITEM = 1.5e-6
 #: Characters for each list, object and item, at least; etcd writes eleven or more.
 _PER_ITEM = 10
 

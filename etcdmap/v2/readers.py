@@ -13,7 +13,7 @@ from etcdmap.errors import InvalidResponse, KeyNotFound, NotAFile
 from etcdmap.paths import name_of
 from etcdmap.transport import Answer
 from etcdmap.tree import Directory, Fence, File
-from etcdmap.v2.models import Asked, children_of
+from etcdmap.v2.models import INDEXES, Asked, children_of, ttl_of
 from etcdmap.v2.responses import (
     index_of,
     is_meant_by,
@@ -49,7 +49,7 @@ def node_of(asked: Asked, answer: Answer) -> tuple[File | Directory, int]:
     raw = payload_of(asked, answer)["node"]
     index = index_of(answer)
     if raw.get("dir") is True:
-        return Directory({}, _ttl(raw)), index
+        return Directory({}, ttl_of(raw)), index
     return _file(raw), index
 
 
@@ -82,22 +82,11 @@ def _node(raw: dict[str, Any]) -> File | Directory:
     if raw.get("dir") is not True:
         return _file(raw)
     children = {name: _node(child) for name, child in children_of(raw)}
-    return Directory(children, _ttl(raw))
+    return Directory(children, ttl_of(raw))
 
 
 def _file(raw: dict[str, Any]) -> File:
     text, index = raw["value"], raw["modifiedIndex"]
-    if type(text) is not str or type(index) is not int or index < 1:
+    if type(text) is not str or type(index) is not int or not 0 < index < INDEXES:
         raise InvalidResponse("a file whose value or index is of the wrong type")
-    return File(text, index, _ttl(raw))
-
-
-def _ttl(raw: dict[str, Any]) -> int | None:
-    ttl = raw.get("ttl")
-    if ttl is None:
-        # A node that has expired is shown for half a second more, with a ttl of
-        # 0, which etcd leaves out.
-        return 0 if "expiration" in raw else None
-    if type(ttl) is not int or abs(ttl) >= 2**63:
-        raise InvalidResponse("a node whose ttl is no number of 64 bits")
-    return ttl
+    return File(text, index, ttl_of(raw))

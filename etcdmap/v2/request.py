@@ -24,6 +24,9 @@ from etcdmap.v2.responses import error_of, guarded, known_index
 
 T = TypeVar("T")
 
+#: More than any cluster has: each would be tried in an outage.
+MOST_URLS = 100
+
 
 class V2(API):
     """What a client must know of the v2 API."""
@@ -176,14 +179,18 @@ def _urls(
     urls_in: Callable[[str], Iterable[str]],
 ) -> Callable[[Answer], tuple[str, ...]]:
     def read(answer: Answer) -> tuple[str, ...]:
+        what = f"does not tell its members (status {answer.status})"
         try:
             if answer.status == 200:
                 # A member that has not started yet has no client URLs.
-                return clean_endpoints(filter(None, urls_in(answer.body.decode())))
+                urls = list(filter(None, urls_in(answer.body.decode())))
+                if len(urls) <= MOST_URLS:
+                    return clean_endpoints(urls)
+                what = f"tells {len(urls)} URLs of members, more than {MOST_URLS}"
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         raise InvalidResponse(
-            f"{answer.endpoint} does not tell its members (status {answer.status})",
+            f"{answer.endpoint} {what}",
             endpoint=answer.endpoint,
             status=answer.status,
             excerpt=answer.body,

@@ -16,23 +16,53 @@ from etcdmap.errors import (
     ExchangeFailed,
     InvalidResponse,
     KeyNotFound,
-    LimitExceeded,
     NotADirectory,
     NotAFile,
     ServerError,
     Unauthorized,
     V2NotEnabled,
+    legible,
 )
 from etcdmap.transport import Answer
-from etcdmap.v2.models import Asked, Node, Result
+from etcdmap.v2.models import INDEXES, Asked, Node, Result
 from etcdmap.v2.parsing import OutOfBounds, TooLate, parse_json
 
 T = TypeVar("T")
+
+#: What etcd says in short.  Nothing else is shown: who else answers may say anything,
+#: the password of the request included.
+_MESSAGES = frozenset(
+    {
+        "Key not found",
+        "Compare failed",
+        "Not a file",
+        "Not a directory",
+        "Key already exists",
+        "Root is read only",
+        "Directory not empty",
+        "The request requires user authentication",
+        "Insufficient credentials",
+        "PrevValue is Required in POST form",
+        "The given TTL in POST form is not a number",
+        "The given index in POST form is not a number",
+        "Invalid field",
+        "Invalid POST form",
+        "Raft Internal Error",
+        "During Leader Election",
+        "watcher is cleared due to etcd recovery",
+        "The event in requested index is outdated and cleared",
+    }
+)
+
+#: Why a directory's ttl stays as it was made.
+NO_TTL = "a directory is there, and etcd can't change its ttl"
 
 # A larger body is dropped before it is parsed, but for the start, which errors show:
 # body, text and values would be in memory at the same time.
 _LARGE = 64 * 1024
 _EXCERPT = 200
+# Characters kept of the cause of a refusal.
+_MOST_CAUSE = 1000
 
 
 def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) -> T:
@@ -44,13 +74,10 @@ def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) ->
             raise _strange(answer, str(error)) from error
         raise
     except RecursionError as error:
-        if answer.body.startswith(b'{"action"'):
-            raise LimitExceeded(
-                f"{asked.key} at {answer.endpoint} is nested too deeply to be read "
-                "whole; read a part of it"
-            ) from error
-        raise _strange(answer, "JSON nested too deeply to be read") from error
-    except (KeyError, TypeError, AttributeError) as error:
+        # Not LimitExceeded, which says that nothing was sent.
+        advice = "nested too deeply to be read whole; read a part of it"
+        raise _strange(answer, f"{legible(asked.key)} {advice}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _strange(answer, "JSON of another shape than etcd's") from error
 
 
@@ -93,7 +120,9 @@ def _check_asked(
 def is_meant_by(asked: Asked, cause: str) -> bool:
     """Tell whether a refusal may be about the key asked for, or a node above it."""
     path, refused = asked.key.rstrip("/"), cause.rstrip("/")
-    return cause[:1] != "/" or f"{path}/".startswith(f"{refused}/")
+    if len(cause) != _MOST_CAUSE:  # else it may have been cut off
+        refused += "/"
+    return cause[:1] != "/" or f"{path}/".startswith(refused)
 
 
 def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
@@ -111,7 +140,7 @@ def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
     # A watch tells of what is below; of deletes of a directory above; and, out of
     # history, of deletes of one whose name is only a beginning of the path.
     return asked.action is None and (
-        shown.startswith(f"{path}/") or path.startswith(shown)
+        shown.startswith(f"{path}/") or bool(shown and path.startswith(shown))
     )
 
 
@@ -133,10 +162,10 @@ def known_index(answer: Answer) -> int:
 def number_in(answer: Answer, name: str) -> int | None:
     """Return the number in a header; None if there is none."""
     text = answer.headers.get(name, "")
-    # int() would also read signs, spaces, underscores and other scripts' digits;
-    # and 20 digits are more than etcd's 64 bits take.
+    # int() would also read signs, spaces, underscores and other scripts' digits, and
+    # refuses thousands of digits with an error of its own.
     usable = text.isdigit() and text.isascii() and len(text) <= 20
-    return int(text) if usable else None
+    return number if usable and (number := int(text)) < INDEXES else None
 
 
 def _json(answer: Answer, parse: Callable[[str, float], Any]) -> Any:
@@ -230,7 +259,7 @@ def error_of(key: str, answer: Answer) -> EtcdMapError:
         payload = None
     if isinstance(payload, dict):
         code = payload.get("errorCode")
-        if type(code) is int:
+        if type(code) is int and 0 <= code < 10_000:
             return _server_error(key, answer, code, payload)
         if answer.status in (401, 403):
             return Unauthorized("not allowed", endpoint=answer.endpoint, key=key)
@@ -256,15 +285,17 @@ def _server_error(
 ) -> ServerError:
     kind = CODE_TO_ERROR.get(code, ServerError)
     index, cause = payload.get("index"), str(payload.get("cause", ""))
-    reason = str(payload.get("message", "etcd refused the request"))
+    reason = str(payload.get("message", ""))
+    if reason not in _MESSAGES:
+        cause, reason = f"{reason}: {cause}", "etcd refused the request"
     if code == 300 and cause.startswith("nodePath"):
         # etcd 3.5 says so if its store refuses what all members had agreed on.
-        kind, reason = NotAFile, "a directory is there, whose ttl can't be changed"
+        kind, reason = NotAFile, NO_TTL
     return kind(
         reason,
         code=code,
-        cause=cause,
-        etcd_index=index if type(index) is int else None,
+        cause=cause[:_MOST_CAUSE],
+        etcd_index=index if type(index) is int and 0 <= index < INDEXES else None,
         endpoint=answer.endpoint,
         key=key,
     )

@@ -53,8 +53,11 @@ from etcdmap.errors import (
     NotAFile,
     OutcomeUnknown,
     ServerError,
+    Unauthorized,
     WatchExpired,
+    legible,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.tree import Fence
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.models import Result
@@ -212,21 +215,24 @@ class FencedWrite:
             left = self._deadline - client.clock()
             if left <= 0:
                 raise DeadlineExceeded(
-                    f"{self._path}: other writers came between, again and again, until "
-                    "the time was over"
+                    f"{legible(self._path)}: other writers came between, again and "
+                    "again, until the time was over"
                 )
             client.sleep(min(client.rng.uniform(0, longest), left))
         self._tries += 1
 
     def _look(self, *, quorum: bool = False) -> Fence:
-        return self._keys.fetch(
-            self._path,
-            spell_query(quorum=quorum),
-            fence_of,
-            kind="quorum" if quorum else "get",
-            consistency="linearizable" if quorum else "session",
-            deadline=self._deadline,
-        )
+        try:
+            return self._keys.fetch(
+                self._path,
+                spell_query(quorum=quorum),
+                fence_of,
+                kind="quorum" if quorum else "get",
+                consistency="linearizable" if quorum else "session",
+                deadline=self._deadline,
+            )
+        except Unauthorized as error:
+            raise _needs_reading(error) from error
 
     # --- settling
 
@@ -296,8 +302,7 @@ class FencedWrite:
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return OutcomeUnknown(
-            f"{self._path}: the answer to a write was lost, and {why}. Read the key "
-            "before writing it again"
+            f"{legible(self._path)}: the answer to a write was lost, and {why}"
         )
 
 
@@ -306,3 +311,15 @@ def event_index(event: Result) -> int:
     if event.node is None:
         raise AssertionError("unreachable")
     return event.node.modified_index
+
+
+def _needs_reading(error: Unauthorized) -> Unauthorized:
+    """Return what a user who may write, but not read, has to know."""
+    return Unauthorized(
+        "a write names the state that it replaces, which this user may not read: grant "
+        "reading, or use fence=False",
+        cause=error.cause,
+        etcd_index=error.etcd_index,
+        endpoint=error.endpoint,
+        key=error.key,
+    )

@@ -9,8 +9,10 @@ import math
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-from etcdmap.errors import InvalidKey, LimitExceeded
-from etcdmap.paths import CACHED_LENGTH, MAX_TARGET, check_limits, find_fault, shown
+from etcdmap.codecs import checked
+from etcdmap.errors import InvalidKey, LimitExceeded, legible
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+from etcdmap.paths import CACHED_LENGTH, MAX_TARGET, check_limits, find_fault
 from etcdmap.tree import Fence
 
 #: Seconds; about 10 years.  Far above it etcd's clock arithmetic overflows: a
@@ -35,7 +37,7 @@ def check_path(path: str) -> None:
     if path.startswith("/"):
         fault = find_fault(path[1:].removesuffix("/"), hidden_too=True)
     if fault is not None:
-        raise InvalidKey(f"{shown(path)!r} can't be a key: {fault}")
+        raise InvalidKey(f"'{legible(path)}' can't be a key: {fault}")
     check_limits(path)
 
 
@@ -66,8 +68,16 @@ def spell_target(key: str, query: str) -> str:
     return target
 
 
+# Parameters of a query that are not on or off.
+_NO_FLAGS = frozenset({"prevIndex", "prevValue", "waitIndex"})
+
+
 def spell_query(**parameters: str | int | bool | None) -> str:
     """Spell a query; what is None or False is left out, but for prevExist."""
+    for name, value in parameters.items():
+        # A text such as "no" would switch it on.
+        if name not in _NO_FLAGS and not isinstance(value, (bool, type(None))):
+            raise TypeError(f"{name} is True or False, not {type(value).__name__}")
     spelt = [
         f"{name}={_spell(value)}"
         for name, value in parameters.items()
@@ -79,12 +89,14 @@ def spell_query(**parameters: str | int | bool | None) -> str:
 def _spell(value: str | int | bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return quote(str(value), safe="")
+    return quote(checked(str(value)), safe="")
 
 
 def check_conditions(prev_value: str | None, prev_index: int | None) -> None:
     """Refuse conditions that etcd would read as something else."""
     # etcd takes prevIndex=0 for "no condition" and refuses an empty prevValue.
+    if isinstance(prev_index, bool) or not isinstance(prev_index, (int, type(None))):
+        raise TypeError(f"prev_index is an int, not {type(prev_index).__name__}")
     if prev_index is not None and prev_index < 1:
         raise ValueError("prev_index starts at 1; etcd takes 0 for no condition")
     if prev_value == "":
@@ -161,4 +173,4 @@ def _check_length(length: int) -> None:
 def _spell_text(value: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a value is a str here, not {type(value).__name__}")
-    return value if value.isalnum() and value.isascii() else quote_plus(value)
+    return value if value.isalnum() and value.isascii() else quote_plus(checked(value))

@@ -23,6 +23,7 @@ from etcdmap.errors import (
     NotAFile,
     PartialWrite,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import Answer
 from etcdmap.tree import (
     CONSISTENCIES,
@@ -45,8 +46,9 @@ from etcdmap.v2.readers import (
     name_of_new,
     node_of,
 )
-from etcdmap.v2.responses import presence_from_body
+from etcdmap.v2.responses import NO_TTL, presence_from_body
 from etcdmap.v2.spelling import (
+    MAX_TTL,
     check_text,
     spell_condition,
     spell_form,
@@ -231,6 +233,10 @@ class V2Store:
 
     # --- writes
 
+    @property
+    def longest_ttl(self) -> int:
+        return MAX_TTL
+
     def check_text(self, text: str) -> None:
         check_text(text)
 
@@ -311,7 +317,7 @@ class V2Store:
         try:
             return self._put(path, text, until, ttl)
         except EtcdMapError as error:  # whatever it says, the directory is gone
-            raise PartialWrite(written=(), failed={path: error}, pending=()) from error
+            raise PartialWrite(written=(), failed={path: error}, pending=()) from None
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
         return self.keys.store(
@@ -328,12 +334,16 @@ class V2Store:
     def refresh(self, path: str, ttl: float) -> None:
         memory, until = self.keys.memory, self.until
         known = memory.states.get(path) if memory.fences_writes else None
-        if known:
-            FencedRefresh(self.keys, path, until, ttl).do(Fence(known))
-            return
-        query = spell_query(prevExist=True, noValueOnSuccess=True)
-        form = spell_form(None, ttl, refresh=True)
-        index = self._store("PUT", path, "update", query, form, until, bare=True)
+        try:
+            if known:
+                FencedRefresh(self.keys, path, until, ttl).do(Fence(known))
+                return
+            query = spell_query(prevExist=True, noValueOnSuccess=True)
+            form = spell_form(None, ttl, refresh=True)
+            index = self._store("PUT", path, "update", query, form, until, bare=True)
+        except NotAFile as error:
+            error.reason = NO_TTL
+            raise
         if memory.fences_writes:
             memory.states.put(path, index)
 

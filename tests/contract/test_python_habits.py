@@ -97,6 +97,19 @@ def test_json_needs_a_plain_dict(cfg: EtcdMapping) -> None:
     assert json.loads(json.dumps(cfg, default=lambda m: m.to_dict())) == CONTENT
 
 
+def test_yaml_needs_a_plain_dict(cfg: EtcdMapping) -> None:
+    """`safe_dump` refuses it, and `dump` never writes the data that it stands for."""
+    yaml = pytest.importorskip("yaml")
+    assert yaml.safe_load(yaml.safe_dump(cfg.to_dict())) == CONTENT
+    with pytest.raises(yaml.YAMLError):
+        yaml.safe_dump(cfg)
+    try:
+        text = yaml.dump(dict(cfg))
+    except (TypeError, ValueError):  # a lock or a socket was in the handle
+        return
+    assert "localhost" not in text
+
+
 def test_pprint_shows_the_handle_and_the_plain_dict(cfg: EtcdMapping) -> None:
     """Like `repr`, `pprint` makes no request; `to_dict` shows what is stored."""
     assert pprint.pformat(cfg) == repr(cfg)
@@ -119,6 +132,20 @@ def test_dict_of_it_holds_live_mappings(cfg: EtcdMapping) -> None:
     assert shallow == CONTENT
     assert isinstance(shallow["db"], EtcdMapping)
     assert dict(cfg.items()) == {**cfg} == CONTENT
+
+
+def test_dict_of_it_raises_where_another_process_deletes(kit: StoreKit) -> None:
+    """CPython asks for the keys, and then for each value: that is no one moment."""
+
+    class Raced(EtcdMapping):
+        def keys(self) -> Any:
+            found = list(super().keys())
+            del self["retries"]
+            return found
+
+    cfg = kit.make(CONTENT)
+    with pytest.raises(KeyError):
+        dict(Raced._on(cfg._view))
 
 
 def test_keyword_arguments_are_its_keys(cfg: EtcdMapping) -> None:

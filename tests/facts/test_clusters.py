@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from operator import delitem, setitem
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,17 +146,24 @@ def command(endpoint: str, method: str, path: str, content: object) -> RawAnswer
 def guarded(
     etcd_version: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Run an etcd on which the user `app` may do all below `/app/`, nobody else."""
+    """Run an etcd on which the user `app` may do all below `/app/`.
+
+    `writer` may write there and not read, and `exact` may do all to `/app/k` only.
+    """
     directory = tmp_path_factory.mktemp("auth")
     binary = binaries()[etcd_version]
     with raw_etcd(binary, directory, "--enable-v2=true") as endpoint:
-        rights = {"read": ["/app/*"], "write": ["/app/*"]}
-        name, password = USER
         command(endpoint, "PUT", "/users/root", {"user": ROOT[0], "password": ROOT[1]})
-        role = {"role": "r", "permissions": {"kv": rights}}
-        command(endpoint, "PUT", "/roles/r", role)
-        user = {"user": name, "password": password, "roles": ["r"]}
-        command(endpoint, "PUT", f"/users/{name}", user)
+        for name, read, write in (
+            (USER[0], ["/app/*"], ["/app/*"]),
+            ("writer", [], ["/app/*"]),
+            ("exact", ["/app/k"], ["/app/k"]),
+        ):
+            rights = {"kv": {"read": read, "write": write}}
+            role = {"role": name, "permissions": rights}
+            command(endpoint, "PUT", f"/roles/{name}", role)
+            user = {"user": name, "password": USER[1], "roles": [name]}
+            command(endpoint, "PUT", f"/users/{name}", user)
         command(endpoint, "PUT", "/enable", {})
         kv = {"read": ["/*"], "write": ["/*"]}
         guest = {"role": "guest", "revoke": {"kv": kv}}
@@ -200,6 +210,122 @@ def test_mapping_without_the_right_raises_and_finds_nothing_absent(
         with pytest.raises(Unauthorized):
             mapping["k"] = 1
         assert password not in repr(mapping)
+
+
+@pytest.fixture
+def mapping_of(guarded: str) -> Iterator[Callable[..., EtcdMapping]]:
+    """Give a function from a user to a mapping that holds `k`."""
+    with ExitStack() as stack:
+
+        def mapping_of(name: str, **options: Any) -> EtcdMapping:
+            options |= {"username": name, "password": USER[1]}
+            return stack.enter_context(EtcdMapping(guarded, "/app", **options))
+
+        app = mapping_of(USER[0])
+        app.clear()
+        app.set("k", 1, ttl=100)
+        yield mapping_of
+
+
+#: What names the state that it replaces, with fences.
+FENCED = [
+    pytest.param(lambda m: setitem(m, "k", 2), id="setitem"),
+    pytest.param(lambda m: m.set("k", 2, ttl=50), id="set"),
+    pytest.param(lambda m: m.replace("k", 2), id="replace"),
+    pytest.param(lambda m: delitem(m, "k"), id="del"),
+    pytest.param(lambda m: setitem(m.flat, "k", 2), id="flat-setitem"),
+    pytest.param(lambda m: delitem(m.flat, "k"), id="flat-del"),
+]
+UNREAD = [
+    pytest.param(lambda m: m.compare_and_swap("k", 1, 2), id="cas"),
+    pytest.param(lambda m: m.refresh("k", 50), id="refresh"),
+    pytest.param(lambda m: m.create("new", 1), id="create"),
+    pytest.param(lambda m: m.append(1), id="append"),
+    pytest.param(lambda m: m.mkdir("d"), id="mkdir"),
+]
+
+
+@pytest.mark.parametrize("write", [*FENCED, *UNREAD])
+def test_role_that_may_not_read_is_enough_to_write_without_fences(
+    mapping_of: Callable[..., EtcdMapping], write: Callable[[EtcdMapping], Any]
+) -> None:
+    """As long as there is one endpoint, or with `fence=False`."""
+    write(mapping_of("writer"))
+
+
+@pytest.mark.parametrize("write", FENCED)
+def test_role_that_may_not_read_is_told_of_fences(
+    mapping_of: Callable[..., EtcdMapping], write: Callable[[EtcdMapping], Any]
+) -> None:
+    """The error says what is read, and what to do; nothing was written."""
+    with pytest.raises(Unauthorized, match=r"replaces.*grant reading.*fence=False"):
+        write(mapping_of("writer", fence=True))
+    assert mapping_of(USER[0])["k"] == 1
+
+
+@pytest.mark.parametrize("write", UNREAD)
+def test_role_that_may_not_read_is_enough_where_nothing_is_read(
+    mapping_of: Callable[..., EtcdMapping], write: Callable[[EtcdMapping], Any]
+) -> None:
+    """Conditions that the write brings along, and new keys, need no look."""
+    write(mapping_of("writer", fence=True))
+
+
+def test_role_that_may_not_read_is_told_of_fences_by_a_refresh(
+    mapping_of: Callable[..., EtcdMapping],
+) -> None:
+    """One after a write of somebody else's looks what is there now."""
+    writer = mapping_of("writer", fence=True)
+    writer.refresh("k", 50)
+    mapping_of(USER[0])["k"] = 2
+    with pytest.raises(Unauthorized, match="fence=False"):
+        writer.refresh("k", 50)
+
+
+@pytest.mark.parametrize("fence", [False, True])
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda m: m["k"], id="getitem"),
+        pytest.param(lambda m: "k" in m, id="contains"),
+        pytest.param(lambda m: m.ttl("k"), id="ttl"),
+        pytest.param(lambda m: setitem(m, "k", 2), id="setitem"),
+        pytest.param(lambda m: m.set("k", 2, keep_ttl=True), id="keep-ttl"),
+        pytest.param(lambda m: m.transform("k", lambda v: v + 1), id="transform"),
+        pytest.param(lambda m: m.compare_and_delete("k", 1), id="cad"),
+        pytest.param(lambda m: m.setdefault("k", 2), id="setdefault"),
+        pytest.param(lambda m: m.refresh("k", 50), id="refresh"),
+        pytest.param(lambda m: m.flat.pop("k"), id="flat-pop"),
+        pytest.param(lambda m: delitem(m.flat, "k"), id="flat-del"),
+        pytest.param(lambda m: m.flat.update(k=2), id="flat-update"),
+    ],
+)
+def test_role_for_one_key_is_enough_for_that_key(
+    mapping_of: Callable[..., EtcdMapping],
+    use: Callable[[EtcdMapping], Any],
+    fence: bool,
+) -> None:
+    """What takes a value only asks of nothing else."""
+    use(mapping_of("exact", fence=fence))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda m: delitem(m, "k"), id="del"),
+        pytest.param(lambda m: m.pop("k"), id="pop"),
+        pytest.param(lambda m: m.update(k=2), id="update"),
+        pytest.param(list, id="iter"),
+        pytest.param(lambda m: m.to_dict(), id="to_dict"),
+    ],
+)
+def test_role_for_one_key_is_too_little_where_it_may_be_a_directory(
+    mapping_of: Callable[..., EtcdMapping], use: Callable[[EtcdMapping], Any]
+) -> None:
+    """etcd then asks for the right to all below the key, or to its directory."""
+    with pytest.raises(Unauthorized):
+        use(mapping_of("exact"))
+    assert mapping_of(USER[0])["k"] == 1
 
 
 # --- the environment of the process ---------------------------------------------

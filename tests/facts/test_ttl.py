@@ -13,6 +13,7 @@ from etcdmap.client import Client
 from etcdmap.connect import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
+from etcdmap.v2.spelling import MAX_TTL
 
 from support.raw_http import Raw
 from support.transports import CountingTransport
@@ -118,6 +119,25 @@ def test_mapping_rounds_a_ttl_up(mapping: EtcdMapping, given: float, sent: int) 
     assert mapping.ttl("k") == sent
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda m: m.transform("k", lambda v: v + 1), id="transform"),
+        pytest.param(lambda m: m.set("k", 6, keep_ttl=True), id="keep-ttl"),
+    ],
+)
+def test_mapping_keeps_of_a_longer_ttl_what_it_may_write(
+    mapping: EtcdMapping, raw: Raw, write: Callable[[EtcdMapping], Any]
+) -> None:
+    """Another program may have written one of 12 years."""
+    raw("PUT", "/k", "value=5&ttl=400000000")
+    write(mapping)
+    assert mapping["k"] == 6
+    ttl = mapping.ttl("k")
+    assert ttl is not None
+    assert MAX_TTL - 60 < ttl <= MAX_TTL
+
+
 # --- what keeps and drops a ttl -----------------------------------------------
 
 
@@ -211,6 +231,25 @@ def test_mapping_refresh_of_an_absent_key_creates_nothing(mapping: EtcdMapping) 
     assert "k" not in mapping
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["unknown", "known"])
+def test_mapping_refresh_of_a_directory_is_refused_in_plain_words(
+    etcd3: LocalCluster, etcd_version: str, prefix: str, known: bool
+) -> None:
+    """Where etcd can do it, in 3.4, it may be done."""
+    with EtcdMapping(etcd3.endpoints, prefix) as mapping:
+        if known:
+            mapping["k"] = "was a value"
+        with EtcdMapping(etcd3.endpoints, prefix) as other:
+            other["k"] = {"a": 1}
+        if etcd_version.startswith("3.4.") and not known:
+            mapping.refresh("k", 60)
+            return
+        with pytest.raises(NotAFile) as caught:
+            mapping.refresh("k", 60)
+    assert "a directory is there, and etcd can't change its ttl" in str(caught.value)
+    assert "Raft" not in str(caught.value)
+
+
 def test_refresh_without_a_condition_makes_the_key_new(raw: Raw) -> None:
     """Its createdIndex starts again; with `prevExist=true` it stays."""
     created = raw("PUT", "/k", "value=x&ttl=100").json["node"]["createdIndex"]
@@ -275,11 +314,11 @@ def test_expired_key_is_seen_for_a_moment_without_a_ttl(raw: Raw) -> None:
 def test_expired_key_is_not_taken_for_a_lasting_one(
     mapping: EtcdMapping, raw: Raw
 ) -> None:
-    """`ttl` gives no None for it, which would mean for ever."""
+    """`ttl` gives 0: None would mean for ever, and nothing has less than no time."""
     for _ in moments(10):
         make_expired(raw, "/k", "x")
         try:
-            assert mapping.ttl("k") is not None
+            assert mapping.ttl("k") == 0
         except KeyNotFound:
             continue  # it went between the two reads
         return

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from etcdmap import EtcdMapping, KeysAPI, LimitExceeded
+from etcdmap.codecs import CodecName
 from etcdmap.transport import Answer, Exchange
 from etcdmap.v2.spelling import MAX_BODY
 
@@ -153,7 +154,7 @@ def test_keys_api_takes_no_value_but_text(
 
 @pytest.mark.parametrize("codec", ["auto", "json", "text"])
 def test_lone_surrogate_is_refused_before_any_request(
-    mapping: EtcdMapping, cost: Cost, codec: str
+    mapping: EtcdMapping, cost: Cost, codec: CodecName
 ) -> None:
     """It has no UTF-8 form; the error says so instead of a half-sent form."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -338,3 +340,30 @@ def test_fork_living_child_keeps_no_connection_of_the_parent_open(prefix: str) -
         with Child(lambda until_the_end: until_the_end()):
             mapping.close()
             server.wait_for(lambda s: len(s.ended) == s.connections)
+
+
+UNCLOSED = """
+import gc, sys
+from etcdmap import EtcdMapping
+
+def use():
+    mapping = EtcdMapping(sys.argv[1], sys.argv[2])
+    mapping.update({f"k{n}": n for n in range(40)})  # by many connections
+    return mapping
+
+use()
+gc.collect()
+left = use()
+"""
+
+
+def test_mapping_that_nobody_closes_warns_of_no_socket(good: str, prefix: str) -> None:
+    """Neither when it is dropped nor at the end: its user knows of no socket."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", UNCLOSED, good, prefix],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""

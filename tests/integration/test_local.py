@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -424,18 +425,49 @@ def test_member_found_by_endpoint_or_name() -> None:
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_data_dir_new_ports_old_data(members: int, tmp_path: Path) -> None:
-    """The data is there again, on other ports, even in a moved directory."""
+def test_data_dir_moved_keeps_ports_and_data(members: int, tmp_path: Path) -> None:
+    """The data is there again, at the same endpoints, even in a moved directory."""
     with LocalCluster(members, tmp_path / "data") as cluster:
         old = cluster.endpoints
         put(old[0], "1")
     shutil.move(tmp_path / "data", tmp_path / "moved")
     with LocalCluster(members, str(tmp_path / "moved")) as cluster:
-        assert not set(old) & set(cluster.endpoints)
+        assert cluster.endpoints == old
         assert [get(endpoint) for endpoint in cluster.endpoints] == ["1"] * members
         answer, _ = request(cluster.endpoints[0], "/v2/members")
         known = [url for m in answer["members"] for url in m["clientURLs"]]
         assert sorted(known) == sorted(cluster.endpoints)
+
+
+def test_data_dir_on_other_ports_keeps_the_data(tmp_path: Path) -> None:
+    """Members announce where they are now; etcd keeps no client's port in its data."""
+    with LocalCluster(3, tmp_path / "data") as cluster:
+        old = cluster.endpoints
+        put(old[0], "1")
+    manifest = tmp_path / "data" / "cluster.json"
+    known = json.loads(manifest.read_text())
+    del known["ports"]  # as one made before ports were kept
+    manifest.write_text(json.dumps(known))
+    with LocalCluster(3, tmp_path / "data") as cluster:
+        assert not set(old) & set(cluster.endpoints)
+        assert [get(endpoint) for endpoint in cluster.endpoints] == ["1"] * 3
+        answer, _ = request(cluster.endpoints[0], "/v2/members")
+        announced = [url for m in answer["members"] for url in m["clientURLs"]]
+        assert sorted(announced) == sorted(cluster.endpoints)
+
+
+def test_data_dir_whose_port_is_taken_refused_and_kept(tmp_path: Path) -> None:
+    """Nobody is sent elsewhere unasked: the error names the port, the data stays."""
+    with LocalCluster(1, tmp_path / "data") as cluster:
+        put(cluster.endpoints[0], "1")
+    port = int(cluster.endpoints[0].rpartition(":")[2])
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(LocalClusterError, match=rf"port {port} can't be used"),
+    ):
+        LocalCluster(1, tmp_path / "data").start()
+    with LocalCluster(1, tmp_path / "data") as cluster:
+        assert get(cluster.endpoints[0]) == "1"
 
 
 def test_data_dir_failed_second_start_keeps_the_data(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ class MappingMachine(RuleBasedStateMachine):
 
     # --- how both are asked
 
-    def mapping(self, place: tuple[str, str | None]) -> Any:
+    def mapping(self, place: tuple[str, Any]) -> Any:
         """Give a mapping of ours."""
         at, option = place
         mapping = self.subs[at] if at else self.root
@@ -321,12 +321,14 @@ class MappingMachine(RuleBasedStateMachine):
 
     @rule(place=places)
     def complete(self, place: Any) -> None:
-        """Key completion."""
+        """Key completion, which offers nothing where a loop would raise."""
         mapping, model = self.mapping(place), self.model(place)
-        actual = self.outcome(lambda m: m._ipython_key_completions_(), mapping)
-        assert actual == self.outcome(list, model)
-        actual = self.outcome(lambda m: m.flat._ipython_key_completions_(), mapping)
-        assert actual == self.outcome(lambda m: list(m.flat), model)
+        for actual, expected in (
+            (mapping, self.outcome(list, model)),
+            (mapping.flat, self.outcome(lambda m: list(m.flat), model)),
+        ):
+            offered = expected if isinstance(expected, list) else []
+            assert actual._ipython_key_completions_() == offered
 
     @rule(place=places)
     def snapshot(self, place: Any) -> None:
@@ -502,7 +504,7 @@ class MappingMachine(RuleBasedStateMachine):
     @rule(place=places, content=by_path, ttl=ttls)
     def merge(self, place: Any, content: Any, ttl: float | None) -> None:
         """`merge`."""
-        self.both(place, lambda m: m.merge(content, ttl=ttl))
+        self.both(place, lambda m: discard(m.merge(content, ttl=ttl)))
 
     @rule(place=places, content=mappings | mappings | by_path)
     def assign(self, place: Any, content: Any) -> None:
@@ -643,7 +645,7 @@ class MappingMachine(RuleBasedStateMachine):
         """Another client writes through a mapping of its own."""
         calls: list[Call] = [
             lambda m: m.update(content),
-            lambda m: m.merge(content),
+            lambda m: discard(m.merge(content)),
             lambda m: discard(m.assign(content)),
             lambda m: m.pop(key),
         ]

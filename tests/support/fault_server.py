@@ -251,6 +251,7 @@ class FaultServer:
         requests: all that was received, in order.
         looks: the requests that asked of which cluster it is, and were answered.
         connections: how many connections were accepted.
+        received: how many bytes of requests came, after TLS was taken off.
         ended: the numbers of the connections that are over.
     """
 
@@ -267,6 +268,7 @@ class FaultServer:
         self.requests: list[Received] = []
         self.looks: list[Received] = []
         self.connections = 0
+        self.received = 0
         self.ended: set[int] = set()
         self._tls: ssl.SSLContext | None = None
         if certificate is not None:
@@ -379,6 +381,11 @@ class FaultServer:
             self.requests.append(request)
             self._changed.notify_all()
 
+    def count(self, size: int) -> None:
+        """Count bytes that came."""
+        with self._changed:
+            self.received += size
+
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond the end of the server."""
         if self._closing.wait(seconds):
@@ -434,6 +441,7 @@ class _Conversation:
         data = self.socket.recv(65536)
         if not data:
             raise _Gone
+        self.server.count(len(data))
         self.buffer += data
 
     def stall(self) -> None:

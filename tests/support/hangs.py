@@ -66,17 +66,17 @@ def hanging_names() -> Iterator[HangingNames]:
 
 
 @contextlib.contextmanager
-def swallowing() -> Iterator[str]:
+def swallowing(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Give an endpoint whose connections never come about: its queue is full."""
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
+        full.bind((host, port))
         full.listen(0)
         for _ in range(4):
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
-        yield f"http://127.0.0.1:{full.getsockname()[1]}"
+        yield f"http://{host}:{full.getsockname()[1]}"
 
 
 def threads(name: str) -> list[threading.Thread]:

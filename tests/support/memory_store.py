@@ -190,6 +190,7 @@ class MemoryStore:
     """A `Store` on a tree; what its methods do, `etcdmap.tree` says."""
 
     cache = None
+    longest_ttl = int(MAX_TTL)
 
     def __init__(
         self, tree: Tree, timeout: float = 5.0, deadline: float | None = None

@@ -76,19 +76,17 @@ bad_gateway = says("<html>502", 502, index=None)
 redirecting = says("", 301, index=None)
 
 
-def fails(
-    message: str, *, sent: bool, takes: float = 0.0, lasting: bool = False
-) -> Behaviour:
+def fails(message: str, *, takes: float = 0.0, **more: Any) -> Behaviour:
     """Fail after `takes` seconds; one that takes longer than it may times out."""
 
     def behave(time: FakeTime, timeout: float) -> Answer:
         time.now += min(takes, timeout)
-        raise ExchangeFailed(message, sent=sent, timed_out=takes > 0, lasting=lasting)
+        raise ExchangeFailed(message, timed_out=takes > 0, **more)
 
     return behave
 
 
-refused = fails("connection refused", sent=False)
+refused = fails("connection refused", sent=False, nobody=True)
 unreachable = fails("no connection in time", sent=False, takes=1.0)
 reset = fails("closed before an answer came", sent=True)
 silent = fails("no answer in time", sent=True, takes=float("inf"))

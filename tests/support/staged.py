@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -199,6 +199,9 @@ class Stage:
 
     def distrust(self, endpoint: str) -> None:
         """Have no connection."""
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        """Have nothing to keep."""
 
     def close(self) -> None:
         """Have nothing to close."""

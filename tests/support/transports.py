@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -65,6 +65,9 @@ class Instantly:
     def distrust(self, endpoint: str) -> None:
         """There is no connection."""
 
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        """There is nothing to keep."""
+
 
 class Between(Instantly):
     """Stands between the client and a transport, and waits for each exchange there.
@@ -83,6 +86,10 @@ class Between(Instantly):
     def distrust(self, endpoint: str) -> None:
         """Pass it on."""
         self.inner.distrust(endpoint)
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        """Pass it on."""
+        self.inner.keep_only(endpoints)
 
     def close(self) -> None:
         """Close the transport within."""
@@ -130,6 +137,10 @@ class CountingTransport:
     def distrust(self, endpoint: str) -> None:
         """Pass it on."""
         self.inner.distrust(endpoint)
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        """Pass it on."""
+        self.inner.keep_only(endpoints)
 
     def close(self) -> None:
         """Close the transport within."""

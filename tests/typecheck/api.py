@@ -1,4 +1,4 @@
-"""What type checkers of users see.  Checked by mypy, never run."""
+"""What type checkers of users see.  Checked by two of them, never run."""
 
 from __future__ import annotations
 
@@ -25,17 +25,21 @@ from etcdmap import (
     Codec,
     DecodeError,
     Difference,
+    Differences,
     EtcdMapError,
     EtcdMapping,
     Event,
     FlatView,
     FrozenMapping,
+    InvalidKey,
     KeyNotFound,
     KeysAPI,
+    LimitExceeded,
     Live,
     Node,
     OutcomeUnknown,
     PartialWrite,
+    Refusal,
     RequestFailed,
     Result,
     ServerError,
@@ -122,6 +126,10 @@ keys: KeysView[str] = m.keys()
 values: ValuesView[Any] = m.values()
 items: ItemsView[str, Any] = m.items()
 assert_type(list(m.keys()), list[str])
+assert_type(m.keys() & {"a"}, set[str])
+assert_type(m.keys() | {1}, set[str | int])
+assert_type(m.keys() - m.flat.keys(), set[str])
+assert_type(m.items() & [("a", 1)], set[tuple[str, Any]])
 assert_type([(k, v) for k, v in m.items()], list[tuple[str, Any]])
 assert_type(m.to_dict(), dict[str, Any])
 assert_type(m.copy(), dict[str, Any])
@@ -132,6 +140,10 @@ m["k"] = {"a": [1, None]}
 m[1] = 2  # type: ignore[index]
 m.update({"a": 1}, b=2)
 m.update([("a", 1)])
+m.update(m["d"])
+m.update(m.sub("d"))
+m.merge(dict[str, int]())
+m.assign(kv for kv in [("a", 1)])
 m |= {"a": 1}
 assert_type(m, EtcdMapping)
 
@@ -172,7 +184,8 @@ assert_type(m.readonly, bool)
 assert_type(m.client, Client)
 assert_type(m.keys_api, KeysAPI)
 assert_type(m.cache_info(), CacheInfo | None)
-assert_type(m.assign({"a": 1}, dry_run=True), list[Difference])
+assert_type(m.assign({"a": 1}, dry_run=True), Differences)
+assert_type(m.merge({"a": 1}, dry_run=True)[0], Difference)
 assert_type([(c.action, c.key) for c in m.assign({})], list[tuple[str, str]])
 
 m.create("k", 1)
@@ -209,6 +222,9 @@ except PartialWrite as partial:
     assert_type(partial.failed, dict[str, Exception])
 except DecodeError as undecoded:
     as_value_error: ValueError = undecoded
+except (InvalidKey, LimitExceeded) as refused:
+    assert_type(refused.refusals, tuple[Refusal, ...])
+    assert_type(refused.refusals[0].path, str)
 except (ClusterUnavailable, RequestFailed, ServerError) as failed:
     base: EtcdMapError = failed
 

@@ -136,6 +136,9 @@ WRONG_DETAILS = [
         node('{"key":"/k","value":"v","modifiedIndex":true}'), id="index-true"
     ),
     pytest.param(
+        node(f'{{"key":"/k","value":"v","modifiedIndex":{2**64}}}'), id="index-huge"
+    ),
+    pytest.param(
         node('{"key":"/k","value":"v","modifiedIndex":3,"ttl":1.5}'), id="ttl-float"
     ),
 ]
@@ -217,7 +220,9 @@ def test_writer_odd_success_is_outcome_unknown(
 # --- headers ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("index", [None, "", "abc"])
+@pytest.mark.parametrize(
+    "index", [None, "", "abc", "+7", "-7", "1_0", "7.0", "0x7", "\u0667", "\xb2", "0"]
+)
 @pytest.mark.parametrize("read", [*READERS, WRITERS[0], WRITERS[3]])
 def test_any_success_without_index_is_not_etcds(
     read: Reader, index: str | None
@@ -235,6 +240,8 @@ def test_any_success_without_index_is_not_etcds(
     [
         pytest.param("17", 17, id="number"),
         pytest.param("-1", None, id="negative"),
+        pytest.param(str(2**64 - 1), 2**64 - 1, id="largest"),
+        pytest.param(str(2**64), None, id="too-large"),
         pytest.param("9" * 5000, None, id="huge"),
         pytest.param(None, None, id="missing"),
     ],
@@ -282,6 +289,15 @@ def test_reader_deep_arrays_are_refused() -> None:
     """JSON that is nothing but brackets is an error of ours."""
     with pytest.raises(EtcdMapError):
         Store(answer("[" * 100_000)).keys.get("/k")
+
+
+def test_absence_told_of_what_is_no_text_is_an_error_of_ours() -> None:
+    """A fenced write reads it by its bytes."""
+    cause = b'{"errorCode":100,"message":"Key not found","cause":"/k\xff","index":7}'
+    give = answer(cause, 404)
+    client = make_client(ENDPOINT, ScriptedTransport([give] * 10), fence=True)
+    with pytest.raises(InvalidResponse, match=ENDPOINT):
+        V2Store(KeysAPI(client)).put("/k", "v")
 
 
 @pytest.mark.parametrize("status", [404, 500])
@@ -355,7 +371,8 @@ def test_any_redirect_is_an_error_that_says_so(read: Reader, status: int) -> Non
 @pytest.mark.parametrize("code", [300, 301])
 def test_writer_raft_error_keeps_code_and_cause(code: int) -> None:
     """The 5xx of etcd stays readable in the attempt of the unknown outcome."""
-    body = {"errorCode": code, "message": "Raft", "cause": "timed out", "index": 9}
+    message = "Raft Internal Error" if code == 300 else "During Leader Election"
+    body = {"errorCode": code, "message": message, "cause": "timed out", "index": 9}
     with pytest.raises(OutcomeUnknown) as caught:
         Store(answer(json.dumps(body), 500)).keys.set("/k", "v")
     error = caught.value.attempts[0].error

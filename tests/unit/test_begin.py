@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -229,7 +230,7 @@ def test_look_up_that_fails_is_told_to_all_who_wait(
     for exchange in exchanges:
         error = failure(exchange)
         assert not error.sent
-        assert "the name of the endpoint is not known" in str(error)
+        assert "no such host found: Name or service not known" in str(error)
     names.error = None
     with FaultServer() as server:
         url = f"http://slow.test:{server.port}"
@@ -324,6 +325,67 @@ def test_look_up_that_is_interrupted_does_not_spoil_the_name(
     names.error = None
     with FaultServer() as server:
         url = f"http://slow.test:{server.port}"
+        assert wire.begin(url, get(), 5).result().status == 200
+
+
+# --- a name with several addresses --------------------------------------------------
+
+
+@contextlib.contextmanager
+def addresses_of(host: str, *addresses: tuple[int, str]) -> Iterator[None]:
+    """Have a name stand for some addresses, each with its family."""
+    real = socket.getaddrinfo
+
+    def look_up(name: str, port: Any, *args: Any, **settings: Any) -> Any:
+        if name != host or settings.get("flags"):
+            return real(name, port, *args, **settings)
+        kind = socket.SOCK_STREAM, socket.IPPROTO_TCP, ""
+        return [(family, *kind, (address, 0)) for family, address in addresses]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_up)
+        yield
+
+
+HERE = (socket.AF_INET, "127.0.0.1")
+#: No such family is known to any system.
+LACKING = (9999, "::1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is not there")
+def test_addresses_are_tried_in_turn_when_the_first_hangs() -> None:
+    """Each has its share of the time to connect, so that the last one has some left."""
+    with (
+        contextlib.closing(WireTransport(connect_timeout=0.6)) as wire,
+        FaultServer() as server,
+        swallowing("127.0.0.2", server.port),
+        swallowing("127.0.0.3", server.port),
+        addresses_of(
+            "several.test",
+            *((socket.AF_INET, f"127.0.0.{number}") for number in (2, 3, 1)),
+        ),
+    ):
+        url = f"http://several.test:{server.port}"
+        assert wire.begin(url, get(), 10).result().status == 200
+        # And within what a call has, if that is less.
+        wire.distrust(url)
+        assert wire.begin(url, get(), 0.45).result().status == 200
+        with (
+            Stopwatch() as watch,
+            addresses_of("several.test", *[(socket.AF_INET, "127.0.0.2")] * 3),
+        ):
+            wire.distrust(url)
+            error = failure(wire.begin(url, get(), 10))
+        assert (error.sent, error.timed_out) == (False, True)
+        assert 0.5 <= watch.seconds < 5
+
+
+def test_addresses_of_a_family_that_the_system_lacks_are_passed_over(
+    wire: WireTransport,
+) -> None:
+    """For example IPv6, switched off, while names still have such addresses."""
+    with FaultServer() as server, addresses_of("both.test", LACKING, HERE):
+        url = f"http://both.test:{server.port}"
         assert wire.begin(url, get(), 5).result().status == 200
 
 

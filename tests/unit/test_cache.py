@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -171,16 +171,6 @@ def test_store_of_a_size_forgets_directories_with_their_entries(timer: Timer) ->
     assert cache.get("/d98/e/f") == 98
     assert cache.get("/d99/e/f") is None
     assert len(cache._store._below) <= 1 + 3 * 2
-
-
-@pytest.mark.parametrize(
-    ("size", "error"),
-    [(0, ValueError), (-1, ValueError), (1.0, TypeError), (True, TypeError)],
-)
-def test_size_that_is_none_is_refused(size: Any, error: type[Exception]) -> None:
-    """A size is an int of at least 1."""
-    with pytest.raises(error, match="cache_size"):
-        ReadCache(TTL, size)
 
 
 # --- directories that end -------------------------------------------------------------

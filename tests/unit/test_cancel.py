@@ -448,7 +448,7 @@ def test_reset_before_the_handshake_leaves_no_socket_open(
 
     monkeypatch.setattr(sockets_module, "_set_options", set_options_and_wait)
     with FaultServer([Until(go), RESET]) as server:
-        transport = WireTransport(verify=False)
+        transport = WireTransport()
         exchange = transport.begin(server.url.replace("http:", "https:"), put(), 5)
         with pytest.raises(ExchangeFailed, match="connection was closed") as caught:
             exchange.result()

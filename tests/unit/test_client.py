@@ -22,6 +22,7 @@ from etcdmap.errors import (
     KeyNotFound,
     NotAFile,
     OutcomeUnknown,
+    RequestFailed,
     V2NotEnabled,
 )
 from etcdmap.transport import Answer
@@ -366,7 +367,7 @@ def test_send_write_perhaps_carried_out_is_not_sent_again(
     first, second = caught.value.attempts
     assert (first.endpoint, first.sent) == (A, False)
     assert (second.endpoint, second.sent) == (B, True)
-    assert caught.value.__cause__ is second.error
+    assert OutcomeUnknown.hint in str(caught.value).splitlines()[0]
 
 
 @pytest.mark.parametrize("behaviour", [reset, no_quorum, html, bad_gateway])
@@ -503,19 +504,97 @@ def test_unavailable_lists_every_attempt_and_its_cause(
         cluster.client.send(get(), timeout=2.5)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("GET /k: ")
-    assert f"  {A}: connection refused (3 times)" in lines
-    assert f"  {B}: no connection in time (3 times)" in lines
-    assert any(f"  {C}: " in line and line.endswith("(2 times)") for line in lines)
+    assert f"  {A}: connection refused (3 times in 2 s)" in lines
+    assert f"  {B}: no connection in time (3 times in 1.5 s)" in lines
+    assert any(f"  {C}: " in line and "(2 times in 1 s)" in line for line in lines)
     assert len(lines) == 4
     assert [a.endpoint for a in caught.value.attempts] == cluster.asked
 
 
-def test_unavailable_is_chained_to_the_last_cause(cluster: ScriptedCluster) -> None:
-    """A traceback shows what happened at the end."""
-    all_are(cluster, refused)
+@pytest.mark.parametrize("behaviour", [refused, reset, silent, bad_certificate])
+@pytest.mark.parametrize("request_", [get(), put()], ids=["read", "write"])
+def test_failure_is_one_exception(
+    cluster: ScriptedCluster, behaviour: Behaviour, request_: Request[Result]
+) -> None:
+    """Its lines say all; a chain would say it again, with a traceback for each."""
+    all_are(cluster, behaviour)
+    with pytest.raises(RequestFailed) as caught:
+        cluster.client.send(request_)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+PROVE = "no member could prove that it is in touch with the others"
+ANY = "using(consistency='any')"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "told"),
+    [
+        pytest.param(no_quorum, {PROVE, ANY}, id="says-so"),
+        pytest.param(silent, {ANY}, id="silent"),
+        pytest.param(refused, set(), id="refused"),
+        pytest.param(reset, set(), id="reset"),
+        pytest.param(bad_gateway, set(), id="proxy"),
+    ],
+)
+def test_proof_is_missed_only_where_a_member_answered(
+    cluster: ScriptedCluster, behaviour: Behaviour, told: set[str]
+) -> None:
+    """Who meets nobody has nothing to read with less proof."""
+    all_are(cluster, behaviour)
+    with pytest.raises(RequestFailed) as caught:
+        cluster.client.send(get(consistency="session"))
+    assert {text for text in (PROVE, ANY) if text in str(caught.value)} == told
+
+
+too_many_files = fails("Too many open files", sent=False)
+no_tls = fails("what listens there speaks no TLS", sent=False)
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "advised"),
+    [
+        pytest.param([refused], True, id="refused"),
+        pytest.param([refused, bad_certificate, no_tls], True, id="one-refused"),
+        pytest.param([too_many_files], False, id="files"),
+        pytest.param([no_tls, bad_certificate, no_tls], False, id="tls"),
+        pytest.param([no_quorum, reset, bad_gateway], False, id="answered"),
+    ],
+)
+def test_check_that_etcd_runs_is_advised_where_nobody_was_met(
+    cluster: ScriptedCluster, behaviours: list[Behaviour], advised: bool
+) -> None:
+    """Whoever is out of files, or has no certificate, has an etcd that runs."""
+    cluster.behaviours |= dict(zip((A, B, C), behaviours * 3, strict=False))
     with pytest.raises(ClusterUnavailable) as caught:
         cluster.client.send(get())
-    assert caught.value.__cause__ is caught.value.attempts[-1].error
+    assert ("check that etcd runs" in str(caught.value)) is advised
+
+
+@pytest.mark.parametrize("left", [1, 2, 5])
+def test_attempt_that_the_deadline_cuts_short_hides_no_cause(
+    cluster: ScriptedCluster, left: int
+) -> None:
+    """On a machine that is busy the last one meets the end of the time."""
+    late = fails("no connection in time", sent=False, nobody=True, takes=1e9)
+    cluster.behaviours |= {e: in_turn(*[refused] * left, late) for e in (A, B, C)}
+    with pytest.raises(ClusterUnavailable) as caught:
+        cluster.client.send(get())
+    _, *lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert all(": connection refused" in line for line in lines)
+    assert "no connection in time" not in str(caught.value)
+
+
+def test_late_endpoint_among_others_is_told_whoever_was_asked_last(
+    cluster: ScriptedCluster,
+) -> None:
+    """The kind of the error does not depend on where the time ended."""
+    for timeout in (1.9, 2.0, 2.1, 2.5, 3.0):
+        cluster.behaviours |= {A: refused, B: unreachable, C: refused}
+        with pytest.raises(DeadlineExceeded):
+            cluster.client.send(get(), timeout=timeout)
 
 
 def test_unavailable_of_a_request_without_key_hides_the_query(
@@ -623,8 +702,18 @@ def test_connect_impossible_timeout_is_refused(name: str) -> None:
         pytest.param("http://a:1", ("http://a:1",), id="one"),
         pytest.param("https://a:1/", ("https://a:1",), id="slash"),
         pytest.param("HTTP://a:1", ("http://a:1",), id="scheme"),
-        pytest.param("http://a", ("http://a",), id="no-port"),
+        pytest.param("http://a", ("http://a:2379",), id="no-port"),
+        pytest.param("https://a", ("https://a:2379",), id="tls-no-port"),
+        pytest.param("http://a:80", ("http://a:80",), id="port-of-http"),
+        pytest.param("http://[::1]", ("http://[::1]:2379",), id="ipv6-no-port"),
+        pytest.param("http://a.", ("http://a.:2379",), id="root-dot"),
+        pytest.param(["http://a", "http://a:2379"], ("http://a:2379",), id="same-port"),
         pytest.param("http://[::1]:2379", ("http://[::1]:2379",), id="ipv6"),
+        pytest.param("http://[fe80::1%e0]:1", ("http://[fe80::1%e0]:1",), id="zone"),
+        pytest.param("http://b\xfccher_1:2", ("http://b\xfccher_1:2",), id="idn"),
+        pytest.param(
+            "http://\u0939\u093f:1", ("http://\u0939\u093f:1",), id="idn-with-marks"
+        ),
         pytest.param(
             ["http://b:1", "http://a:1"], ("http://b:1", "http://a:1"), id="2"
         ),
@@ -658,6 +747,10 @@ def test_clean_endpoints_gives_scheme_host_and_port(
         pytest.param("http://a:-1", id="port-negative"),
         pytest.param("http://[::1", id="ipv6-open"),
         pytest.param("http://a:1,http://b:2", id="comma"),
+        pytest.param("http://a..b:1", id="label-empty"),
+        pytest.param("http://.a:1", id="label-first-empty"),
+        pytest.param(f"http://{'x' * 64}.a:1", id="label-long"),
+        pytest.param(f"http://{chr(252) * 60}:1", id="label-long-on-the-wire"),
         pytest.param(["http://a:1", ""], id="one-empty"),
     ],
 )
@@ -667,7 +760,9 @@ def test_clean_endpoints_no_endpoint_is_refused_with_an_example(given: Any) -> N
         clean_endpoints(given)
 
 
-@pytest.mark.parametrize("given", [5, None, b"http://a:1", [b"http://a:1"], [None]])
+@pytest.mark.parametrize(
+    "given", [5, None, b"http://a:1", {"http://a:1": 1}, [b"http://a:1"], [None]]
+)
 def test_clean_endpoints_wrong_type_is_refused(given: Any) -> None:
     """An endpoint is a str."""
     with pytest.raises(TypeError):
@@ -684,12 +779,21 @@ def test_clean_endpoints_wrong_type_is_refused(given: Any) -> None:
         pytest.param("root:hunter2@a:1", id="no-scheme"),
         pytest.param("http:/root:hunter2@a:1", id="one-slash"),
         pytest.param("http://a:1,http://root:hunter2@b:2", id="comma"),
+        pytest.param("http://root:hunter2", id="for-a-port"),
+        pytest.param("http://root:hunter2%40a:1", id="at-quoted"),
+        pytest.param("http://hunter2%40a:1", id="user-at-quoted"),
+        pytest.param("http://root:1/hunter2@a", id="slash"),
+        pytest.param("http://root:1#hunter2@a", id="hash"),
+        pytest.param("http://root:1?hunter2@a", id="question-mark"),
+        pytest.param("http://[hunter2]:1", id="brackets"),
+        pytest.param("hunter2", id="alone"),
+        pytest.param("http://hunter2!:1", id="no-name"),
     ],
 )
 def test_clean_endpoints_credentials_are_refused_and_not_shown(given: str) -> None:
     """A password in a URL reaches no traceback."""
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        clean_endpoints(given)
+    with pytest.raises(ValueError, match="endpoint 2 of 2") as caught:
+        clean_endpoints(["http://fine:1", given])
     error: BaseException | None = caught.value
     while error is not None:
         assert "hunter2" not in f"{error!s} {error!r}"

@@ -246,8 +246,8 @@ def test_text_refuses_all_but_str(value: Any) -> None:
 # --- refusals ---------------------------------------------------------------
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
-    ((SECRET,), TypeError, r"tuple can't be stored: use list\(value\)"),
-    ({SECRET}, TypeError, r"set can't be stored: use sorted\(value\)"),
+    ((SECRET,), TypeError, r"tuple can't be stored; use list\(value\)"),
+    ({SECRET}, TypeError, r"set can't be stored; use sorted\(value\)"),
     (frozenset({SECRET}), TypeError, r"frozenset .* use sorted\(value\)"),
     (deque([SECRET]), TypeError, r"collections.deque .* use list\(value\)"),
     (range(3), TypeError, r"range .* use list\(value\)"),
@@ -260,23 +260,23 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (Fraction(1, 3), TypeError, r"use float\(value\) or str\(value\)"),
     (uuid.UUID(int=1), TypeError, r"use str\(value\)"),
     (pathlib.PurePath(SECRET), TypeError, r"use str\(value\)"),
-    (Colour.RED, TypeError, r"Colour can't be stored: use value.value"),
-    (Name.BOB, TypeError, r"Name can't be stored: use value.value"),
-    (Words(SECRET), TypeError, r"Words can't be stored: use str\(value\)"),
+    (Colour.RED, TypeError, r"Colour can't be stored; use value.value"),
+    (Name.BOB, TypeError, r"Name can't be stored; use value.value"),
+    (Words(SECRET), TypeError, r"Words can't be stored; use str\(value\)"),
     (Count(7), TypeError, r"use int\(value\)"),
     (Ratio(7), TypeError, r"use float\(value\)"),
     (Row([SECRET]), TypeError, r"use list\(value\)"),
     (OrderedDict(a=SECRET), TypeError, r"use dict\(value\)"),
-    (1j, TypeError, r"complex can't be stored: use a str, int"),
-    (object(), TypeError, r"object can't be stored: use a str, int"),
+    (1j, TypeError, r"complex can't be stored; use a str, int"),
+    (object(), TypeError, r"object can't be stored; use a str, int"),
     (float("nan"), ValueError, r"use None or a str"),
     (float("-inf"), ValueError, r"use None or a str"),
     (10**MAX_INT_DIGITS, ValueError, r"use hex\(value\)"),
     (-(10**MAX_INT_DIGITS), ValueError, r"use hex\(value\)"),
     (SECRET + "\ud800", ValueError, r"lone surrogate"),
-    ([{SECRET + "\udfff": 1}], ValueError, r"lone surrogate"),
-    ([{7: SECRET}], TypeError, r"a dict key can't be int: use a str"),
-    ([{Words(SECRET): 1}], TypeError, r"a dict key can't be .*Words: use a str"),
+    ([{"a\udfff": 1}], ValueError, r"lone surrogate"),
+    ([{7: SECRET}], TypeError, r"/7: keys are str, not int; use str\(key\)"),
+    ([{Words("a"): 1}], TypeError, r"/a: keys are str, not Words; use str\(key\)"),
     (nested(MAX_NESTING + 1), ValueError, r"can't nest over 100 deep"),
     (holding_itself(), ValueError, r"can't nest over 100 deep, or in themselves"),
 ]
@@ -290,11 +290,14 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 def test_refused_value_says_what_to_do_and_shows_nothing(
     value: Any, error: type[Exception], message: str
 ) -> None:
-    """A value that would not come back is refused, anywhere, without showing it."""
+    """A value that would not come back is refused, anywhere, without showing it.
+
+    Of a list the place is shown, and so the keys on the way.
+    """
     for codec, held in (
         (AUTO, value),
         (JSON, value),
-        (AUTO, [[{"a": [SECRET], SECRET: value}]]),
+        (AUTO, [[{"a": [SECRET], "key": value}]]),
     ):
         with pytest.raises(error, match=message) as caught:
             codec.encode(held)

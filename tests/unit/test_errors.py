@@ -336,22 +336,37 @@ def test_server_error_transient_tells_whether_to_ask_again(
     assert error.transient is transient
 
 
-def test_request_failed_text_has_one_line_per_kind_of_attempt() -> None:
-    """The same failure many times is one line; order is that of the first."""
+def test_request_failed_text_has_one_line_per_endpoint() -> None:
+    """Why, how often, over how long; the order is that of the first attempts."""
     refused = ExchangeFailed("refused", sent=False)
-    late = ExchangeFailed("late", sent=True)
+    closed = InvalidResponse("http://a:1 answered with nonsense")
+    late = ExchangeFailed("late", sent=True, timed_out=True)
     attempts = [
-        Attempt("http://a:1", refused, False),
-        Attempt("http://b:1", late, True),
-        Attempt("http://a:1", refused, False),
-        Attempt("http://a:1", late, True),
+        Attempt("http://a:1", closed, False, 0.1),
+        Attempt("http://b:1", late, True, 0.2),
+        Attempt("http://a:1", refused, False, 0.3),
+        Attempt("http://c:1", refused, False, 0.35),
+        Attempt("http://a:1", refused, False, 12.41),
+        Attempt("http://c:1", refused, False, 0.55),
+        Attempt("http://a:1", late, True, 12.5),  # cut short by the deadline
     ]
     assert str(ClusterUnavailable("GET /k: gone", attempts)).splitlines() == [
         "GET /k: gone",
-        "  http://a:1: refused (2 times)",
+        "  http://a:1: refused (2 times in 12 s), then answered with nonsense",
         "  http://b:1: late",
-        "  http://a:1: late",
+        "  http://c:1: refused (2 times in 0.2 s)",
     ]
+
+
+def test_request_failed_text_stays_short_with_a_cause_for_each_attempt() -> None:
+    """An index that grows is another text each time."""
+    attempts = [
+        Attempt("http://a:1", ExchangeFailed(f"as of {n}", sent=True), True)
+        for n in range(500)
+    ]
+    assert str(ClusterUnavailable("GET /k: gone", attempts)) == (
+        "GET /k: gone\n  http://a:1: as of 0, then as of 1, and 498 more in .attempts"
+    )
 
 
 def test_request_failed_keeps_every_attempt() -> None:
@@ -415,17 +430,54 @@ def test_partial_write_text_counts_and_shows_the_first_failures() -> None:
     error = PartialWrite(written=["/a", "/b"], failed=failed, pending=["/z"])
     lines = str(error).splitlines()
     assert "2 done, 7 failed, 1 not tried; call it again" in lines[0]
-    assert lines[1] == "  /k0: cause 0"
-    assert len(lines) == 7
-    assert lines[-1] == "  ... and 2 more in .failed"
+    assert lines[1:3] == ["  /k0: cause 0", "    http://a:1: x (2 times)"]
+    assert len(lines) == 12
+    assert lines[-1] == "  ... and others in .failed"
     assert error.written == ("/a", "/b")
     assert error.failed == failed
     assert error.pending == ("/z",)
 
 
+def test_partial_write_text_of_a_thousand_keys_is_a_line_for_each_cause() -> None:
+    """Each failure names its own key, and is the same failure all the same."""
+    paths = [f"/app/k{n}" for n in range(1000)]
+    failed: dict[str, Exception] = {
+        path: ClusterUnavailable(f"PUT {path}: no endpoint") for path in paths
+    }
+    failed["/app/k7"] = Unauthorized("no", key="/app/k7")
+    text = str(PartialWrite(written=[], failed=failed, pending=paths))
+    assert text.splitlines()[1:] == [
+        "  /app/k0, and 998 more: PUT /app/k0: no endpoint",
+        f"  /app/k7: {failed['/app/k7']}",
+    ]
+
+
 def test_partial_write_text_shows_few_failures_whole() -> None:
     """Up to five are all shown."""
-    failed = {f"/k{n}": ClusterUnavailable("x") for n in range(5)}
+    failed = {f"/k{n}": ClusterUnavailable(f"x{n}") for n in range(5)}
     text = str(PartialWrite(written=[], failed=failed, pending=[]))
     assert len(text.splitlines()) == 6
-    assert "more" not in text
+    assert "others" not in text
+
+
+# --- texts of others --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("a b/ü", "a b/ü", id="plain"),
+        pytest.param("a" * 200, "a" * 200, id="longest"),
+        pytest.param("a\nb\x1b\x85\u2028", r"a\nb\x1b\x85\u2028", id="controls"),
+        pytest.param("\udce9", r"\udce9", id="surrogate"),
+        pytest.param("a" * 200 + "b", "a" * 97 + "..." + "a" * 99 + "b", id="longer"),
+        pytest.param("\n" * 101, r"\n" * 48 + "\\..." + r"\n" * 50, id="escapes"),
+    ],
+)
+def test_legible_is_printable_and_at_most_200_characters(
+    text: str, expected: str
+) -> None:
+    """What is left out is in the middle: both ends tell most."""
+    assert errors.legible(text) == expected
+    assert errors.legible("x" * 60_000_000 + text).isprintable()
+    assert len(errors.legible(text + "\0" * 60_000_000)) == 200

@@ -117,6 +117,17 @@ def test_order_knows_rests_of_endpoints_that_are_gone(health: Health) -> None:
     assert health.order(ALL, A) == ALL
 
 
+def test_keep_only_forgets_all_that_is_known_of_others(health: Health) -> None:
+    """Should one come back, it begins anew."""
+    for endpoint in (A, B):
+        health.failed(endpoint)
+        health.overtaken(endpoint)
+    health.keep_only((B, C))
+    assert health.order(ALL, A) == (A, C, B)
+    assert not health.overtaken(A)
+    assert health.overtaken(B)
+
+
 # --- overtakes ----------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import itertools
 import socket
 import warnings
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -862,6 +863,9 @@ class SocketTransport:
 
     def distrust(self, endpoint: str) -> None:
         """See `Transport.distrust`."""
+
+    def keep_only(self, endpoints: Collection[str]) -> None:
+        """See `Transport.keep_only`."""
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -343,6 +343,8 @@ def test_reader_takes_a_length_given_twice(lines: list[str]) -> None:
         pytest.param(b"0;" + b"x" * MAX_LINE, id="endless extension"),
         pytest.param(b"0\r\n" + b"x: y\r\n" * LIMIT, id="endless trailer"),
         pytest.param(b"0\r\nno field\r\n\r\n", id="trailer that is none"),
+        pytest.param(b"0\r\na: b\rc: d\r\n\r\n", id="bare CR in a trailer"),
+        pytest.param(b"0\r\na: b\0\r\n\r\n", id="NUL in a trailer"),
     ],
 )
 def test_reader_refuses_wrong_chunks(body: bytes) -> None:

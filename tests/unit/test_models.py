@@ -78,16 +78,24 @@ def test_node_empty_value_is_a_value() -> None:
     assert Node.from_json({"key": "/k"}).value is None
 
 
-@pytest.mark.parametrize("dir_", [False, None, 1, "true"])
-def test_node_dir_is_true_only_if_etcd_says_true(dir_: Any) -> None:
-    """Only JSON's true makes a directory."""
-    assert not Node.from_json({**FILE, "dir": dir_}).dir
+def test_node_that_is_said_to_be_no_directory_is_a_file() -> None:
+    """etcd leaves it out; JSON's own false says the same."""
+    assert not Node.from_json({**FILE, "dir": False}).dir
 
 
-@pytest.mark.parametrize("ttl", [0, -1, 1, 315_360_000])
-def test_node_ttl_may_be_over(ttl: int) -> None:
-    """An expired node is seen for half a second more."""
-    assert Node.from_json({**FILE, "ttl": ttl}).ttl == ttl
+@pytest.mark.parametrize(
+    ("shown", "ttl"),
+    [
+        pytest.param({"ttl": 1}, 1, id="last-second"),
+        pytest.param({"ttl": 315_360_000}, 315_360_000, id="years"),
+        pytest.param({"ttl": 0}, 0, id="over"),
+        pytest.param({"ttl": -1}, 0, id="below"),
+        pytest.param({"expiration": "2026-11-22T10:00:00Z"}, 0, id="left-out"),
+    ],
+)
+def test_node_ttl_that_is_over_is_0(shown: dict[str, Any], ttl: int) -> None:
+    """An expired node is seen for half a second more; etcd leaves a ttl of 0 out."""
+    assert Node.from_json({**FILE, **shown}).ttl == ttl
 
 
 @pytest.mark.parametrize(
@@ -112,14 +120,21 @@ def test_node_expiration_has_any_number_of_digits(text: str, micros: int) -> Non
     "wrong",
     [
         pytest.param({"key": 5}, id="key"),
+        pytest.param({"dir": None}, id="dir-null"),
+        pytest.param({"dir": 1}, id="dir-number"),
+        pytest.param({"dir": "true"}, id="dir-text"),
         pytest.param({"value": 5}, id="value"),
         pytest.param({"value": ["a"]}, id="value-list"),
         pytest.param({"modifiedIndex": "5"}, id="modified"),
         pytest.param({"modifiedIndex": True}, id="modified-bool"),
         pytest.param({"modifiedIndex": None}, id="modified-null"),
+        pytest.param({"modifiedIndex": -1}, id="modified-below-0"),
+        pytest.param({"modifiedIndex": 2**64}, id="modified-huge"),
         pytest.param({"createdIndex": 5.0}, id="created"),
+        pytest.param({"createdIndex": 2**64}, id="created-huge"),
         pytest.param({"ttl": "5"}, id="ttl"),
         pytest.param({"ttl": False}, id="ttl-bool"),
+        pytest.param({"ttl": 2**63}, id="ttl-huge"),
         pytest.param({"expiration": 5}, id="expiration"),
         pytest.param({"expiration": "soon"}, id="expiration-text"),
         pytest.param({"expiration": ""}, id="expiration-empty"),

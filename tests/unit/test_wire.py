@@ -19,7 +19,7 @@ from etcdmap.transport import (
     WireTransport,
     wait_any,
 )
-from etcdmap.transport import wire as wire_module
+from etcdmap.transport import tls as tls_module
 from etcdmap.transport.http1 import Reader
 from etcdmap.transport.pool import MAX_IDLE
 
@@ -41,6 +41,7 @@ from support.fault_server import (
     refusing,
     response,
 )
+from support.hangs import Waiter, hanging_names
 from support.requests import Request
 from support.sessions import OnSession
 from support.transports import exchange
@@ -155,6 +156,49 @@ def test_distrust_never_raises(transport: WireTransport) -> None:
         exchange(transport, server.url, get(), 5)
         transport.close()
         transport.distrust(server.url)
+
+
+def test_keep_only_closes_the_idle_connections_of_others(
+    transport: WireTransport,
+) -> None:
+    """And a later exchange there just connects anew."""
+    with FaultServer(WORKING) as kept, FaultServer(WORKING) as dropped:
+        for server in (kept, dropped):
+            exchange(transport, server.url, get(), 5)
+        transport.keep_only([kept.url])
+        dropped.wait_for(lambda server: server.ended == {0})
+        for server in (kept, dropped):
+            exchange(transport, server.url, get(), 5)
+        assert (kept.connections, dropped.connections) == (1, 2)
+
+
+def test_keep_only_lets_others_exchanges_end_and_keeps_nothing_of_them(
+    transport: WireTransport,
+) -> None:
+    """Neither one on an old connection, nor one that has none yet."""
+    with FaultServer(WORKING) as server, hanging_names() as names:
+        exchange(transport, server.url, get(), 5)
+        url = f"http://slow.test:{server.port}"
+        under_way = [transport.begin(each, get(), 5) for each in (server.url, url)]
+        names.wait_until_asked()
+        transport.keep_only([])
+        names.release.set()
+        for each in under_way:
+            assert each.result().status == 200
+        server.wait_for(lambda server: server.ended == {0, 1})
+
+
+def test_close_ends_exchanges_at_endpoints_that_are_not_kept(
+    transport: WireTransport,
+) -> None:
+    """They would hold up a thread until their deadline."""
+    with FaultServer([READ, STALL]) as server:
+        begun = transport.begin(server.url, get(), 60)
+        waiter = Waiter(begun.result)
+        waiter.wait_until_it_waits()
+        transport.keep_only([])
+        assert waiter.seconds_after(transport.close) < 5
+        assert isinstance(waiter.outcome(), ExchangeFailed)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -448,13 +492,13 @@ def test_tls_exchanges_share_one_connection_and_one_context(
 ) -> None:
     """An address in the certificate is enough; the CAs are read once."""
     made: list[object] = []
-    make = wire_module.make_context
+    make = tls_module.make_context
 
     def counting(*arguments: Any) -> ssl.SSLContext:
         made.append(arguments)
         return make(*arguments)
 
-    monkeypatch.setattr(wire_module, "make_context", counting)
+    monkeypatch.setattr(tls_module, "make_context", counting)
     close: Script = [READ, response("{}", headers={"Connection": "close"})]
     with FaultServer(close, WORKING, certificate=certificate) as server:
         for _ in range(4):

@@ -1,0 +1,116 @@
+"""What a write of many keys changes, for its caller to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from etcdmap.codecs import decode_node
+from etcdmap.errors import DecodeError, legible
+from etcdmap.mapping.plan import Delete, MakeDirectory, Plan, Put
+from etcdmap.paths import Naming
+from etcdmap.tree import Directory, File, Node
+
+
+class _Absent(Enum):
+    ABSENT = "ABSENT"
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+    __str__ = __repr__
+
+
+#: In a `Difference`, in place of a value that is not there; None may be one.
+ABSENT: Any = _Absent.ABSENT
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What `EtcdMapping.assign` or `EtcdMapping.merge` does to one key.
+
+    Printed, it is a line or two of a diff, which show values: mind where you log it.
+
+    Attributes:
+        action: ``"set"``, ``"delete"`` or ``"make_directory"``.
+        key: the keys that lead there, joined by ``/``: what the mapping takes, but for
+            a nested one with ``escape_keys``, for which see ``keys``.
+        old: what was there, as the codec reads it: ABSENT if nothing was, or a
+            directory that the call deletes or fills; a plain dict for a directory that
+            is deleted; the stored text if the codec can't read it.
+        new: what is there then: ABSENT for a delete, ``{}`` for a directory.
+        keys: the keys that lead there, one by one: ``m[keys[0]][keys[1]]``.
+    """
+
+    action: str
+    key: str
+    old: Any = ABSENT
+    new: Any = ABSENT
+    keys: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    def __str__(self) -> str:
+        old, new = (f"{legible(self.key)}: {_shown(v)}" for v in (self.old, self.new))
+        if self.old is ABSENT:
+            return f"+ {new}"
+        if self.new is ABSENT:
+            return f"- {old}"
+        if repr(self.old) == repr(self.new):
+            return f"  {new} (its ttl only)"
+        return f"- {old}\n+ {new}"
+
+
+def _shown(value: Any) -> str:
+    return legible(repr(value))
+
+
+class Differences(list[Difference]):
+    """A list of differences, sorted by key, that prints like a diff."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "no differences"
+
+
+def differences(
+    plan: Plan, root: str, current: Directory, decode: Callable[[str], Any]
+) -> Differences:
+    """Return what a plan does to what was listed of the directory `root`."""
+    found = Differences()
+    for step in plan.steps:
+        names = step.path[len(root) + 1 :].split("/")
+        keys = tuple(plan.naming.key(name) or "" for name in names)
+        node = _node_at(current, names)
+        old = new = ABSENT
+        if isinstance(node, File) or isinstance(step, Delete):
+            old = _plain(node, plan.naming, decode)
+        if isinstance(step, Put):
+            new = _decoded(step.text, decode)
+        elif isinstance(step, MakeDirectory):
+            new = {}
+        found.append(Difference(_ACTIONS[type(step)], "/".join(keys), old, new, keys))
+    found.sort(key=lambda difference: difference.keys)
+    return found
+
+
+_ACTIONS = {Put: "set", MakeDirectory: "make_directory", Delete: "delete"}
+
+
+def _node_at(node: Node | None, names: list[str]) -> Node | None:
+    for name in names:
+        node = node.children.get(name) if isinstance(node, Directory) else None
+    return node
+
+
+def _plain(node: Node | None, naming: Naming, decode: Callable[[str], Any]) -> Any:
+    if isinstance(node, File):
+        return _decoded(node.text, decode)
+    children = sorted(node.children.items()) if node else []
+    return {naming.key(n) or "": _plain(c, naming, decode) for n, c in children}
+
+
+def _decoded(text: str, decode: Callable[[str], Any]) -> Any:
+    with suppress(DecodeError):
+        return decode_node("", text, decode)
+    return text

@@ -1,0 +1,61 @@
+"""One class of several parts, so that users meet the one."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Mapping, MutableMapping
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+def joined(cls: type[T]) -> type[T]:
+    """Return a class anew, with all that its bases of this package define as its own.
+
+    What a mapping does is written in several classes, one a file.  `help`, reprs and
+    Python's own errors would tell their names: "Base.pop() missing 1 required ...".
+    """
+    parts = [part for part in cls.__mro__ if part.__module__.startswith("etcdmap.")]
+    body: dict[str, Any] = {}
+    for part in reversed(parts):
+        body |= {name: _of(cls, value) for name, value in _written(part)}
+    body |= {name: vars(cls)[name] for name in ("__module__", "__doc__")}
+    kind = MutableMapping if issubclass(cls, MutableMapping) else Mapping
+    one: Any = ABCMeta(cls.__name__, (kind,), body)
+    for part in parts[1:]:
+        if isinstance(part, ABCMeta):  # `isinstance` knows it by them still
+            part.register(one)
+    return cast("type[T]", one)
+
+
+def _written(part: type) -> list[tuple[str, Any]]:
+    """Return what stands in the body of a class, without what Python adds to it."""
+    return [
+        (name, value)
+        for name, value in vars(part).items()
+        if isinstance(value, FunctionType | classmethod | property)
+        or not name.startswith(("__", "_abc_"))
+    ]
+
+
+def _of(cls: type, value: Any) -> Any:
+    """Return a copy of a method or property that names the class as its own."""
+    if isinstance(value, classmethod):
+        return classmethod(_of(cls, value.__func__))
+    if isinstance(value, property):
+        return property(_of(cls, value.fget))
+    if not isinstance(value, FunctionType):
+        return value
+    copy = FunctionType(
+        value.__code__,
+        value.__globals__,
+        value.__name__,
+        value.__defaults__,
+        value.__closure__,
+    )
+    copy.__dict__.update(value.__dict__)  # marks, `__wrapped__`
+    copy.__kwdefaults__ = value.__kwdefaults__
+    copy.__annotations__ = value.__annotations__
+    copy.__qualname__ = f"{cls.__qualname__}.{value.__name__}"
+    return copy

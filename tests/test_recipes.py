@@ -1,0 +1,122 @@
+"""The recipes for frameworks, run under the frameworks as an operator would."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from etcdmap import EtcdMapping
+from etcdmap.local import LocalCluster
+
+from support.servers import binaries
+
+HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
+FILE = re.compile(r"^```python\n(# (\w+\.py)\n.*?)^```$", re.M | re.S)
+
+
+def write_files(page: str, folder: Path) -> None:
+    """Write the files that a page shows."""
+    for text, name in FILE.findall((HOW_TO / page).read_text()):
+        (folder / name).write_text(text)
+
+
+@pytest.fixture
+def environment(etcd: LocalCluster) -> dict[str, str]:
+    """Give the environment of a program that finds the cluster."""
+    address = etcd.endpoints[0].removeprefix("http://")
+    return {**os.environ, "ETCDMAP_URL": f"etcd://{address}"}
+
+
+@pytest.fixture
+def shop(etcd: LocalCluster) -> Iterator[EtcdMapping]:
+    """Give the directory that the recipes read."""
+    with EtcdMapping(etcd.endpoints, prefix="/shop") as mapping:
+        yield mapping
+        mapping.clear()
+
+
+@contextmanager
+def gunicorn(folder: Path, env: Mapping[str, str], *options: str) -> Iterator[str]:
+    """Run gunicorn in a folder; give its address."""
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *options]
+    with subprocess.Popen(
+        [*command, "app:app"], cwd=folder, env=env, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        try:
+            lines = iter(process.stderr.readline, "")
+            yield next(
+                found[1] for line in lines if (found := re.search(r"at: (\S+)", line))
+            )
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+@pytest.mark.parametrize("options", [("--preload",), ("--threads", "4")])
+def test_flask_application_answers_from_all_workers(
+    shop: EtcdMapping, environment: dict[str, str], tmp_path: Path, options: list[str]
+) -> None:
+    """Before the fork or after it, in processes and threads, the mapping works."""
+    pytest.importorskip("flask")
+    pytest.importorskip("gunicorn")
+    write_files("flask.md", tmp_path)
+    shop["greeting"] = "good morning"
+    with gunicorn(tmp_path, environment, "--workers", "2", *options) as address:
+        answers = [requests.get(address, timeout=30).json() for _ in range(20)]
+    assert answers == [{"greeting": "good morning"}] * 20
+
+
+def test_flask_application_answers_503_in_an_outage(
+    etcd_version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler turns what the mapping raises into an answer."""
+    pytest.importorskip("flask")
+    write_files("flask.md", tmp_path)
+    with LocalCluster(binary=binaries()[etcd_version]) as cluster:
+        address = cluster.endpoints[0].removeprefix("http://")
+        monkeypatch.setenv("ETCDMAP_URL", f"etcd://{address}")
+        names = runpy.run_path(str(tmp_path / "app.py"))
+        cluster.members[0].kill()
+        with names["cfg"]:
+            assert names["app"].test_client().get("/").status_code == 503
+
+
+def test_django_takes_the_settings(
+    shop: EtcdMapping, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Django's own check passes, uses the database, and writes nothing into etcd."""
+    pytest.importorskip("django")
+    write_files("django.md", tmp_path)
+    stored = {
+        "ALLOWED_HOSTS": ["shop.example"],
+        "DATABASES": {
+            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+        },
+        "DEBUG": False,
+        "SECRET_KEY": "made-up",
+    }
+    shop["settings"] = stored
+    code = (
+        "import django; django.setup()\n"
+        "from django.db import connection; connection.ensure_connection()\n"
+        "from django.conf import settings; print(settings.ALLOWED_HOSTS)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**environment, "DJANGO_SETTINGS_MODULE": "settings"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "['shop.example']\n"), done.stderr
+    assert shop["settings"] == stored
