@@ -7,6 +7,7 @@ import inspect
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from etcdmap import (
     DeadlineExceeded,
     EtcdMapping,
     LimitExceeded,
+    Live,
     Policy,
     cache,
     codecs,
@@ -28,9 +30,9 @@ from etcdmap.client import attempts, freshness
 from etcdmap.client import client as failover
 from etcdmap.local import member
 from etcdmap.mapping import base as mapping_base
-from etcdmap.mapping import execution
+from etcdmap.mapping import execution, feed, subscription
 from etcdmap.transport import head, http1, pool, protocol
-from etcdmap.v2 import memory, parsing, responses, spelling
+from etcdmap.v2 import memory, parsing, responses, spelling, watching
 from etcdmap.v2 import request as v2_request
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -61,6 +63,16 @@ LIMITS: dict[str, float] = {
     "the rest of an endpoint that failed again": Policy().longest_rest,
     "the pause after": Policy().first_pause,
     "the longest pause": Policy().longest_pause,
+    "the time between two proofs": inspect.signature(EtcdMapping.live)
+    .parameters["max_stale"]
+    .default,
+    "the time between two looks": watching._LOOK_EVERY,
+    "the answer of the member": watching._PATIENCE,
+    "its answer": watching._QUORUM_PATIENCE,
+    "the longest time to rest": watching._LONGEST_PAUSE,
+    "the wait of the first read": feed._CATCH_UP,
+    "changes that a live": watching._FAR,
+    "events that wait": subscription._LONG,
     "the start": member.START_TIMEOUT,
     "one answer": protocol.DEFAULT_MAX_RESPONSE,
     "memory": float(re.findall(r"\*\*(\d+) times", PERFORMANCE.read_text())[0]),
@@ -171,6 +183,28 @@ def test_options_of_single_calls_are_those_of_the_methods() -> None:
             and name not in of_dicts
             and not name.startswith("_")
         }
+
+
+def test_options_of_a_watch_and_a_replica_are_those_of_the_methods() -> None:
+    """Each has a row, with the methods that take it and its default."""
+    page = (DOCS / "reference" / "options.md").read_text()
+    table = page.partition("## Of a watch and a live replica")[2].partition("\n## ")[0]
+    told = {
+        (method, option, float(default) if default.isdigit() else default.strip("`"))
+        for option, methods, default in re.findall(
+            r"^\| `(\w+)` \| (`.*?) \| (.*?) \|", table, re.M
+        )
+        for method in re.findall(r"`(\w+)`", methods)
+    }
+    methods: list[Any] = [EtcdMapping.watch, EtcdMapping.live]
+    methods += [Live.wait, Live.subscribe, Live.changes]
+    taken = {
+        (method.__name__, name, default if default == 10 else repr(default))
+        for method in methods
+        for name, parameter in inspect.signature(method).parameters.items()
+        if (default := parameter.default) is not parameter.empty
+    }
+    assert told == taken
 
 
 def test_ttl_may_be_none_where_the_page_says() -> None:

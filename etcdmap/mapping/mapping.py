@@ -217,10 +217,7 @@ class EtcdMapping(Writing):
         """Return an iterator over the changes of a key and all below it.
 
         In order, each once, and none is lost unless `WatchExpired` says so; members
-        that fail and connections that end are no matter::
-
-            for event in cfg.watch("db"):
-                print(event.action, event.key, event.value)
+        that fail and connections that end are no matter.
 
         A directory that goes is an event for each file that was known in it, then one
         for the directory; a directory that a write made on its way is one as well: all
@@ -242,6 +239,13 @@ class EtcdMapping(Writing):
         Cost: 1 request, none with `after`; then 1 for each change, and while it waits 1
         small one every 2 s and 1 quorum read every 6 to 8 s, which find out whether the
         member that is asked has fallen silent.
+
+        >>> before = m.index()
+        >>> m["db/port"] = 5433
+        >>> with m.watch("db", after=before, timeout=5) as watch:
+        ...     event = next(watch)
+        >>> print(event.action, event.key, event.value, event.previous)
+        set db/port 5433 5432
         """
         view = self._view
         path = None if key is None else view.naming.writable(view.root, key)
@@ -250,13 +254,9 @@ class EtcdMapping(Writing):
     def live(self, max_stale: float = 10.0) -> Live:
         """Return this mapping as one held in memory, kept up to date by a watch.
 
-        Use it as a context manager, or close it::
-
-            with cfg.live() as now:
-                now["db/host"]          # a lookup in memory
-
-        The tree is read before this returns.  All calls for directories of this client
-        that lie in one another share one watch and two threads.
+        Use it as a context manager, or close it.  The tree is read before this
+        returns.  All calls for directories of this client that lie in one another share
+        one watch and two threads.
 
         Args:
             max_stale: seconds within which it is proved that nothing was missed; what
@@ -267,6 +267,10 @@ class EtcdMapping(Writing):
 
         Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and one quorum
         read for each `max_stale`.
+
+        >>> with m.live() as now:
+        ...     now["port"], now.wait(m.set("port", 8081)), now["port"]
+        (8080, True, 8081)
         """
         return Live._lease(self._view, max_stale)
 

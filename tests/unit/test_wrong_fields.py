@@ -203,9 +203,10 @@ SILENT = {
     EtcdMapping: {
         *("cache_clear", "cache_info", "client", "close", "flat", "from_url"),
         *("keys_api", "prefix", "readonly", "with_view"),
+        *("live", "watch"),  # refused over a transport like this one
     },
 }
-SILENT[FlatView] = SILENT[EtcdMapping] - {"flat", "from_url"}
+SILENT[FlatView] = SILENT[EtcdMapping] - {*("flat", "from_url", "live", "watch")}
 TABLES = {EtcdMapping: MAPPING, FlatView: FLAT, KeysAPI: KEYS, Client: CLIENT}
 
 
