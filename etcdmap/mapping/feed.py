@@ -26,6 +26,7 @@ from typing import Any
 
 from etcdmap import forking
 from etcdmap.errors import EtcdMapError
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.replica import State, after
 from etcdmap.mapping.subscription import Moment, Subscription
 from etcdmap.tree import Change, Event, Follower, Reading, WatchableStore

@@ -23,6 +23,7 @@ from etcdmap.mapping.reading import Reading
 from etcdmap.mapping.replica import Replica
 from etcdmap.mapping.subscription import Subscription
 from etcdmap.mapping.watch import decoded
+from etcdmap.marks import alters_data
 from etcdmap.paths import FLAT
 from etcdmap.tree import Event, Store
 
@@ -270,6 +271,7 @@ class Live(Reading):
 
     # --- the end
 
+    @alters_data
     def close(self) -> None:
         """Stop following; what was seen last can still be read.
 
@@ -299,6 +301,7 @@ class Subscribed:
     def __init__(self, end: Callable[[], object]) -> None:
         self._end = end
 
+    @alters_data
     def close(self) -> None:
         """Have no more calls made; one that is being made goes on."""
         self._end()
@@ -367,6 +370,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
                 raise StopAsyncIteration
             return self._events.pop()
 
+    @alters_data
     def close(self) -> None:
         """End it, from any thread: whoever waits is woken."""
         self._feed.end(self.subscription)

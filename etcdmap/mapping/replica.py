@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from etcdmap.client import Client
 from etcdmap.codecs import decode_node
 from etcdmap.errors import KeyNotFound, NotADirectory
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.paths import PLAIN
 from etcdmap.tree import Change, Directory, Event, File, Node, Reading, Snapshot, Tree
 

@@ -14,6 +14,7 @@ from etcdmap.errors import DecodeError
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.handle import View
 from etcdmap.mapping.replica import State, after
+from etcdmap.marks import alters_data
 from etcdmap.tree import Event
 
 
@@ -81,6 +82,7 @@ class Watch(Iterator[Event]):
                 raise trouble
         raise StopIteration
 
+    @alters_data
     def close(self) -> None:
         """End it, from any thread: whoever waits for the next change is woken."""
         self._closed = True

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.client import Request, Resend
 from etcdmap.errors import EtcdMapError, ExchangeFailed, KeyNotFound
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import Answer, Exchange, Line, wait_any
 from etcdmap.tree import Change, Reading, Tree
 from etcdmap.v2.events import change_of, index_in, is_left_out

@@ -45,6 +45,7 @@ from etcdmap.errors import (
     WatchExpired,
     WrongCluster,
 )
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import Answer, Line
 from etcdmap.tree import Change, Reading
 from etcdmap.v2.followed import Followed, PollEvent

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from etcdmap import Client, EtcdMapping, FlatView, KeysAPI, ReadOnly
+from etcdmap import Client, EtcdMapping, FlatView, KeysAPI, Live, ReadOnly, Watch
 
 from support.mapping_kit import StoreKit
 
@@ -44,7 +44,8 @@ def refuses(method: Callable[..., Any]) -> bool:
         if parameter.default is Parameter.empty
         and parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     ]
-    if not set(needed) <= set(ARGUMENTS) or method.__name__ == "close":
+    opening_or_closing = method.__name__ in ("close", "live", "watch")
+    if not set(needed) <= set(ARGUMENTS) or opening_or_closing:
         return False
     try:
         method(*(ARGUMENTS[name] for name in needed))
@@ -65,6 +66,12 @@ def test_every_writer_is_marked_for_templates(kit: StoreKit) -> None:
             n for n in writers if not hasattr(getattr(each, n), "alters_data")
         ] == []
     assert {"set", "assign", "mkdir", "transform"} <= writers_of(mapping)
+
+
+@pytest.mark.parametrize("kind", [Live, Watch])
+def test_what_follows_is_not_closed_by_a_template(kind: Any) -> None:
+    """A replica that views share would stand still."""
+    assert kind.close.alters_data
 
 
 @pytest.mark.parametrize("kind", [Client, KeysAPI])
