@@ -352,7 +352,7 @@ def test_watch_resumed_elsewhere_loses_nothing(
         mapping["n"] = number
         if number % 10 == 0:
             endpoint = cluster.endpoints[number // 10 - 1]
-            with opened(endpoint).watch(after=after, timeout=0.2) as watch:
+            with opened(endpoint).watch(after=after, timeout=1) as watch:
                 seen += [event.value for event in watch]
                 after = watch.index
     assert seen == list(range(1, 31))
