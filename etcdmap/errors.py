@@ -62,13 +62,17 @@ def forget_frames(error: BaseException | None) -> None:
     """Drop the tracebacks of an error that is kept, and of what caused it.
 
     Their frames hold the answer, or what came of it: with many errors, many times the
-    limit of one.
+    limit of one.  So may what others raised hold a socket, open as long as it is kept;
+    its text is in ours.
     """
     known: set[int] = set()  # a chain of causes may close
     while error is not None and id(error) not in known:
         known.add(id(error))
         error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+        cause = error.__cause__ or error.__context__
+        if not isinstance(cause, EtcdMapError):
+            error.__cause__ = error.__context__ = cause = None
+        error = cause
 
 
 def _printable(text: str) -> str:
