@@ -87,11 +87,19 @@ def test_imports_for_the_types_count_like_others() -> None:
     layered = [c for c in linter["contracts"] if c["type"] == "layers"]
     assert [c["containers"] for c in layered] == [
         ["etcdmap"],
+        ["etcdmap.connect"],
         ["etcdmap.mapping"],
         ["etcdmap.v2"],
         ["etcdmap.client"],
     ]
     assert all(c["exhaustive"] and "ignore_imports" not in c for c in layered)
+
+
+def test_top_of_the_package_is_read_at_once() -> None:
+    """Who looks for a room sees few doors."""
+    files = list(PACKAGE.glob("*.py"))
+    packages = list(PACKAGE.glob("*/__init__.py"))
+    assert (len(files) <= 14, len(packages) <= 7) == (True, True)
 
 
 # --- what the layers speak of

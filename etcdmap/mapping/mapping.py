@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from etcdmap.client import Client, Policy, flag
 from etcdmap.codecs import Codec, CodecName, get_codec
 from etcdmap.connect import client_for, connect_options, store_of
+from etcdmap.connect.options import (
+    argument_names,
+    check_prefix,
+    check_shared,
+    default,
+    refuse_unknown,
+    told,
+)
+from etcdmap.connect.urls import parse_url
 from etcdmap.errors import NotADirectory
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
@@ -23,22 +32,13 @@ from etcdmap.mapping.views import Contents, plain_mapping
 from etcdmap.mapping.watch import Watch
 from etcdmap.mapping.writing import Writing
 from etcdmap.marks import alters_data
-from etcdmap.options import (
-    argument_names,
-    check_prefix,
-    check_shared,
-    default,
-    refuse_unknown,
-    told,
-)
 from etcdmap.paths import ESCAPED, FLAT, PLAIN, clean_prefix
 from etcdmap.tree import Consistency, Directory, File, Node, Store
-from etcdmap.urls import parse_url
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from etcdmap.options import MappingOptions
+    from etcdmap.connect.options import MappingOptions
 
 M = TypeVar("M", bound="EtcdMapping")
 

@@ -18,8 +18,8 @@ from etcdmap import (
     PrefixRequired,
     RequestFailed,
 )
+from etcdmap.connect.urls import parse_url
 from etcdmap.local import LocalCluster
-from etcdmap.urls import parse_url
 
 PASSWORD = "hunter2 & §/:@?#%"
 QUOTED = quote(PASSWORD, safe="")

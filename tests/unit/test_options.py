@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 import pytest
 
-import etcdmap.options
 from etcdmap import EtcdMapping, Policy, connect
 from etcdmap.codecs import CodecName, get_codec
+from etcdmap.connect import options as connect_options
 from etcdmap.transport import WireTransport
 from etcdmap.transport.pool import split_endpoint
 
@@ -160,7 +160,7 @@ def test_options_for_type_checkers_are_those_there_are() -> None:
     own = inspect.signature(EtcdMapping).parameters
     told = {
         ast.unparse(node.target): ast.unparse(node.annotation)
-        for kind in ast.walk(ast.parse(inspect.getsource(etcdmap.options)))
+        for kind in ast.walk(ast.parse(inspect.getsource(connect_options)))
         if isinstance(kind, ast.ClassDef) and kind.name.endswith("Options")
         for node in kind.body
         if isinstance(node, ast.AnnAssign)

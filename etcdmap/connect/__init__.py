@@ -1,4 +1,8 @@
-"""From what users give (arguments, a URL, the environment) to a client and a store."""
+"""From what users give (arguments, a URL, the environment) to a client and a store.
+
+Open `options` for what an option is and what is refused at once, `urls` for what a URL
+may say; the environment and pickling are here.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,7 @@ from etcdmap.client import (
     clean_endpoints,
     plain_text,
 )
-from etcdmap.errors import CredentialsMissing
-from etcdmap.errors import __tracebackhide__ as __tracebackhide__
-from etcdmap.options import (
+from etcdmap.connect.options import (
     Default,
     argument_names,
     check_endpoints,
@@ -26,6 +28,9 @@ from etcdmap.options import (
     default,
     told,
 )
+from etcdmap.connect.urls import parse_url
+from etcdmap.errors import CredentialsMissing
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import (
     DEFAULT_MAX_RESPONSE,
     TRANSPORT_OPTIONS,
@@ -34,7 +39,6 @@ from etcdmap.transport import (
     make_transport,
 )
 from etcdmap.tree import Store
-from etcdmap.urls import parse_url
 from etcdmap.v2 import OPENING, V2_API, Memory, V2Store
 from etcdmap.v2 import KeysAPI as KeysAPI
 
