@@ -443,6 +443,13 @@ def test_refused_value_is_not_shown(value: Any) -> None:
 
 # --- every call, with every way to give credentials, on every bad server ----
 
+
+def watch_once(mapping: Any) -> None:
+    """Wait for a change that does not come."""
+    with mapping.watch(timeout=0.05) as changes:
+        next(changes, None)
+
+
 #: What is called; by name, so that none is forgotten.
 MAPPING_CALLS: dict[str, Callable[[Any], object]] = {
     "__contains__": lambda m: "k" in m,
@@ -484,6 +491,8 @@ MAPPING_CALLS: dict[str, Callable[[Any], object]] = {
     "setdefault": lambda m: m.setdefault("k", VALUE),
     "snapshot": lambda m: m.snapshot(),
     "sub": lambda m: m.sub("d"),
+    "live": lambda m: m.live().close(),
+    "watch": watch_once,
     "to_dict": lambda m: m.to_dict(),
     "transform": lambda m: m.transform("k", lambda _: VALUE, default=VALUE),
     "ttl": lambda m: m.ttl("k"),

@@ -742,7 +742,7 @@ def test_mapping_any_order_of_calls_agrees_with_the_model(
 #: What is no operation on data, or is in a file of its own.
 ELSEWHERE = {
     *("prefix", "client", "keys_api", "readonly", "close", "from_url", "using"),
-    *("flat", "fromkeys", "with_view"),
+    *("flat", "fromkeys", "with_view", "live", "watch"),
 }
 
 
