@@ -71,7 +71,8 @@ def out_of_time(
     if any(a.endpoint not in others for a in attempts):
         why = f"no answer within {took:.3g} s{advice}"
         return failed(DeadlineExceeded, request, attempts, why)
-    if not attempts or any(getattr(a.error, "nobody", False) for a in attempts):
+    causes = [a.error for a in attempts if not a.was_late]
+    if not attempts or any(getattr(error, "nobody", False) for error in causes):
         advice = f"; check that etcd runs and that the endpoints are right{advice}"
     why = f"no endpoint could be used for {took:.3g} s{advice}"
     return failed(ClusterUnavailable, request, attempts, why)
