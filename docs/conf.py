@@ -56,6 +56,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     # What annotations name, and what may be raised.
     (r"py:class", r"(?!etcdmap\.).*"),
+    # Parts of what users see as one class.
+    (r"py:class", r"etcdmap\.mapping\.(flat\.FlatReading|live\.(Subscribed|Changes))"),
     *((r"py:(exc|obj)", rf"{name}") for name in dir(builtins)),
 ]
 

@@ -40,7 +40,8 @@ class Live(Reading):
     wait for nobody and go on through an outage.  Each shows a state that etcd had, and
     later ones never an earlier state; `snapshot` and `view` show one moment whole.
 
-    Sub-mappings (``cfg["db"]``) follow too, and end with the mapping that `live` made.
+    Sub-mappings (``cfg["db"]``) follow too, and end with the mapping that
+    `EtcdMapping.live` made.
 
     Threads: share it freely.  A forked child may go on using it: its first read begins
     to follow anew, and waits up to a second for the present state.  It can't be
@@ -130,7 +131,7 @@ class Live(Reading):
     def index(self) -> int:
         """Return the index of the store up to which all changes are shown.
 
-        As `after` of `EtcdMapping.watch`, or for `wait` in another process.
+        As ``after`` of `EtcdMapping.watch`, or for `wait` in another process.
 
         Cost: no request.
         """
@@ -191,7 +192,7 @@ class Live(Reading):
     def stale_for(self) -> float:
         """Seconds since when it is proved that nothing newer existed.
 
-        While all is well it is below `max_stale`: what shows up to then is nearly
+        While all is well it is below ``max_stale``: what shows up to then is nearly
         always the present, only not proved yet.
         """
         follower = self._feed._follower
@@ -212,12 +213,12 @@ class Live(Reading):
 
         It is called by a thread of the replica, one call at a time, after the change
         can be read.  Others wait for it, following does not.  If it is slow, or raises,
-        which is logged, it gets `coalesced` events in the end.
+        which is logged, it gets ``coalesced`` events in the end.
 
         Args:
             callback: gets an event.
             key: only of this key and those below it.
-            initial: whether it gets what is there first, as `coalesced` events.
+            initial: whether it gets what is there first, as ``coalesced`` events.
             quiet: seconds of calm to wait for; it then gets the differences.
 
         Returns:
@@ -251,7 +252,7 @@ class Live(Reading):
 
         Args:
             key: only of this key and those below it.
-            initial: whether it begins with what is there, as `coalesced` events.
+            initial: whether it begins with what is there, as ``coalesced`` events.
 
         It ends when it or the replica is closed.
 

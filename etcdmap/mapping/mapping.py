@@ -227,7 +227,7 @@ class EtcdMapping(Writing):
             key: of what; None for all of this mapping.
             after: the index behind which to begin: what `set` or `snapshot` gave, or
                 `Watch.index` of an earlier one.  None for now.  With an index nothing
-                is read, so what was there before it is not known: `previous` is what
+                is read, so what was there before it is not known: ``previous`` is what
                 etcd tells, and directories made on the way are no events.
             timeout: seconds to wait for the next change; it ends then.  None for ever.
 
@@ -236,9 +236,9 @@ class EtcdMapping(Writing):
                 anew, and watch from there; or use `live`, which does it.
             InvalidKey: the key can't exist.
 
-        Cost: 1 request, none with `after`; then 1 for each change, and while it waits 1
-        small one every 2 s and 1 quorum read every 6 to 8 s, which find out whether the
-        member that is asked has fallen silent.
+        Cost: 1 request, none with ``after``; then 1 for each change, and while it waits
+        1 small one every 2 s and 1 quorum read every 6 to 8 s, which find out whether
+        the member that is asked has fallen silent.
 
         >>> before = m.index()
         >>> m["db/port"] = 5433
@@ -266,7 +266,7 @@ class EtcdMapping(Writing):
         is no replica, and never an empty one.
 
         Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and one quorum
-        read for each `max_stale`.
+        read for each ``max_stale``.
 
         >>> with m.live() as now:
         ...     now["port"], now.wait(m.set("port", 8081)), now["port"]

@@ -85,7 +85,7 @@ class Reading(Listed):
             return self._view.store.get(self._readable(key)).ttl
 
     def snapshot(self) -> Snapshot:
-        """Return what `to_dict` returns, and the index of the store at that moment.
+        """Return what ``to_dict()`` returns, and the index of the store at that moment.
 
         Raises:
             NotADirectory: a file stands where this mapping's directory was.

@@ -19,7 +19,7 @@ from etcdmap.tree import Event
 
 
 class Watch(Iterator[Event]):
-    """An iterator over `Event`s, and a context manager; `EtcdMapping.watch` makes it.
+    """An iterator over events, and a context manager; `EtcdMapping.watch` makes it.
 
     One thread loops over it; any thread may `close` it.  Nothing is followed while
     nobody waits: a loop that stays away for more than 1,000 changes of the cluster
@@ -51,7 +51,7 @@ class Watch(Iterator[Event]):
     def index(self) -> int:
         """Where to resume: all changes up to this index were returned.
 
-        As `after` of another watch it goes on from here, in another process too.
+        As ``after`` of another watch it goes on from here, in another process too.
         """
         if self._events:
             return self._events[0].index - 1
@@ -61,10 +61,9 @@ class Watch(Iterator[Event]):
         """Wait for the next change.
 
         Raises:
-            StopIteration: nothing came within `timeout`, or it was closed.
+            StopIteration: nothing came within ``timeout``, or it was closed.
             WatchExpired: what happened after `index` is not known any more.
-            Unauthorized, WrongCluster, ClientClosed, and what else will not pass by
-                itself: it can't go on.
+            Unauthorized, WrongCluster, ClientClosed: nor will that pass by itself.
             DecodeError: the codec can't read a text; the next call goes on behind it.
         """
         clock = self._view.store.client.clock
