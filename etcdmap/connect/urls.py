@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, unquote_to_bytes, urlsplit
 
-from etcdmap.client import plain_text, positive_seconds, spell_endpoint
+from etcdmap.client import plain_text, positive_int, positive_seconds, spell_endpoint
 from etcdmap.codecs import get_codec
 from etcdmap.connect.options import did_you_mean
 from etcdmap.paths import clean_prefix
@@ -121,9 +121,7 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
+    return positive_int("", int(text))
 
 
 def _prefix(text: str) -> str:

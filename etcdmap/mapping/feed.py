@@ -165,6 +165,18 @@ class Feed:
         return self._follower
 
     @property
+    def trouble(self) -> EtcdMapError | None:
+        """Why nothing can be followed at the moment; None if it can."""
+        follower = self._follower
+        return None if follower is None else follower.trouble
+
+    @property
+    def proved(self) -> float:
+        """When nothing newer was there than what is shown, on the client's clock."""
+        follower = self._follower
+        return float("-inf") if follower is None else follower.proved
+
+    @property
     def condition(self) -> str:
         """How it is: `Live.state`."""
         follower = self._follower
@@ -369,8 +381,7 @@ class Feed:
         return None, first, first.take(self.now.state)
 
     def _report(self, condition: str) -> None:
-        follower = self._follower
-        trouble = None if follower is None else follower.trouble
+        trouble = self.trouble
         if trouble is None:
             log.info("etcdmap: live replica of %s: %s", self.path or "/", condition)
         else:

@@ -185,8 +185,7 @@ class Live(Reading):
     @property
     def error(self) -> EtcdMapError | None:
         """Why nothing can be followed at the moment; None if it can."""
-        follower = self._feed._follower
-        return None if follower is None else follower.trouble
+        return self._feed.trouble
 
     @property
     def stale_for(self) -> float:
@@ -195,9 +194,7 @@ class Live(Reading):
         While all is well it is below ``max_stale``: what shows up to then is nearly
         always the present, only not proved yet.
         """
-        follower = self._feed._follower
-        proved = float("-inf") if follower is None else follower.proved
-        return self.client.clock() - proved
+        return self.client.clock() - self._feed.proved
 
     # --- what happens
 

@@ -232,7 +232,8 @@ class Replica:
         return Snapshot(_plain(path, node, decode, key_of or PLAIN.key), state.index)
 
     def exists(self, path: str) -> bool:
-        return _known_at(self._state(), self._state().names_of(path)) is not None
+        state = self._state()
+        return _known_at(state, state.names_of(path)) is not None
 
     def index(self, path: str) -> int:
         return self._state().index

@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 from etcdmap.client import positive_seconds
 from etcdmap.codecs import decode_node
@@ -105,8 +104,3 @@ def decoded(view: View, event: Event) -> Event:
         value = decode_node(path, value, decode)
     key = path[len(view.root) + 1 :]
     return Event(event.action, key, value, previous, event.index, event.coalesced)
-
-
-def relevant(event: Event, path: str) -> Any:
-    """Tell whether an event is about a path or what is below it, or takes it away."""
-    return event.key == path or event.key.startswith(f"{path}/")

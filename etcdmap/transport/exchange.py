@@ -191,12 +191,8 @@ class WireExchange:
 
     def _ask(self, connection: Connection, request: Request) -> Steps[Reader]:
         reader = Reader(self._pool.endpoint, request, self._pool.limit)
-        rest = memoryview(spell(request, self._pool.fields))
-        while rest:
-            try:
-                rest = rest[connection.send(rest) :]
-            except BLOCKED as blocked:
-                yield connection.waiting(blocked, WRITE, self._deadline)
+        payload = spell(request, self._pool.fields)
+        yield from connection.send_all(payload, self._deadline)
         yield from self._receive(connection, reader)
         return reader
 

@@ -17,7 +17,7 @@ from etcdmap.errors import EtcdMapError, ExchangeFailed
 from etcdmap.transport import failures
 from etcdmap.transport.head import spell
 from etcdmap.transport.http1 import Reader
-from etcdmap.transport.polling import WRITE, Waiting, end_sending, ready, wake
+from etcdmap.transport.polling import Waiting, end_sending, ready, wake
 from etcdmap.transport.pool import Pool
 from etcdmap.transport.protocol import Answer, Request
 from etcdmap.transport.sockets import BLOCKED, Connection, Steps
@@ -40,6 +40,8 @@ class Line:
         #: One for each answer that is not whole yet.
         self._readers: deque[Reader] = deque()
         self._answers: deque[Answer] = deque()
+        #: How many of the first answers are to nobody's question.
+        self._answers_to_skip = 0
 
     def send(self, requests: Sequence[Request], until: float) -> None:
         """Send requests, all at once; connect before, if this is the first time.
@@ -58,7 +60,7 @@ class Line:
             for request in requests:
                 self._readers.append(Reader(pool.endpoint, request, pool.limit))
             data = b"".join(spell(request, pool.fields) for request in requests)
-            self._drive(self._send(connection, data, until))
+            self._drive(connection.send_all(data, until))
         except (OSError, EtcdMapError) as error:
             raise self._failure(error) from error
 
@@ -116,9 +118,6 @@ class Line:
         if connection is not None:
             connection.close()
 
-    #: How many of the first answers are to nobody's question.
-    _answers_to_skip = 0
-
     # --- steps
 
     def _drive(self, steps: Steps[T]) -> T:
@@ -150,14 +149,6 @@ class Line:
             self._connection = connection
         self._note_waiting(None)  # it may have been cancelled between two waits
         return connection
-
-    def _send(self, connection: Connection, data: bytes, until: float) -> Steps[None]:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[connection.send(rest) :]
-            except BLOCKED as blocked:
-                yield connection.waiting(blocked, WRITE, until)
 
     # --- answers
 

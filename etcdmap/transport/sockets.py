@@ -66,6 +66,15 @@ class Connection:
         """Send what can be sent now; raise one of `BLOCKED` if that is nothing."""
         return self.sock.send(data, self._flags)
 
+    def send_all(self, data: bytes, due: float) -> Steps[None]:
+        """Send all of it, by a time."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self.send(rest) :]
+            except BLOCKED as blocked:
+                yield self.waiting(blocked, WRITE, due)
+
     def receive(self) -> bytes:
         """Return what is there, ``b""`` at the end; `BLOCKED` if that is nothing."""
         return self.sock.recv(CHUNK, self._flags)

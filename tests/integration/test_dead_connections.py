@@ -18,7 +18,7 @@ from etcdmap.local import LocalCluster
 from etcdmap.transport import Request
 from etcdmap.v2 import V2_API
 
-from support.balancer import Balancer
+from support.tcp_proxy import TcpProxy
 
 #: Seconds for a call, which those on dead connections take.
 TIMEOUT = 1.0
@@ -26,15 +26,15 @@ CONNECTIONS = 16
 
 
 @pytest.fixture
-def balancer(etcd: LocalCluster) -> Iterator[Balancer]:
+def balancer(etcd: LocalCluster) -> Iterator[TcpProxy]:
     """Give a balancer before a real member."""
-    with Balancer(etcd.endpoints[0]) as balancer:
+    with TcpProxy(etcd.endpoints[0]) as balancer:
         yield balancer
 
 
 @pytest.fixture(params=["wire", "session"])
 def mapping(
-    request: pytest.FixtureRequest, balancer: Balancer, prefix: str
+    request: pytest.FixtureRequest, balancer: TcpProxy, prefix: str
 ) -> Iterator[EtcdMapping]:
     """Give a mapping over the balancer, that keeps idle connections there."""
     with contextlib.ExitStack() as stack:
@@ -42,7 +42,7 @@ def mapping(
         if request.param == "session":
             options["session"] = stack.enter_context(requests.Session())
         mapping = stack.enter_context(
-            EtcdMapping(balancer.url, prefix, timeout=TIMEOUT, **options)
+            EtcdMapping(balancer.endpoint, prefix, timeout=TIMEOUT, **options)
         )
         warm_up(mapping)
         assert balancer.opened > 1  # requests makes as many as its threads meet there
@@ -82,19 +82,19 @@ def failures(mapping: EtcdMapping, call: Work, key: str, times: int) -> list[int
 
 @READ_AND_WRITE
 def test_dead_connections_fail_one_call(
-    mapping: EtcdMapping, balancer: Balancer, call: Work
+    mapping: EtcdMapping, balancer: TcpProxy, call: Work
 ) -> None:
     """When one is found to be dead, the others are not used again either."""
-    balancer.lose_connections()
+    balancer.forget()
     assert failures(mapping, call, "k", CONNECTIONS) == [0]
 
 
 @READ_AND_WRITE
 def test_dead_connections_fail_one_call_of_each_thread(
-    mapping: EtcdMapping, balancer: Balancer, call: Work
+    mapping: EtcdMapping, balancer: TcpProxy, call: Work
 ) -> None:
     """That one which was under way before any of them could know."""
-    balancer.lose_connections()
+    balancer.forget()
     failed: list[list[int]] = [[] for _ in range(CONNECTIONS)]
     start = threading.Barrier(CONNECTIONS)
 

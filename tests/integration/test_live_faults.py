@@ -210,6 +210,27 @@ def test_live_silence_of_the_followed_member_is_bounded(
         assert seen_after(live, writer, limit) < limit
 
 
+@contextlib.contextmanager
+def behind_proxy(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping]
+) -> Iterator[tuple[TcpProxy, Live, Chain]]:
+    """Give a proxy before a member, a replica over it, and who is told its events."""
+    with (
+        TcpProxy(cluster.endpoints[0]) as proxy,
+        opened(proxy.endpoint).live(MAX_STALE) as live,
+    ):
+        chain = Chain(live.flat.to_dict())
+        live.subscribe(chain)
+        yield proxy, live, chain
+
+
+def is_whole(live: Live, writer: EtcdMapping, chain: Chain) -> None:
+    """Check that all is there after `Counters`, and nothing was lost on the way."""
+    assert live == writer.to_dict()
+    assert chain.wait("counter-0", writer["counter-0"], 5)
+    assert chain.faults == []
+
+
 def test_live_on_a_forgotten_connection_is_bounded(
     cluster: SplitCluster, opened: Callable[..., EtcdMapping]
 ) -> None:
@@ -229,20 +250,13 @@ def test_live_through_dropped_connections_loses_nothing(
 ) -> None:
     """A proxy that ends all connections again and again costs nothing but time."""
     writer = opened()
-    with (
-        TcpProxy(cluster.endpoints[0]) as proxy,
-        opened(proxy.endpoint).live(MAX_STALE) as live,
-    ):
-        chain = Chain(live.flat.to_dict())
-        live.subscribe(chain)
+    with behind_proxy(cluster, opened) as (proxy, live, chain):
         with Counters(writer):
             for _ in range(10):
                 time.sleep(0.2)
                 proxy.drop()
         assert live.wait(writer.index(), 10)
-        assert live == writer.to_dict()
-        assert chain.wait("counter-0", writer["counter-0"], 5)
-        assert chain.faults == []
+        is_whole(live, writer, chain)
         assert chain.coalesced == 0
 
 
@@ -251,19 +265,12 @@ def test_live_whose_answers_come_late_loses_nothing(
 ) -> None:
     """What is late is put together, and in order."""
     writer = opened()
-    with (
-        TcpProxy(cluster.endpoints[0]) as proxy,
-        opened(proxy.endpoint).live(MAX_STALE) as live,
-    ):
-        chain = Chain(live.flat.to_dict())
-        live.subscribe(chain)
+    with behind_proxy(cluster, opened) as (proxy, live, chain):
         proxy.delay = 0.15
         with Counters(writer):
             time.sleep(2)
         assert live.wait(writer.index(), 15)
-        assert live == writer.to_dict()
-        assert chain.wait("counter-0", writer["counter-0"], 5)
-        assert chain.faults == []
+        is_whole(live, writer, chain)
 
 
 def test_live_when_history_is_gone_tells_the_differences(
@@ -273,12 +280,7 @@ def test_live_when_history_is_gone_tells_the_differences(
     writer = opened()
     writer.update({"stays": "s", "goes": "g", "changes": "old", "d": {"x": 1}})
     elsewhere = opened().keys_api
-    with (
-        TcpProxy(cluster.endpoints[0]) as proxy,
-        opened(proxy.endpoint).live(MAX_STALE) as live,
-    ):
-        chain = Chain(live.flat.to_dict())
-        live.subscribe(chain)
+    with behind_proxy(cluster, opened) as (proxy, live, chain):
         proxy.delay = 3600
         proxy.forget()
         writer.update({"changes": "new", "comes": "c"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from etcdmap import EtcdMapping, Event, Live
 from etcdmap.local import LocalCluster
 
+from support.chain import UntilOver
 from support.v2_walk import ask, operations, truth
 
 STEPS = 300
@@ -42,35 +44,21 @@ class Replay:
         return directory
 
 
-class Readers:
+class Readers(UntilOver):
     """Threads that note each state they see; they must come in order."""
 
     def __init__(self, live: Live, count: int = 8) -> None:
         self._live = live
-        self._over = threading.Event()
         self.seen: list[list[tuple[int, Any]]] = [[] for _ in range(count)]
-        self._threads = [
-            threading.Thread(target=self._look, args=(mine,), daemon=True)
-            for mine in self.seen
-        ]
+        super().__init__(partial(self._look, mine) for mine in self.seen)
 
     def _look(self, mine: list[tuple[int, Any]]) -> None:
         last = None
-        while not self._over.wait(0.0002):
+        while not self.over.wait(0.0002):
             moment = self._live._feed.now
             if moment is not last:
                 last = moment
                 mine.append((moment.state.index, moment.state.root))
-
-    def __enter__(self) -> Readers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(10)
 
 
 @pytest.mark.etcd

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
 
-from etcdmap import Event
+from etcdmap import EtcdMapError, Event
+
+U = TypeVar("U", bound="UntilOver")
 
 
 class Chain:
@@ -53,7 +57,29 @@ class Chain:
             )
 
 
-class Counters:
+class UntilOver:
+    """Threads that work until the block ends.
+
+    Args:
+        works: what they do, until `over` is set.
+    """
+
+    def __init__(self, works: Iterable[Callable[[], object]]) -> None:
+        self.over = threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
+
+    def __enter__(self: U) -> U:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join(20)
+
+
+class Counters(UntilOver):
     """Threads that count in a key each, until the block ends.
 
     Attributes:
@@ -61,35 +87,19 @@ class Counters:
     """
 
     def __init__(self, mapping: Any, threads: int = 2, pause: float = 0.005) -> None:
+        super().__init__(partial(self._count, f"counter-{n}") for n in range(threads))
         self.last: dict[str, int] = {}
         self._mapping = mapping
-        self._over = threading.Event()
         self._pause = pause
-        self._threads = [
-            threading.Thread(target=self._count, args=(f"counter-{n}",), daemon=True)
-            for n in range(threads)
-        ]
 
     def _count(self, key: str) -> None:
-        from etcdmap import EtcdMapError
-
         number = 0
-        while not self._over.wait(self._pause):
+        while not self.over.wait(self._pause):
             number += 1
-            while not self._over.is_set():
+            while not self.over.is_set():
                 try:
                     self._mapping[key] = number
                     self.last[key] = number
                     break
                 except EtcdMapError:
-                    self._over.wait(0.02)
-
-    def __enter__(self) -> Counters:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(20)
+                    self.over.wait(0.02)

@@ -64,24 +64,32 @@ class World(NamedTuple):
 
 Deed = Callable[[World], Any]
 
+
+def of_both(get: Callable[[World], Any]) -> dict[str, list[Deed]]:
+    """Return what a mapping and its flat view do alike."""
+    return {
+        "__len__": [lambda w: len(get(w))],
+        "__iter__": [lambda w: list(get(w))],
+        "__reversed__": [lambda w: list(reversed(get(w)))],
+        "__eq__": [lambda w: get(w) == {"k": "v"}],
+        "__or__": [lambda w: get(w) | {}],
+        "__ror__": [lambda w: {} | get(w)],
+        "__ior__": [lambda w: ior(get(w), {"k": "new"})],
+        "__copy__": [lambda w: copy.copy(get(w))],
+        "__deepcopy__": [lambda w: copy.deepcopy(get(w))],
+        "keys": [lambda w: list(get(w).keys())],
+        "values": [lambda w: list(get(w).values())],
+        "items": [lambda w: list(get(w).items())],
+        "copy": [lambda w: get(w).copy()],
+        "to_dict": [lambda w: get(w).to_dict()],
+    }
+
+
 MAPPING: dict[str, list[Deed]] = {
+    **of_both(lambda w: w.mapping),
     "__getitem__": [lambda w: w.mapping["k"], lambda w: w.mapping["d"]],
     "get": [lambda w: w.mapping.get("k"), lambda w: w.mapping.get("absent", 5)],
     "__contains__": [lambda w: "k" in w.mapping, lambda w: "absent" in w.mapping],
-    "__len__": [lambda w: len(w.mapping)],
-    "__iter__": [lambda w: list(w.mapping)],
-    "__reversed__": [lambda w: list(reversed(w.mapping))],
-    "__eq__": [lambda w: w.mapping == {"k": "v"}],
-    "__or__": [lambda w: w.mapping | {}],
-    "__ror__": [lambda w: {} | w.mapping],
-    "__ior__": [lambda w: ior(w.mapping, {"k": "new"})],
-    "__copy__": [lambda w: copy.copy(w.mapping)],
-    "__deepcopy__": [lambda w: copy.deepcopy(w.mapping)],
-    "keys": [lambda w: list(w.mapping.keys())],
-    "values": [lambda w: list(w.mapping.values())],
-    "items": [lambda w: list(w.mapping.items())],
-    "copy": [lambda w: w.mapping.copy()],
-    "to_dict": [lambda w: w.mapping.to_dict()],
     "snapshot": [lambda w: w.mapping.snapshot()],
     "index": [lambda w: w.mapping.index()],
     "ttl": [lambda w: w.mapping.ttl("t"), lambda w: w.mapping.ttl("k")],
@@ -138,23 +146,10 @@ MAPPING: dict[str, list[Deed]] = {
     "clear": [lambda w: w.mapping.clear()],
 }
 FLAT: dict[str, list[Deed]] = {
+    **of_both(lambda w: w.flat),
     "__getitem__": [lambda w: w.flat["d/x"]],
     "get": [lambda w: w.flat.get("d/x"), lambda w: w.flat.get("absent", 5)],
     "__contains__": [lambda w: "d/x" in w.flat, lambda w: "absent" in w.flat],
-    "__len__": [lambda w: len(w.flat)],
-    "__iter__": [lambda w: list(w.flat)],
-    "__reversed__": [lambda w: list(reversed(w.flat))],
-    "__eq__": [lambda w: w.flat == {"k": "v"}],
-    "__or__": [lambda w: w.flat | {}],
-    "__ror__": [lambda w: {} | w.flat],
-    "__ior__": [lambda w: ior(w.flat, {"k": "new"})],
-    "__copy__": [lambda w: copy.copy(w.flat)],
-    "__deepcopy__": [lambda w: copy.deepcopy(w.flat)],
-    "keys": [lambda w: list(w.flat.keys())],
-    "values": [lambda w: list(w.flat.values())],
-    "items": [lambda w: list(w.flat.items())],
-    "copy": [lambda w: w.flat.copy()],
-    "to_dict": [lambda w: w.flat.to_dict()],
     "using": [lambda w: w.flat.using(consistency="linearizable")["k"]],
     "sub": [lambda w: w.flat.sub("d").to_dict()],
     "__setitem__": [lambda w: setitem(w.flat, "d/x", "new")],
