@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
@@ -94,8 +95,11 @@ class Attempts:
         self._endpoints, self._first = client.state
         self._writes = request.resend is not Resend.ALWAYS
         self._once = request.resend is Resend.IF_NOT_SENT
-        #: The endpoints to ask next.
-        self._queue: deque[str] = deque()
+
+    @cached_property
+    def _queue(self) -> deque[str]:
+        """The endpoints to ask next; a call that goes well needs none."""
+        return deque()
 
     def _take(self, copy: Copy) -> Any:
         """Return the result of a copy that has ended, or PENDING if it is of no use."""
@@ -134,18 +138,19 @@ class Attempts:
 
     def _believe(self, answer: Answer, copy: Copy) -> None:
         """Learn from an answer that was understood; raise if it must not be used."""
-        client, freshness = self._client, self._freshness
-        kind = self._request.kind
-        index, identity = freshness.take(answer, self._floor, quorum=copy.quorum)
+        freshness = self._freshness
+        endpoint, exchange, began, quorum = copy
+        index, identity = freshness.take(answer, self._floor, quorum=quorum)
         if identity is not None:
-            copy.exchange.showed(identity)
-        client.health.answered(copy.endpoint, kind, copy.began)
+            exchange.showed(identity)
+        kind = self._request.kind
+        self._client.health.answered(endpoint, kind, began)
         # Without an index, the request was refused before the members agreed on
         # anything (a bad form, a missing right), which proves no contact.
-        if (copy.quorum or kind == "write") and index:
-            freshness.proved(copy.began)
+        if (quorum or kind == "write") and index:
+            freshness.proved(began)
         if self._launches > 1:
-            self._leave_the_slow(copy.endpoint)
+            self._leave_the_slow(endpoint)
 
     def _leave_the_slow(self, winner: str) -> None:
         """Pin the endpoint that answered, if the pinned one should be left."""

@@ -6,7 +6,6 @@ once.  What is wrong with its shape ends as `InvalidResponse`.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from etcdmap.errors import InvalidResponse, KeyNotFound, NotAFile
@@ -16,20 +15,26 @@ from etcdmap.tree import Directory, Fence, File
 from etcdmap.v2.models import INDEXES, Asked, children_of, ttl_of
 from etcdmap.v2.responses import (
     index_of,
-    is_meant_by,
+    known_index,
     payload_of,
     presence_from_body,
     refusal_of,
+    says_absent,
 )
 
-_match_absent = re.compile(
-    rb'\{"errorCode":100,"message":"Key not found","cause":"([^"\\]*)",'
-).match
+#: What etcd answers to a write with noValueOnSuccess, by action.
+_BARE: dict[str | None, bytes] = {
+    action: b'{"action":"%s"}\n' % action.encode()
+    for action in ("set", "create", "update", "compareAndSwap")
+}
 
 
 def index_of_write(asked: Asked, answer: Answer) -> int:
     """Read the index of a write."""
-    payload_of(asked, answer)
+    # Comparing bytes is quicker than JSON, and all that most writes are answered with.
+    plain = answer.status in (200, 201) and answer.body == _BARE.get(asked.action)
+    if not (plain and asked.bare and known_index(answer) > asked.after):
+        payload_of(asked, answer)
     return index_of(answer)
 
 
@@ -56,10 +61,7 @@ def node_of(asked: Asked, answer: Answer) -> tuple[File | Directory, int]:
 def fence_of(asked: Asked, answer: Answer) -> Fence:
     """Read the state of a file; that it is absent is an answer like others."""
     if answer.status == 404:
-        # Every new key meets this before its first write.  A pattern is quicker than
-        # JSON and an exception, and fits what all versions of etcd write.
-        plain = _match_absent(answer.body)
-        if plain is None or not is_meant_by(asked, plain[1].decode()):
+        if not says_absent(asked, answer):  # else no exception need be made
             error = refusal_of(asked, answer)
             if not isinstance(error, KeyNotFound):
                 raise error
@@ -89,4 +91,6 @@ def _file(raw: dict[str, Any]) -> File:
     text, index = raw["value"], raw["modifiedIndex"]
     if type(text) is not str or type(index) is not int or not 0 < index < INDEXES:
         raise InvalidResponse("a file whose value or index is of the wrong type")
-    return File(text, index, ttl_of(raw))
+    # Nearly always neither is there.
+    expires = "ttl" in raw or "expiration" in raw
+    return File(text, index, ttl_of(raw) if expires else None)

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from etcdmap.cache import ReadCache
-from etcdmap.client import Client
+from etcdmap.client import Client, Resend
 from etcdmap.errors import (
     CompareFailed,
     EtcdMapError,
@@ -268,8 +268,11 @@ class V2Store:
         known: Fence | None = None,
         expect: Expect | None = None,
     ) -> int:
-        if expect is None and self.keys.memory.fences_writes:  # nearly always
-            return FencedPut(self.keys, path, until, text, ttl).do(known)
+        fenced = self.keys.memory.fences_writes
+        if expect is None:  # nearly always
+            if fenced:
+                return FencedPut(self.keys, path, until, text, ttl).do(known)
+            return self._put_unfenced(path, text, ttl, None, until)
         if isinstance(expect, Present) and not text:
             # etcd would take it for an update of a directory: 3.4 answers that it is
             # done and changes nothing, 3.5 fails.
@@ -277,7 +280,7 @@ class V2Store:
         elif isinstance(expect, Holding) and not expect.text:
             expect = self._fence_of(path, expect, until)
         # One that expects a text could be carried out twice: the text may come back.
-        if not self.keys.memory.fences_writes or isinstance(expect, Holding):
+        if not fenced or isinstance(expect, Holding):
             return self._put_unfenced(path, text, ttl, expect, until)
         present = isinstance(expect, Present)
         write = FencedPut(self.keys, path, until, text, ttl, present=present)
@@ -301,9 +304,7 @@ class V2Store:
         elif isinstance(expect, Present):
             query, action = spell_query(noValueOnSuccess=True, prevExist=True), "update"
         form = spell_form(text, ttl, prev_value=before)
-        return self._store(
-            "PUT", path, action, query, form, until, after=after, bare=True
-        )
+        return self._store("PUT", path, action, query, form, until, after, True)
 
     def put_over(self, path: str, text: str, *, ttl: float | None = None) -> int:
         """Cost: as `put`; 2 requests more where a directory must be deleted first."""
@@ -395,7 +396,6 @@ class V2Store:
         query: str,
         form: str | None,
         until: float,
-        *,
         after: int = 0,
         bare: bool = False,
     ) -> int:
@@ -406,9 +406,11 @@ class V2Store:
             query,
             form,
             index_of_write,
-            after=after,
-            bare=bare,
-            deadline=until,
+            # By position: naming the arguments would double the time that it takes.
+            until,
+            Resend.IF_NOT_SENT,
+            after,
+            bare,
         )
 
     def _need_file(self, path: str, until: float) -> File:
