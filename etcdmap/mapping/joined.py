@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABCMeta
 from collections.abc import Mapping, MutableMapping
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+
+#: What users see, in the order in which they meet it: the operators of a dict, then all
+#: else in the order of docs/reference/api.md; what a live mapping adds in its place.
+READING_ORDER = (
+    *("__getitem__", "__setitem__", "__contains__", "__len__", "__iter__"),
+    *("__delitem__", "__reversed__", "__eq__", "__or__", "__ror__", "__ior__"),
+    *("get", "ttl"),
+    *("set", "pop", "popitem", "setdefault", "refresh"),
+    *("create", "replace", "compare_and_swap", "compare_and_delete", "transform"),
+    *("append", "keys", "values", "items", "to_dict", "copy", "snapshot", "view"),
+    *("index", "wait", "state", "error", "stale_for"),
+    *("subscribe", "subscribe_state", "changes"),
+    *("update", "merge", "assign", "clear", "mkdir", "sub", "flat", "using"),
+    *("with_view", "live", "watch", "from_url", "close"),
+    *("prefix", "readonly", "client", "keys_api", "cache_info", "cache_clear"),
+)
 
 
 def joined(cls: type[T]) -> type[T]:
@@ -21,6 +38,7 @@ def joined(cls: type[T]) -> type[T]:
     for part in reversed(parts):
         body |= {name: _of(cls, value) for name, value in _written(part)}
     body |= {name: vars(cls)[name] for name in ("__module__", "__doc__")}
+    body["_fields"] = _Fields()
     kind = MutableMapping if issubclass(cls, MutableMapping) else Mapping
     one: Any = ABCMeta(cls.__name__, (kind,), body)
     for part in parts[1:]:
@@ -59,3 +77,16 @@ def _of(cls: type, value: Any) -> Any:
     copy.__annotations__ = value.__annotations__
     copy.__qualname__ = f"{cls.__qualname__}.{value.__name__}"
     return copy
+
+
+class _Fields:
+    """An attribute that `pydoc.sort_attributes` alone finds.
+
+    `help` sorts by it, and else by the alphabet.  But where its `visiblename` finds it
+    too, it shows private names as well; and others may take us for a named tuple.
+    """
+
+    def __get__(self, instance: object, owner: type) -> tuple[str, ...]:
+        if sys._getframe(1).f_code.co_name != "sort_attributes":
+            raise AttributeError("_fields")
+        return READING_ORDER
