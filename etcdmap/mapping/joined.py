@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 from abc import ABCMeta
 from collections.abc import Mapping, MutableMapping
+from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+from etcdmap.errors import EtcdMapError, forget_frames
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+
 T = TypeVar("T")
+V = TypeVar("V")
 
 #: What users see, in the order in which they meet it: the operators of a dict, then all
 #: else in the order of docs/reference/api.md; what a live mapping adds in its place.
@@ -26,6 +31,10 @@ READING_ORDER = (
     *("prefix", "readonly", "client", "keys_api", "cache_info", "cache_clear"),
 )
 
+#: What may send requests.  ``m[key]`` is to be fast, and sees to its errors itself;
+#: `with_view` is called for each directory of a loop.
+_SENDING = {*READING_ORDER, "_listed_items"} - {"__getitem__", "with_view"}
+
 
 def joined(cls: type[T]) -> type[T]:
     """Return a class anew, with all that its bases of this package define as its own.
@@ -39,7 +48,10 @@ def joined(cls: type[T]) -> type[T]:
         body |= {name: _of(cls, value) for name, value in _written(part)}
     body |= {name: vars(cls)[name] for name in ("__module__", "__doc__")}
     body["_fields"] = _Fields()
-    kind = MutableMapping if issubclass(cls, MutableMapping) else Mapping
+    kind: Any = Mapping
+    if issubclass(cls, MutableMapping):  # what can't be written is in memory
+        kind = MutableMapping
+        body |= {name: brief(body[name]) for name in _SENDING & body.keys()}
     one: Any = ABCMeta(cls.__name__, (kind,), body)
     for part in parts[1:]:
         if isinstance(part, ABCMeta):  # `isinstance` knows it by them still
@@ -90,3 +102,36 @@ class _Fields:
         if sys._getframe(1).f_code.co_name != "sort_attributes":
             raise AttributeError("_fields")
         return READING_ORDER
+
+
+def brief(value: V) -> V:
+    """Have an error of ours that a method raises end with its call, as in a dict.
+
+    Below it are ten frames more in which there is nothing for the caller: in IPython
+    those of an outage would fill two screens.
+    """
+    if not isinstance(value, FunctionType):
+        return value
+
+    @wraps(value)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return value(*args, **options)
+        except EtcdMapError as error:
+            _end(error)
+            raise
+
+    return cast("V", call)
+
+
+def _end(error: EtcdMapError) -> None:
+    """Drop the frames below the first, but those that lead to code of the caller's."""
+    first = frame = error.__traceback__
+    while frame is not None:
+        if not frame.tb_frame.f_globals["__name__"].startswith("etcdmap."):
+            return
+        frame = frame.tb_next
+    if first is not None:
+        first.tb_next = None
+    if isinstance(error.__cause__, EtcdMapError):
+        forget_frames(error.__cause__)
