@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 import etcdmap
-from etcdmap import Client, EtcdMapping, OutcomeUnknown, connect
+from etcdmap import Client, EtcdMapping, OutcomeUnknown, connect, connecting
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
@@ -104,15 +104,14 @@ def environment(
 
 def note_clients(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
     """Collect the clients that are made from now on; examples seldom close theirs."""
-    module = sys.modules["etcdmap.connect"]  # the name leads to the function
-    make = vars(module)["_make"]
+    make = connecting._connect
     clients: list[Client] = []
 
     def noting(settings: Any) -> Client:
         clients.append(make(settings))
         return clients[-1]
 
-    monkeypatch.setattr(module, "_make", noting)
+    monkeypatch.setattr(connecting, "_connect", noting)
     return clients
 
 

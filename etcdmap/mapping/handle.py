@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from etcdmap.cache import CacheInfo
 from etcdmap.client import Client, positive_seconds
 from etcdmap.codecs import Codec, CodecName, encode_text, get_codec
-from etcdmap.connect import KeysAPI as KeysAPI
+from etcdmap.connecting import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import plan

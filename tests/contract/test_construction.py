@@ -18,7 +18,7 @@ from etcdmap import (
     PrefixRequired,
     RequestFailed,
 )
-from etcdmap.connect.urls import parse_url
+from etcdmap.connecting.urls import parse_url
 from etcdmap.local import LocalCluster
 
 PASSWORD = "hunter2 & §/:@?#%"

@@ -6,16 +6,15 @@ import ast
 import dataclasses
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from etcdmap import EtcdMapping, Policy, connect
+from etcdmap import EtcdMapping, Policy, connect, connecting
 from etcdmap.codecs import CodecName, get_codec
-from etcdmap.connect import options as connect_options
+from etcdmap.connecting import options as connect_options
 from etcdmap.transport import WireTransport
 from etcdmap.transport.pool import split_endpoint
 
@@ -192,7 +191,7 @@ def test_option_given_counts_more_than_the_url_even_if_it_is_the_default(
     """What is said on purpose is told from what nobody said."""
     usual = inspect.signature(connect).parameters[name].default.value
     made: list[Any] = []
-    monkeypatch.setattr(sys.modules["etcdmap.connect"], "_make", made.append)
+    monkeypatch.setattr(connecting, "_connect", made.append)
     monkeypatch.setenv("ETCDMAP_URL", f"etcd://h/?{name}={text}")
     connect()
     connect(**{name: usual})

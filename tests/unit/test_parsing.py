@@ -81,7 +81,7 @@ def test_what_can_not_be_read_in_time_is_not_begun() -> None:
 SMALL_STACK = """
 import threading
 from etcdmap import EtcdMapError, EtcdMapping
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.transport import Answer
 
 BODIES = [
