@@ -303,18 +303,13 @@ def test_https_to_a_plain_port_any_operation_tells_so(
         pytest.param({"cert": ("/nowhere/a.pem", "/nowhere/b.pem")}, id="pair"),
     ],
 )
-@pytest.mark.parametrize("operation", [READS[0], WRITES[0]])
-def test_missing_tls_file_any_operation_names_it(
-    options: dict[str, Any], operation: Operation
+def test_tls_file_that_is_missing_is_refused_when_the_client_is_made(
+    options: dict[str, Any],
 ) -> None:
-    """A path that is wrong is named; nothing was sent to anybody."""
-    with FaultServer() as server:
-        url = server.url.replace("http:", "https:")
-        error = error_of(url, operation, **options)
-        assert server.requests == []
-    assert isinstance(error, ClusterUnavailable)
-    assert "/nowhere/" in str(error)
-    assert not any(attempt.sent for attempt in error.attempts)
+    """Not at the first request, as if etcd were down; by its option and its path."""
+    (name,) = options
+    with pytest.raises(ValueError, match=f"^{name} .*'/nowhere/.* No such file"):
+        EtcdMapping("https://127.0.0.1", **options)
 
 
 ANY: dict[str, Operation] = {
