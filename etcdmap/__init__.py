@@ -12,10 +12,8 @@ mappings can share; `errors` tells what can go wrong.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -111,18 +109,3 @@ def _version() -> str:
         return version("etcdmap")
     except PackageNotFoundError:  # run from a checkout that is not installed
         return "0+unknown"  # a valid version, and older than every release
-
-
-class _Package(ModuleType):
-    """This package: its `connect` is the function, and not the module of that name.
-
-    Python would set it to the module as soon as that is imported.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "connect" and isinstance(value, ModuleType):
-            value = value.connect
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

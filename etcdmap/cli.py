@@ -27,11 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     That is 0, also for a `serve` that was ended by a signal; 1 for what went wrong,
-    130 for Ctrl-C in the demo.  Arguments that can't be are argparse's to refuse,
-    which exits with 2.
+    130 for Ctrl-C in the demo, or before a start.  Arguments that can't be are
+    argparse's to refuse, which exits with 2.
     """
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         options.run(options)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

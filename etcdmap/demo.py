@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.errors import EtcdMapError
 from etcdmap.local import LocalCluster, Member
 from etcdmap.local.probe import moments

@@ -7,7 +7,7 @@ from etcdmap.client import Client as Client
 from etcdmap.client import ClusterRebuilt as ClusterRebuilt
 from etcdmap.client import Policy as Policy
 from etcdmap.codecs import Codec as Codec
-from etcdmap.connect import connect as connect
+from etcdmap.connecting import connect as connect
 from etcdmap.errors import Attempt as Attempt
 from etcdmap.errors import ClientClosed as ClientClosed
 from etcdmap.errors import ClusterUnavailable as ClusterUnavailable

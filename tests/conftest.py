@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from etcdmap import Client, EtcdMapping
-from etcdmap.connect import PASSWORD, URL, USERNAME, make_client
+from etcdmap.connecting import PASSWORD, URL, USERNAME, make_client
 from etcdmap.local import LocalCluster
 from etcdmap.local.binary import ENV_VAR
 from etcdmap.transport import make_transport

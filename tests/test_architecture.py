@@ -87,7 +87,7 @@ def test_imports_for_the_types_count_like_others() -> None:
     layered = [c for c in linter["contracts"] if c["type"] == "layers"]
     assert [c["containers"] for c in layered] == [
         ["etcdmap"],
-        ["etcdmap.connect"],
+        ["etcdmap.connecting"],
         ["etcdmap.mapping"],
         ["etcdmap.v2"],
         ["etcdmap.client"],

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 import etcdmap
-from etcdmap import Client, EtcdMapping, OutcomeUnknown, connect
+from etcdmap import Client, EtcdMapping, OutcomeUnknown, connect, connecting
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
@@ -104,15 +104,14 @@ def environment(
 
 def note_clients(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
     """Collect the clients that are made from now on; examples seldom close theirs."""
-    module = sys.modules["etcdmap.connect"]  # the name leads to the function
-    make = vars(module)["_make"]
+    make = connecting._connect
     clients: list[Client] = []
 
     def noting(settings: Any) -> Client:
         clients.append(make(settings))
         return clients[-1]
 
-    monkeypatch.setattr(module, "_make", noting)
+    monkeypatch.setattr(connecting, "_connect", noting)
     return clients
 
 
@@ -215,6 +214,50 @@ def test_help_of_a_mapping_begins_with_what_is_used_first() -> None:
     order = ['m["port"]', " in m,", "len(m)", "for key in m", 'm["db"] =', "More than"]
     places = [text.index(word) for word in [*order, "Args:", "Methods defined here"]]
     assert places == sorted(places)
+
+
+#: Where the reference documents the methods of a mapping.
+DOCUMENTED = re.compile(r"^\.\. \w+:: EtcdMapping\.(\w+)", re.M)
+
+
+def shown_by_help(kind: type) -> list[str]:
+    """Return the names of what `help` shows of a class, from the top down."""
+    text = pydoc.plain(pydoc.render_doc(kind)).partition("Methods defined here:")[2]
+    text = text.partition("inherited from")[0]
+    return re.findall(r"^ \|  (\w+)(?:[(=]| =|$)", text, re.M)
+
+
+def test_help_of_a_mapping_goes_on_in_the_order_of_the_reference() -> None:
+    """The operators of a dict, each method, how it is made, then the properties."""
+    reference = DOCUMENTED.findall((ROOT / "docs/reference/api.md").read_text())
+    plain = [name for name in reference if not name.startswith("__")]
+    shown = [name for name in shown_by_help(EtcdMapping) if name in METHODS]
+    operators = [name for name in shown if name.startswith("__")]
+    first = ["__getitem__", "__setitem__", "__contains__", "__len__", "__iter__"]
+    assert operators[:5] == first
+    assert set(operators) == {*set(reference) - set(plain), "__ror__"}
+    by_kind = sorted(plain, key=lambda name: type(METHODS[name]) is not FunctionType)
+    by_kind.sort(key=lambda name: type(METHODS[name]) is property)
+    assert shown == operators + by_kind
+
+
+@pytest.mark.parametrize("kind", [etcdmap.FlatView, etcdmap.Live])
+def test_help_of_other_mappings_has_the_same_order(kind: type) -> None:
+    """What a mapping and its views have in common stands in one order."""
+    ours, theirs = shown_by_help(EtcdMapping), shown_by_help(kind)
+    common = set(METHODS) & set(theirs)
+    assert [name for name in theirs if name in common] == [
+        name for name in ours if name in common
+    ]
+    assert theirs[0] == "__getitem__"
+
+
+def test_order_of_help_makes_no_named_tuple_of_a_mapping(environment: None) -> None:
+    """Nobody but pydoc finds the attribute that it sorts by; no private name shows."""
+    with EtcdMapping(prefix="/app") as mapping:
+        assert not hasattr(mapping, "_fields")
+    assert not hasattr(EtcdMapping, "_fields")
+    assert not [name for name in shown_by_help(EtcdMapping) if re.match("_[^_]", name)]
 
 
 @pytest.mark.parametrize("name", etcdmap.__all__)

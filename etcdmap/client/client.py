@@ -60,7 +60,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
     Threads: share one client freely.  A forked child may go on using it.
     """
 
-    #: What lists the members, for `sync`.  Set by `etcdmap.connect`, which knows one.
+    #: What lists the members, for `sync`; `etcdmap.connecting` sets it, and knows one.
     api: ClassVar[API]
 
     def __init__(

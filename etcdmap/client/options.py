@@ -55,7 +55,10 @@ def plain_text(name: str, value: str) -> str:
         pass  # raised below, without this error, which holds the text
     else:
         return text
-    raise ValueError(f"{name} holds a lone surrogate, which UTF-8 can't express")
+    raise ValueError(
+        f"{name} holds a lone surrogate, which UTF-8 can't express: it may come from "
+        "bytes in another encoding"
+    )
 
 
 def clean_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution
 from etcdmap.mapping.base import Base, Entry, Listed
 from etcdmap.mapping.handle import absent, sought
-from etcdmap.mapping.joined import joined
+from etcdmap.mapping.joined import brief, joined
 from etcdmap.mapping.plan import Encoded, Encoder, Plan, Put, delete
 from etcdmap.mapping.views import Contents
 from etcdmap.marks import alters_data
@@ -87,6 +87,7 @@ class FlatView(FlatReading, Base):
     """
 
     _overlap = ", which is a value"
+    __getitem__ = brief(FlatReading.__getitem__)
 
     def __setitem__(self, key: str, value: Any) -> None:
         path, text, _ = self._checked(key, value)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from etcdmap.cache import CacheInfo
 from etcdmap.client import Client, positive_seconds
 from etcdmap.codecs import Codec, CodecName, encode_text, get_codec
-from etcdmap.connect import KeysAPI as KeysAPI
+from etcdmap.connecting import KeysAPI as KeysAPI
 from etcdmap.errors import KeyNotFound, NotADirectory, PrefixRequired, ReadOnly
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import plan
@@ -217,8 +217,10 @@ class Handle:
         return {**self.__dict__, "_owner": True}
 
     def __repr__(self) -> str:
-        endpoints = list(self._view.store.client.endpoints)
-        return f"{type(self).__name__}({endpoints}, prefix={self.prefix!r})"
+        arguments = f"{list(self._view.store.client.endpoints)}"
+        if not self._view.whole_cluster:  # else no prefix was given
+            arguments += f", prefix={self.prefix!r}"
+        return f"{type(self).__name__}({arguments})"
 
     # --- for the layers above
 
@@ -242,8 +244,8 @@ class Handle:
     def _check_prefix(self, what: str) -> None:
         if self._view.whole_cluster:
             raise PrefixRequired(
-                f"{what}; make the mapping with a prefix (prefix='/' if that is what "
-                "you want)"
+                f"{what}, as this mapping was made without a prefix: give it one, like "
+                "'/app'; or '/' (?prefix=/ in a URL), if that is what you want"
             )
 
     def _encoder(self, until: float) -> plan.Encoder:

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABCMeta
 from collections.abc import Mapping, MutableMapping
+from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+from etcdmap.errors import EtcdMapError, forget_frames
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+
 T = TypeVar("T")
+V = TypeVar("V")
+
+#: What users see, in the order in which they meet it: the operators of a dict, then all
+#: else in the order of docs/reference/api.md; what a live mapping adds in its place.
+READING_ORDER = (
+    *("__getitem__", "__setitem__", "__contains__", "__len__", "__iter__"),
+    *("__delitem__", "__reversed__", "__eq__", "__or__", "__ror__", "__ior__"),
+    *("get", "ttl"),
+    *("set", "pop", "popitem", "setdefault", "refresh"),
+    *("create", "replace", "compare_and_swap", "compare_and_delete", "transform"),
+    *("append", "keys", "values", "items", "to_dict", "copy", "snapshot", "view"),
+    *("index", "wait", "state", "error", "stale_for"),
+    *("subscribe", "subscribe_state", "changes"),
+    *("update", "merge", "assign", "clear", "mkdir", "sub", "flat", "using"),
+    *("with_view", "live", "watch", "from_url", "close"),
+    *("prefix", "readonly", "client", "keys_api", "cache_info", "cache_clear"),
+)
+
+#: What may send requests.  ``m[key]`` is to be fast, and sees to its errors itself;
+#: `with_view` is called for each directory of a loop.
+_SENDING = {*READING_ORDER, "_listed_items"} - {"__getitem__", "with_view"}
 
 
 def joined(cls: type[T]) -> type[T]:
@@ -21,7 +47,11 @@ def joined(cls: type[T]) -> type[T]:
     for part in reversed(parts):
         body |= {name: _of(cls, value) for name, value in _written(part)}
     body |= {name: vars(cls)[name] for name in ("__module__", "__doc__")}
-    kind = MutableMapping if issubclass(cls, MutableMapping) else Mapping
+    body["_fields"] = _Fields()
+    kind: Any = Mapping
+    if issubclass(cls, MutableMapping):  # what can't be written is in memory
+        kind = MutableMapping
+        body |= {name: brief(body[name]) for name in _SENDING & body.keys()}
     one: Any = ABCMeta(cls.__name__, (kind,), body)
     for part in parts[1:]:
         if isinstance(part, ABCMeta):  # `isinstance` knows it by them still
@@ -59,3 +89,49 @@ def _of(cls: type, value: Any) -> Any:
     copy.__annotations__ = value.__annotations__
     copy.__qualname__ = f"{cls.__qualname__}.{value.__name__}"
     return copy
+
+
+class _Fields:
+    """An attribute that `pydoc.sort_attributes` alone finds.
+
+    `help` sorts by it, and else by the alphabet.  But where its `visiblename` finds it
+    too, it shows private names as well; and others may take us for a named tuple.
+    """
+
+    def __get__(self, instance: object, owner: type) -> tuple[str, ...]:
+        if sys._getframe(1).f_code.co_name != "sort_attributes":
+            raise AttributeError("_fields")
+        return READING_ORDER
+
+
+def brief(value: V) -> V:
+    """Have an error of ours that a method raises end with its call, as in a dict.
+
+    Below it are ten frames more in which there is nothing for the caller: in IPython
+    those of an outage would fill two screens.
+    """
+    if not isinstance(value, FunctionType):
+        return value
+
+    @wraps(value)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return value(*args, **options)
+        except EtcdMapError as error:
+            _end(error)
+            raise
+
+    return cast("V", call)
+
+
+def _end(error: EtcdMapError) -> None:
+    """Drop the frames below the first, but those that lead to code of the caller's."""
+    first = frame = error.__traceback__
+    while frame is not None:
+        if not frame.tb_frame.f_globals["__name__"].startswith("etcdmap."):
+            return
+        frame = frame.tb_next
+    if first is not None:
+        first.tb_next = None
+    if isinstance(error.__cause__, EtcdMapError):
+        forget_frames(error.__cause__)

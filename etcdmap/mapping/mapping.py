@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from etcdmap.client import Client, Policy, flag
 from etcdmap.codecs import Codec, CodecName, get_codec
-from etcdmap.connect import client_for, connect_options, store_of
-from etcdmap.connect.options import (
+from etcdmap.connecting import client_for, connect_options, store_of
+from etcdmap.connecting.options import (
     argument_names,
     check_prefix,
     check_shared,
@@ -17,7 +17,7 @@ from etcdmap.connect.options import (
     refuse_unknown,
     told,
 )
-from etcdmap.connect.urls import parse_url
+from etcdmap.connecting.urls import parse_url
 from etcdmap.errors import NotADirectory
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
@@ -38,7 +38,7 @@ from etcdmap.tree import Consistency, Directory, File, Node, Store
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from etcdmap.connect.options import MappingOptions
+    from etcdmap.connecting.options import MappingOptions
 
 M = TypeVar("M", bound="EtcdMapping")
 

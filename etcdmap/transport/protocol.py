@@ -111,34 +111,12 @@ class Settings:
         """Refuse credentials that can't be sent, by a text that does not show them.
 
         Raises:
-            TypeError: one of them is no str.
-            ValueError: a password without a username, a colon in the username, or a
-                text without a UTF-8 form.
+            ValueError: a password without a username, or a colon in the username.
         """
         if self.username is None and self.password is not None:
             raise ValueError("a password goes with a username: give both")
-        for name in ("username", "password"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if not isinstance(value, str):
-                raise TypeError(f"{name} is a str, not {type(value).__name__}")
-            if not _has_utf8(value):
-                raise ValueError(
-                    f"{name} holds a lone surrogate, which UTF-8 can't express: it may "
-                    "come from bytes in another encoding"
-                )
         if ":" in (self.username or ""):
             raise ValueError("username can't hold ':', with which basic auth ends it")
-
-
-def _has_utf8(text: str) -> bool:
-    # A UnicodeEncodeError would hold the text, and so would what is raised beside it.
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Exchange(Protocol):

@@ -40,7 +40,7 @@ class Contexts:
     def __init__(self, settings: Settings) -> None:
         verify, cert = settings.verify, settings.cert
         self._verify = verify if isinstance(verify, bool) else _absolute(verify)
-        given = (cert,) if isinstance(cert, (str, os.PathLike)) else cert or ()
+        given = (cert,) if isinstance(cert, str) else cert or ()
         self._cert = tuple(map(_absolute, given))
         self._made: tuple[ssl.SSLContext, Looks] | None = None
         #: What the files looked like when `RenewalFailed` was said last.
@@ -118,7 +118,6 @@ def make_context(verify: bool | str, cert: tuple[str, ...]) -> ssl.SSLContext:
 
 def _absolute(path: str) -> str:
     """Return a path that is still right when the process changes its directory."""
-    path = os.fspath(path)
     if not path or os.path.isabs(path):  # an empty one is an error, and no directory
         return path
     return os.path.join(os.getcwd(), path)

@@ -15,7 +15,7 @@ from typing import Any
 from etcdmap.paths import MAX_DEPTH
 
 #: Levels of lists and objects.  Each level of keys takes two.
-MAX_NESTING = 2 * MAX_DEPTH + 10
+MOST_LEVELS = 2 * MAX_DEPTH + 10
 #: Seconds that reading takes for each of them on a slow machine, values included.
 _SECONDS_PER_ITEM = 1.5e-6
 #: Characters for each list, object and item, at least; etcd writes eleven or more.
@@ -44,7 +44,7 @@ def parse_json(text: str, seconds: float = math.inf, cut_out: int = 0) -> Any:
         ValueError: it is none; before it is parsed, `OutOfBounds`.
         TooLate: to read it may take more than some seconds; not yet parsed.
     """
-    if len(text) > MAX_NESTING:
+    if len(text) > MOST_LEVELS:
         _check(text, seconds, len(text) + cut_out)
     # etcd starts with a brace and ends with a line feed.
     if text.startswith("{"):
@@ -55,10 +55,10 @@ def parse_json(text: str, seconds: float = math.inf, cut_out: int = 0) -> Any:
 
 
 def _check(text: str, seconds: float, size: int) -> None:
-    most = size // _PER_ITEM + MAX_NESTING
+    most = size // _PER_ITEM + MOST_LEVELS
     enough = min(most, seconds / _SECONDS_PER_ITEM)
     opened = text.count("[") + text.count("{")
-    if opened <= MAX_NESTING and opened + text.count(",") <= enough:
+    if opened <= MOST_LEVELS and opened + text.count(",") <= enough:
         return  # even if none of them is in a string
     marks = _marks(text.encode("utf-8", "surrogatepass"))
     items = marks.count(b"[") + marks.count(b"{") + marks.count(b",")
@@ -67,9 +67,9 @@ def _check(text: str, seconds: float, size: int) -> None:
     if items > enough:
         raise TooLate
     depths = accumulate(memoryview(marks.translate(_STEPS, b",")).cast("b"))
-    if max(depths, default=0) > MAX_NESTING:
+    if max(depths, default=0) > MOST_LEVELS:
         raise OutOfBounds(
-            f"JSON nested over {MAX_NESTING} deep (if it is a tree of keys, read a "
+            f"JSON nested over {MOST_LEVELS} deep (if it is a tree of keys, read a "
             "part of it)"
         )
 

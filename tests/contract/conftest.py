@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from etcdmap import Client, connect
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 
 from support.mapping_kit import EtcdKit, MemoryKit, StoreKit

@@ -9,7 +9,7 @@ import pytest
 
 from etcdmap import Client, EtcdMapping
 from etcdmap.cache import ReadCache
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 
 from support.gates import Timer
 from support.transports import CountingTransport

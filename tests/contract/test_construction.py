@@ -18,7 +18,7 @@ from etcdmap import (
     PrefixRequired,
     RequestFailed,
 )
-from etcdmap.connect.urls import parse_url
+from etcdmap.connecting.urls import parse_url
 from etcdmap.local import LocalCluster
 
 PASSWORD = "hunter2 & §/:@?#%"
@@ -269,11 +269,12 @@ def test_whole_cluster_is_not_emptied_without_a_prefix(
     """Where none was given none can have been meant; nobody is asked there."""
     with make() as mapping, view(mapping) as shown:
         assert shown.prefix == "/"
+        assert "prefix=" not in repr(shown)
         calls = [shown.clear]
         if isinstance(shown, EtcdMapping):
             calls += [lambda: shown.assign({}), lambda: shown.assign({}, dry_run=True)]
         for call in calls:
-            with pytest.raises(PrefixRequired, match="whole cluster"):
+            with pytest.raises(PrefixRequired, match=r"cluster, as .* without"):
                 call()
 
 

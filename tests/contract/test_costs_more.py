@@ -15,7 +15,7 @@ import pytest
 
 from etcdmap import EtcdMapping, KeyExists, KeysAPI, NotAFile, connect
 from etcdmap.cache import ReadCache
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 

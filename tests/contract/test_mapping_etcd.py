@@ -1241,7 +1241,10 @@ def test_repr_shows_prefix_and_endpoints(
     shown = f"EtcdMapping({list(etcd.endpoints)!r}, prefix="
     assert repr(mapping) == f"{shown}{mapping.prefix!r})"
     assert repr(mapping.sub("a/b")) == f"{shown}{mapping.prefix + '/a/b'!r})"
-    assert repr(EtcdMapping(client=mapping.client)) == f"{shown}'/')"
+    whole = EtcdMapping(client=mapping.client, prefix="/")
+    assert repr(whole) == f"{shown}'/')"
+    without = EtcdMapping(client=mapping.client, prefix="")
+    assert repr(without) == f"{shown.removesuffix(', prefix=')})"
 
 
 @pytest.mark.parametrize(

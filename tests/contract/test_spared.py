@@ -17,7 +17,7 @@ from etcdmap import (
     UnreadableName,
 )
 from etcdmap.cache import ReadCache
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.mapping.views import plain_mapping
 from etcdmap.v2 import Memory
 

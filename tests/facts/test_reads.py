@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from etcdmap import EtcdMapping, KeysAPI, connect
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 

@@ -10,7 +10,7 @@ import pytest
 
 from etcdmap import CompareFailed, EtcdMapping, KeyNotFound, KeysAPI, NotAFile
 from etcdmap.client import Client
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 from etcdmap.v2.spelling import MAX_TTL

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -269,6 +270,18 @@ def test_serve_in_a_directory_that_is_gone_is_no_traceback(tmp_path: Path) -> No
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch("etcdmap: .*No such file or directory.*\n", done.stderr)
+
+
+def test_main_interrupted_before_its_start_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C may come while the command line is read, which imports the most."""
+
+    def interrupt() -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("etcdmap.cli._parser", interrupt)
+    assert main(["demo"]) == 130
 
 
 def test_main_without_etcd_says_how_to_get_one(

@@ -18,7 +18,7 @@ from etcdmap import (
     NotAFile,
     OutcomeUnknown,
 )
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster, Member
 from etcdmap.transport import make_transport
 from etcdmap.v2 import Memory

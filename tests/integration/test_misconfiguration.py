@@ -303,27 +303,63 @@ def test_https_to_a_plain_port_any_operation_tells_so(
         pytest.param({"cert": ("/nowhere/a.pem", "/nowhere/b.pem")}, id="pair"),
     ],
 )
-@pytest.mark.parametrize("operation", [READS[0], WRITES[0]])
-def test_missing_tls_file_any_operation_names_it(
-    options: dict[str, Any], operation: Operation
+def test_tls_file_that_is_missing_is_refused_when_the_client_is_made(
+    options: dict[str, Any],
 ) -> None:
-    """A path that is wrong is named; nothing was sent to anybody."""
-    with FaultServer() as server:
-        url = server.url.replace("http:", "https:")
-        error = error_of(url, operation, **options)
-        assert server.requests == []
-    assert isinstance(error, ClusterUnavailable)
-    assert "/nowhere/" in str(error)
-    assert not any(attempt.sent for attempt in error.attempts)
+    """Not at the first request, as if etcd were down; by its option and its path."""
+    (name,) = options
+    with pytest.raises(ValueError, match=f"^{name} .*'/nowhere/.* No such file"):
+        EtcdMapping("https://127.0.0.1", **options)
 
 
-def test_outage_is_one_short_traceback() -> None:
-    """With one exception, and no frames of what is below the client."""
+ANY: dict[str, Operation] = {
+    "get": lambda m: m["k"],
+    "in": lambda m: "k" in m,
+    "len": len,
+    "loop": list,
+    "flat": lambda m: m.flat["k"],
+    "to_dict": lambda m: m.to_dict(),
+    "setitem": lambda m: m.__setitem__("k", 1),
+    "set": lambda m: m.set("k", 1),
+    "set-mapping": lambda m: m.set("k", {"a": 1}),
+    "del": lambda m: m.__delitem__("k"),
+    "update": lambda m: m.update(a=1, b=2),
+    "assign": lambda m: m.assign({"a": 1}),
+    "pop": lambda m: m.pop("k"),
+    "setdefault": lambda m: m.setdefault("k", 1),
+    "transform": lambda m: m.transform("k", str),
+    "append": lambda m: m.append(1),
+    "watch": lambda m: m.watch(),
+    "live": lambda m: m.live(),
+}
+
+
+@pytest.mark.parametrize("operation", [pytest.param(ANY[o], id=o) for o in ANY])
+@pytest.mark.parametrize("fence", [False, True])
+def test_outage_is_one_short_traceback(operation: Operation, fence: bool) -> None:
+    """With one exception, and no frames of what is below the call."""
     with refusing() as url:
-        error = error_of(url, lambda m: m["k"])
+        error = error_of(url, operation, fence=fence)
     shown = traceback.format_exception(type(error), error, error.__traceback__)
     assert sum(text.startswith("Traceback") for text in shown) == 1
     assert "ClusterUnavailable" in shown[-1]
     assert url in shown[-1]
-    # That of `error_of`, that of the lambda, and that of m["k"].
-    assert len(traceback.extract_tb(error.__traceback__)) == 3
+    # One of the library, below that of `error_of` and maybe of a lambda.
+    frames = traceback.extract_tb(error.__traceback__)
+    below = [frame for frame in frames if frame.filename != __file__]
+    assert (len(below), frames[-1]) == (1, below[0])
+
+
+def test_error_of_a_function_of_the_caller_shows_where_in_it(
+    etcd: LocalCluster, prefix: str
+) -> None:
+    """What `transform` calls has no frame of ours, and the fault may be in it."""
+    with refusing() as url, EtcdMapping(etcd.endpoints, prefix) as mapping:
+
+        def look_elsewhere(value: object) -> object:
+            with EtcdMapping(url, timeout=TIMEOUT) as other:
+                return other["k"]
+
+        with pytest.raises(ClusterUnavailable) as caught:
+            mapping.transform("k", look_elsewhere, default=1)
+    assert "look_elsewhere" in [frame.name for frame in traceback.extract_tb(caught.tb)]

@@ -24,7 +24,7 @@ from etcdmap import (
     PartialWrite,
 )
 from etcdmap.client.endpoint_health import Policy
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 

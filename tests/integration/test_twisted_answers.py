@@ -21,7 +21,7 @@ from etcdmap import (
     OutcomeUnknown,
     PartialWrite,
 )
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import make_transport
 from etcdmap.v2 import V2_API

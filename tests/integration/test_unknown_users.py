@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from etcdmap import EtcdMapping, KeysAPI, Unauthorized
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import Member
 from etcdmap.transport import make_transport
 

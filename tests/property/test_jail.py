@@ -32,7 +32,7 @@ from etcdmap import (
     NotAFile,
     PartialWrite,
 )
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import Answer, make_transport
 from etcdmap.transport import Request as HTTPRequest

@@ -37,7 +37,7 @@ from etcdmap import (
 from etcdmap.cache import ReadCache
 from etcdmap.client.endpoint_health import Policy
 from etcdmap.codecs import TextCodec
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import WireTransport
 from etcdmap.tree import File

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from etcdmap import EtcdMapping
 from etcdmap.cache import ReadCache
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.transport import Answer
 from etcdmap.transport import Request as HTTPRequest
 

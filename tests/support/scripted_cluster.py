@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.errors import ExchangeFailed
 from etcdmap.transport import Answer, Request
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.errors import EtcdMapError, ExchangeFailed
 from etcdmap.transport import Answer, Identity, Request
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from etcdmap import Client
 from etcdmap.client.freshness import Need
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.transport import Answer, Request, make_transport
 from etcdmap.v2 import V2_API
 

@@ -20,7 +20,7 @@ from etcdmap import (
     OutcomeUnknown,
 )
 from etcdmap.client.endpoint_health import Policy
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import WireTransport
 

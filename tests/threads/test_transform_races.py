@@ -18,7 +18,7 @@ import pytest
 from etcdmap import EtcdMapping
 from etcdmap.cache import ReadCache
 from etcdmap.client.endpoint_health import Policy
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.local import LocalCluster
 from etcdmap.transport import WireTransport
 

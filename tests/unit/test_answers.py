@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.errors import (
     CompareFailed,
     EtcdMapError,

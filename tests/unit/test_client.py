@@ -12,7 +12,7 @@ import pytest
 
 from etcdmap.client import Resend
 from etcdmap.client.options import clean_endpoints, positive_seconds
-from etcdmap.connect import connect, make_client
+from etcdmap.connecting import connect, make_client
 from etcdmap.errors import (
     ClientClosed,
     ClusterUnavailable,

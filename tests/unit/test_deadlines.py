@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from etcdmap import Client, EtcdMapError, EtcdMapping, ExchangeFailed, KeysAPI
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.transport import Answer
 from etcdmap.transport import Request as HTTPRequest
 from etcdmap.tree import Fence

@@ -16,7 +16,7 @@ import pytest
 from etcdmap.client import Resend
 from etcdmap.client.endpoint_health import Policy
 from etcdmap.client.freshness import ClusterRebuilt, Need
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.errors import (
     ClusterUnavailable,
     DeadlineExceeded,

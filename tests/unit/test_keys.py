@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from etcdmap.client import Resend
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.errors import (
     ClientClosed,
     InvalidKey,

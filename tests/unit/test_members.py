@@ -9,7 +9,7 @@ import pytest
 
 from etcdmap.client import Resend
 from etcdmap.client.client import _with_learnt
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.errors import ClusterUnavailable, InvalidResponse
 from etcdmap.transport import Answer, WireTransport
 from etcdmap.v2 import V2_API

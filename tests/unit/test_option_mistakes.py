@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from etcdmap import Client, EtcdMapping, connect
-from etcdmap.connect import PASSWORD, URL, USERNAME
+from etcdmap.connecting import PASSWORD, URL, USERNAME
 from etcdmap.transport import WireTransport
 
 

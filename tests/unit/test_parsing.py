@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from etcdmap.v2.parsing import MAX_NESTING, OutOfBounds, TooLate, parse_json
+from etcdmap.v2.parsing import MOST_LEVELS, OutOfBounds, TooLate, parse_json
 
 #: What bounds could stumble on: brackets, commas, quotes and backslashes in strings.
 ODD = st.text('[]{},:"\\ é\N{SNAKE}\n', max_size=30)
@@ -53,8 +53,8 @@ def test_texts_of_nothing_but_brackets_and_commas_are_read() -> None:
 def test_nesting_beyond_the_limit_is_refused(kind: str, closed: bool) -> None:
     """Before it is parsed, which would overflow the stack; spaces don't hide it."""
     opened = "[ " if kind == "[]" else '{"a": '
-    end = (" " * 20 + kind[1]) * (MAX_NESTING + 1) if closed else " " * 9000
-    text = f"{opened * (MAX_NESTING + 1)}1{end}"
+    end = (" " * 20 + kind[1]) * (MOST_LEVELS + 1) if closed else " " * 9000
+    text = f"{opened * (MOST_LEVELS + 1)}1{end}"
     with pytest.raises(OutOfBounds, match="deep"):
         parse_json(text)
 
@@ -81,7 +81,7 @@ def test_what_can_not_be_read_in_time_is_not_begun() -> None:
 SMALL_STACK = """
 import threading
 from etcdmap import EtcdMapError, EtcdMapping
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.transport import Answer
 
 BODIES = [

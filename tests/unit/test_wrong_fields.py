@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from etcdmap import Client, EtcdMapError, EtcdMapping, KeysAPI
-from etcdmap.connect import make_client
+from etcdmap.connecting import make_client
 from etcdmap.mapping.flat import FlatView
 from etcdmap.transport import Answer, Request
 

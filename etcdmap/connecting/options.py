@@ -197,14 +197,22 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path(name: str, value: Any) -> str:
-    """Check the path of a file, which need not be there yet."""
+    """Check the path of a file, or of a directory of CAs, which must be there.
+
+    At the first request it would be told late, and as an outage.
+    """
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str):
         raise TypeError(f"{name} is a path, not {type(path).__name__}")
     path = str.__str__(path)
     if b"\0" in os.fsencode(path):  # which refuses what no file can be named
         raise ValueError(f"{name} holds a NUL, which no path can")
-    return path
+    try:
+        os.stat(path)
+        return path
+    except OSError as error:
+        why = error.strerror
+    raise ValueError(f"{name} is a path, and {path!r} can't be used: {why}")
 
 
 def _flag_or_file(name: str, value: Any) -> bool | str:

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, unquote_to_bytes, urls
 
 from etcdmap.client import plain_text, positive_int, positive_seconds, spell_endpoint
 from etcdmap.codecs import get_codec
-from etcdmap.connect.options import did_you_mean
+from etcdmap.connecting.options import did_you_mean
 from etcdmap.paths import clean_prefix
 from etcdmap.tree import CONSISTENCIES
 

@@ -19,7 +19,7 @@ from etcdmap.client import (
     clean_endpoints,
     plain_text,
 )
-from etcdmap.connect.options import (
+from etcdmap.connecting.options import (
     Default,
     argument_names,
     check_endpoints,
@@ -28,7 +28,7 @@ from etcdmap.connect.options import (
     default,
     told,
 )
-from etcdmap.connect.urls import parse_url
+from etcdmap.connecting.urls import parse_url
 from etcdmap.errors import CredentialsMissing
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import (
@@ -140,7 +140,7 @@ def client_for(
     settled = check_options(settled)
     if endpoints is not None:  # now, as it may be a generator, and is used again
         endpoints = check_endpoints(endpoints, of_mapping=bool(own))
-    return _make({"endpoints": endpoints, **settled})
+    return _connect({"endpoints": endpoints, **settled})
 
 
 def _environment() -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _parse_variable(url: str) -> dict[str, Any]:
     raise failure
 
 
-def _make(options: Mapping[str, Any]) -> Client:
+def _connect(options: Mapping[str, Any]) -> Client:
     """Make a client from the arguments of `connect`; they are pickled in its place."""
     given = dict(options)
     endpoints = given.pop("endpoints")
@@ -215,7 +215,7 @@ def _reconnect(options: Mapping[str, Any], authenticated: bool) -> Client:
         endpoints = clean_endpoints(options["endpoints"] or DEFAULT_ENDPOINT)
         username, password = _credentials_from_environment(endpoints)
         options = {**options, "username": username, "password": password}
-    return _make(options)
+    return _connect(options)
 
 
 def _credentials_from_environment(endpoints: Iterable[str]) -> tuple[str, str]:
