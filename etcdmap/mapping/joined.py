@@ -31,9 +31,11 @@ READING_ORDER = (
     *("prefix", "readonly", "client", "keys_api", "cache_info", "cache_clear"),
 )
 
-#: What may send requests.  ``m[key]`` is to be fast, and sees to its errors itself;
-#: `with_view` is called for each directory of a loop.
-_SENDING = {*READING_ORDER, "_listed_items"} - {"__getitem__", "with_view"}
+#: What may send requests.  ``m[key]`` is to be fast, and sees to its errors itself, and
+#: ``m[key] = value`` is all but `set`; `with_view` is called for each directory.
+_SENDING = {*READING_ORDER, "_listed_items"} - {
+    *("__getitem__", "__setitem__", "with_view")
+}
 
 
 def joined(cls: type[T]) -> type[T]:
