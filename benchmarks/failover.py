@@ -39,37 +39,47 @@ def main() -> int:
     """Run it where the other clients are installed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.failover")
     parser.add_argument("--env", type=Path, help="as of benchmarks.compare")
+    parser.add_argument("--to", type=Path, default=ROOT / "docs/pictures/failover.json")
+    parser.add_argument("--quick", action="store_true", help="etcdmap alone, in haste")
     given = parser.parse_args()
     if given.env and os.environ.get(INSIDE) is None:
         return run_inside(given.env, "benchmarks.failover", None)
-    found = {fault: measure(harm) for fault, harm in FAULTS.items()}
+    clients, length = (CLIENTS[:1], BEFORE + 0.5) if given.quick else (CLIENTS, LENGTH)
+    found = {
+        fault: measure(harm, clients, length=length) for fault, harm in FAULTS.items()
+    }
     text = json.dumps({"fault at": BEFORE, "timeout": TIMEOUT, **found})
     text = text.replace("], [", "],\n[")  # a line for each call
-    (ROOT / "docs/pictures/failover.json").write_text(text + "\n")
+    given.to.write_text(text + "\n")
     return 0
 
 
-def measure(harm: Callable[[Member], None]) -> dict[str, Any]:
+def measure(
+    harm: Callable[[Member], None], clients: tuple[str, ...], length: float
+) -> dict[str, Any]:
     """Give, for each client and kind of call, [start, seconds, failed] of each."""
     with LocalCluster(members=3) as cluster:
         leader = cluster.leader()
         urls = sorted(cluster.endpoints, key=leader.endpoint.__ne__)
         began = time.monotonic() + 2.0  # when all processes have started
-        with multiprocessing.get_context("spawn").Pool(len(CLIENTS)) as pool:
+        with multiprocessing.get_context("spawn").Pool(len(clients)) as pool:
             jobs: list[AsyncResult[Any]] = [
-                pool.apply_async(run_client, (name, urls, began)) for name in CLIENTS
+                pool.apply_async(run_client, (name, urls, began, began + length))
+                for name in clients
             ]
             time.sleep(began + BEFORE - time.monotonic())
             harm(leader)
-            return {name: job.get() for name, job in zip(CLIENTS, jobs, strict=True)}
+            return {name: job.get() for name, job in zip(clients, jobs, strict=True)}
 
 
-def run_client(name: str, urls: list[str], began: float) -> dict[str, list[Any]]:
+def run_client(
+    name: str, urls: list[str], began: float, end: float
+) -> dict[str, list[Any]]:
     """Write and read; the target of a process."""
     found: dict[str, list[Any]] = {"writes": [], "reads": []}
     calls = {kind: connect(name, urls, kind) for kind in found}
     threads = [
-        threading.Thread(target=repeat, args=(calls[kind], began, found[kind]))
+        threading.Thread(target=repeat, args=(calls[kind], began, end, found[kind]))
         for kind in found
     ]
     for thread in threads:
@@ -102,10 +112,10 @@ def connect(name: str, urls: list[str], kind: str) -> Call:
     return calls[kind]
 
 
-def repeat(call: Call, began: float, found: list[Any]) -> None:
+def repeat(call: Call, began: float, until: float, found: list[Any]) -> None:
     """Call at a steady rate; what was missed is not made up for."""
     following = began
-    while following < began + LENGTH:
+    while following < until:
         time.sleep(max(0.0, following - time.monotonic()))
         start = time.monotonic()
         failed = 0

@@ -74,6 +74,20 @@ def test_faults_runs_a_row_and_writes_what_it_found(tmp_path: Path) -> None:
     assert found["runs"][0]["operations"] > 0
 
 
+def test_failover_writes_what_the_picture_is_drawn_from(tmp_path: Path) -> None:
+    """Each call of etcdmap's threads is there; the leader was killed, then stopped."""
+    calls = tmp_path / "failover.json"
+    run("benchmarks.failover", "--quick", "--to", str(calls))
+    found = json.loads(calls.read_text())
+    for fault in ("killed", "stopped"):
+        threads = found[fault]["etcdmap"]
+        assert set(threads) == {"writes", "reads"}
+        for start, seconds, failed in threads["writes"] + threads["reads"]:
+            assert start >= 0
+            assert seconds > 0
+            assert failed in (0, 1)
+
+
 def test_memory_stays_within_the_bound_for_the_worst_answers() -> None:
     """SECURITY.md's multiple of max_response holds; this is measured, not timed."""
     printed = run("benchmarks.memory", "--limit=4", "--timeout=3")
