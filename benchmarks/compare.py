@@ -92,7 +92,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file")
-    parser.add_argument("--plot", type=Path, help="write a plot (SVG) to this file")
     parser.add_argument(
         "--check", action="store_true", help="end with 1 if a limit is not met"
     )

@@ -9,7 +9,8 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from sphinx.addnodes import desc_addname, desc_name, desc_signature
+from sphinx.addnodes import desc_addname, desc_annotation, desc_name, desc_signature
+from sphinx.domains.python import PyObject
 
 import etcdmap
 
@@ -36,6 +37,8 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"etcdmap {release}"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -44,6 +47,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # fields in one list, not a paragraph for each
 napoleon_custom_sections = ["Cost", "Atomic", "Threads", "Source"]
 
 # In docstrings a name in backticks is a link.
@@ -140,7 +144,15 @@ OPERATIONS = {
 }
 #: Classes that the library makes for users, who need no arguments for it.
 MADE_FOR_USERS = {
-    *("Client", "Codec", "FlatView", "KeysAPI", "Member", "Node", "Result", "View"),
+    *("Attempt", "CacheInfo", "Client", "Codec", "Difference", "Differences", "Event"),
+    *("FlatView", "FrozenMapping", "KeysAPI", "Member", "Node", "Refusal", "Result"),
+    *("Snapshot", "View", "Watch"),
+}
+#: Names of types that nobody imports, as users know what they mean.
+MEANT = {
+    "Contents": "Mapping | Iterable[tuple[str, Any]]",
+    "Progress": "Callable[[int, int], object]",
+    "Unpack[MappingOptions]": "Any",
 }
 
 
@@ -148,7 +160,7 @@ def show_signature(
     app: Sphinx,
     what: str,
     name: str,
-    obj: object,
+    obj: Any,
     options: object,
     signature: str | None,
     returns: str | None,
@@ -164,9 +176,32 @@ def show_signature(
     if returns is not None:
         returns = re.sub(r"^(~?[\w.]+\.)?[A-Z]$", "Self", returns)
         returns = re.sub(r"~?[\w.]+\.Etcd(\w+View)$", r"\1", returns)
+        if re.search(r"\b(Subscribed|Changes)$", returns):
+            returns = ""  # the docstring says what it is good for
     if signature:
         signature = re.sub(r"\bdefault\((\w[\w.]*)\)", r"\1", signature)
+        for inner, meant in MEANT.items():
+            signature = re.sub(rf": {re.escape(inner)}(?!\w)", f": {meant}", signature)
+        known = vars(sys.modules[obj.__module__])
+        signature = re.sub(
+            r"(?<== )_?[A-Z][A-Z_]+\b", lambda m: constant(known[m[0]]), signature
+        )
     return signature, returns
+
+
+def constant(value: object) -> str:
+    """Spell a default: a number as such, and a mark that nothing was given as dots."""
+    value = getattr(value, "value", value)  # of an option's
+    return f"{value:_}" if isinstance(value, (int, float)) else "..."
+
+
+def show_public_types(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Show `etcdmap.v2.models.Node` in the type of a field as `Node`, and no quotes."""
+    for at, line in enumerate(lines):
+        if re.match(r"\s*:(var)?type\b", line):
+            lines[at] = re.sub(r"\betcdmap\.[\w.]*\.(\w+)", r"~etcdmap.\1", line)
 
 
 def show_operation(app: Sphinx, domain: str, kind: str, content: Element) -> None:
@@ -178,6 +213,7 @@ def show_operation(app: Sphinx, domain: str, kind: str, content: Element) -> Non
         if kind == "class" and name in etcdmap.__all__:
             # The source links back to this.
             signature["ids"].append(f"{getattr(etcdmap, name).__module__}.{name}")
+        hide_inner_type(signature)
         if owner != "EtcdMapping":
             continue
         for prefix in list(signature.findall(desc_addname)):
@@ -188,6 +224,13 @@ def show_operation(app: Sphinx, domain: str, kind: str, content: Element) -> Non
             signature += desc_name(shown, shown)
             signature["_toc_name"] = shown
         link_source(signature, name)
+
+
+def hide_inner_type(signature: desc_signature) -> None:
+    """Leave out the type of a property that is a part of what users see as one."""
+    for annotation in list(signature.findall(desc_annotation)):
+        if "FlatReading" in annotation.astext():
+            signature.remove(annotation)
 
 
 def link_source(signature: desc_signature, name: str) -> None:
@@ -209,7 +252,12 @@ def link_source(signature: desc_signature, name: str) -> None:
 
 def setup(app: Sphinx) -> None:
     """Register the functions above."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"  # and not "Variables"
     app.connect("autodoc-process-signature", show_signature)
+    # After napoleon, which writes those types.
+    app.connect("autodoc-process-docstring", show_public_types, priority=900)
     app.connect("object-description-transform", show_operation)
     app.connect("autodoc-process-bases", show_public_bases)
     app.connect("autodoc-skip-member", skip_field_aliases)

@@ -42,10 +42,9 @@ def run(*arguments: str) -> str:
 
 
 def test_compare_runs_every_workload_and_writes_what_it_found(tmp_path: Path) -> None:
-    """The quick form of the command ends well, with a table, a plot and JSON."""
-    figures, plot = tmp_path / "figures.json", tmp_path / "plot.svg"
-    files = ["--json", str(figures), "--plot", str(plot)]
-    printed = run("benchmarks.compare", "--quick", *files)
+    """The quick form of the command ends well, with a table and JSON."""
+    figures = tmp_path / "figures.json"
+    printed = run("benchmarks.compare", "--quick", "--json", str(figures))
     found = json.loads(figures.read_text())
     assert {"m[k]", "m[k] = v", "missing key", "cached m[k]"} < set(found["workloads"])
     assert "Directory size" in found["growth"]
@@ -55,7 +54,6 @@ def test_compare_runs_every_workload_and_writes_what_it_found(tmp_path: Path) ->
         if check["what"].endswith(": requests")
     )
     assert "m[k] = v, us for each operation" in printed
-    assert plot.read_text().startswith("<svg ")
 
 
 def test_steady_compares_reads_and_writes() -> None:
@@ -74,6 +72,20 @@ def test_faults_runs_a_row_and_writes_what_it_found(tmp_path: Path) -> None:
     assert f"\n{row} " in printed
     assert found["row"] == row
     assert found["runs"][0]["operations"] > 0
+
+
+def test_failover_writes_what_the_picture_is_drawn_from(tmp_path: Path) -> None:
+    """Each call of etcdmap's threads is there; the leader was killed, then stopped."""
+    calls = tmp_path / "failover.json"
+    run("benchmarks.failover", "--quick", "--to", str(calls))
+    found = json.loads(calls.read_text())
+    for fault in ("killed", "stopped"):
+        threads = found[fault]["etcdmap"]
+        assert set(threads) == {"writes", "reads"}
+        for start, seconds, failed in threads["writes"] + threads["reads"]:
+            assert start >= 0
+            assert seconds > 0
+            assert failed in (0, 1)
 
 
 def test_memory_stays_within_the_bound_for_the_worst_answers() -> None:

@@ -29,11 +29,6 @@ from etcdmap.local import LocalCluster
 
 from support.servers import binaries
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted(ROOT.glob("docs/*/*.md"))]
@@ -58,12 +53,6 @@ LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 def name_of(page: Path) -> str:
     """Give the path of a page, as the id of its tests."""
     return str(page.relative_to(ROOT))
-
-
-def load_toml(name: str) -> dict[str, Any]:
-    """Read a settings file."""
-    loaded: dict[str, Any] = tomllib.loads((ROOT / name).read_text())
-    return loaded
 
 
 def fences_of(page: Path) -> list[tuple[int, str]]:
@@ -497,24 +486,6 @@ def is_error(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Tell whether a default is a number, and not a truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def test_picture_of_the_layers_agrees_with_the_check() -> None:
-    """The design page shows what the linter of imports goes by, line by line."""
-    page = (ROOT / "docs" / "explanation" / "design.md").read_text()
-    picture = page.partition("```text\n")[2].partition("```")[0]
-    # Names begin after one space and end before a wide gap; then comes the text.
-    fronts = re.findall(r"^ (\S.*?)(?: {3,}.*)?$", picture, re.M)
-    shown = [front.replace("/", "").split() for front in fronts]
-    contracts = load_toml("pyproject.toml")["tool"]["importlinter"]["contracts"]
-    (layers,) = (c["layers"] for c in contracts if c["id"] == "layers")
-    package = Path(etcdmap.__file__).parent
-    wanted = []
-    for layer in layers:
-        names = [name.strip(" ()") for name in layer.replace(":", "|").split("|")]
-        there = [name for name in names if list(package.glob(f"{name}*"))]
-        wanted.append([name for name in there if name != "__main__"])
-    assert [line for line in shown if line != ["local"]] == [w for w in wanted if w]
 
 
 def test_pages_and_message_agree_on_what_to_do_after_an_unknown_outcome() -> None:

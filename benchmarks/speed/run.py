@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from benchmarks.speed import growth, local_costs, workloads
 from benchmarks.speed.model import QUICK, Report, Sizes, World
-from benchmarks.speed.plot import draw
 from benchmarks.speed.report import as_json, as_markdown, as_text
 from etcdmap.local import LocalCluster
 
@@ -41,11 +40,7 @@ def run(given: argparse.Namespace) -> int:
                 print(f"{name} ...", file=sys.stderr, flush=True)
                 workload(world, report)
     print(as_text(report))
-    for path, make in (
-        (given.json, as_json),
-        (given.markdown, as_markdown),
-        (given.plot, draw),
-    ):
+    for path, make in ((given.json, as_json), (given.markdown, as_markdown)):
         if path is not None:
             path.write_text(make(report), encoding="utf-8")
     missed = [c for c in report.all_checks() if c.verdict == "MISSED"]

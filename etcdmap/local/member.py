@@ -149,7 +149,7 @@ class Member:
         )
 
     def check_healthy(self) -> None:
-        """Raise an error unless the member is healthy; NotYet if it may become so."""
+        """Raise an error unless the member is healthy."""
         self.check_running()
         try:
             probe.check_health(self.endpoint)

@@ -125,7 +125,10 @@ class Live(Reading):
 
     @property
     def flat(self) -> FlatReading:
-        """The subtree as one mapping of relative path -> value.  Cost: no request."""
+        """The subtree as one mapping of relative path -> value.
+
+        Cost: no request.
+        """
         return FlatReading._on(replace(self._view, naming=FLAT))
 
     def index(self) -> int:

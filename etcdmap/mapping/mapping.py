@@ -391,8 +391,7 @@ class EtcdMapping(Writing):
             progress: called with the number of requests done and of all.
 
         Returns:
-            What changed, sorted by key, with old and new values: ``print(changes)``
-            shows a diff.
+            What changed, sorted by key, with old and new values; printed, a diff.
 
         Raises:
             PrefixRequired: the mapping was made without a prefix, so this would

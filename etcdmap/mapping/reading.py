@@ -91,7 +91,8 @@ class Reading(Listed):
             NotADirectory: a file stands where this mapping's directory was.
             DecodeError: the codec can't read a text; names the key.
 
-        Cost: 1 request, whatever the size.  Atomic: one moment's state.
+        Cost: 1 request, whatever the size; none in a `Live`.  Atomic: one moment's
+        state.
 
         >>> m.snapshot().value["port"]
         8080

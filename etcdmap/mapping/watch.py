@@ -48,7 +48,7 @@ class Watch(Iterator[Event]):
 
     @property
     def index(self) -> int:
-        """Where to resume: all changes up to this index were returned.
+        """The index to resume from; all changes up to it were returned.
 
         As ``after`` of another watch it goes on from here, in another process too.
         """

@@ -256,7 +256,7 @@ class Writing(Reading, Base):
         """Store a value under a new key that sorts after all appended before.
 
         Returns:
-            The key: etcd's index in 20 digits.
+            The key, which is etcd's index in 20 digits.
 
         Cost: 1 request.  Atomic: yes.
 

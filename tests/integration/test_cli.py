@@ -55,6 +55,17 @@ def test_demo_says_what_will_happen_and_what_next(demo: list[str]) -> None:
     assert (ROOT / demo[-1].strip()).is_file()
 
 
+def test_demo_is_that_of_the_picture(demo: list[str]) -> None:
+    """What the README shows is what it prints today, but for what was measured."""
+    kept = (ROOT / "docs" / "pictures" / "demo.txt").read_text().splitlines()
+    assert [shape_of(line) for line in demo] == [shape_of(line) for line in kept]
+
+
+def shape_of(line: str) -> str:
+    """Give a line without what differs between runs: numbers, use, path of Python."""
+    return re.sub(r"[\d.]+|(not )?in use|.* (?=-m etcdmap)|\s", "", line)
+
+
 @pytest.mark.parametrize(
     ("step", "requests"),
     [
