@@ -125,6 +125,8 @@ def _check_asked(
 
 def is_meant_by(asked: Asked, cause: str) -> bool:
     """Tell whether a refusal may be about the key asked for, or a node above it."""
+    if cause == asked.key:  # nearly always
+        return True
     path, refused = asked.key.rstrip("/"), cause.rstrip("/")
     if len(cause) != _MOST_CAUSE:  # else it may have been cut off
         refused += "/"
