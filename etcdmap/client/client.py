@@ -102,6 +102,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
         self._freshness: dict[API, Freshness] = {}
         #: A place for what the stores above share; not read here.
         self.stores: dict[str, Any] = {}
+        #: Called by `close`, for what goes on by itself and would meet a closed client.
+        self.on_close: list[Callable[[], object]] = []
         self.transport = wrapped(transport)
         self.clock = clock
         self._given_sleep = sleep
@@ -223,6 +225,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
         A write that was under way in another thread ends as `OutcomeUnknown`.
         """
+        for end in self.on_close:
+            end()
         self._closing.set()
         self.transport.close()
 

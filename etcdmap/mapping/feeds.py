@@ -13,8 +13,9 @@ from etcdmap.tree import WatchableStore
 class Feeds:
     """The feeds of a client."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: Client) -> None:
         self._feeds: list[Feed] = []
+        client.on_close.append(self.close)
         self.after_fork()
         forking.register(self)
 
@@ -26,7 +27,7 @@ class Feeds:
     def of(cls, client: Client) -> Feeds:
         """Return those of a client."""
         found: Feeds = client.stores.get("feeds") or client.stores.setdefault(
-            "feeds", cls()
+            "feeds", cls(client)
         )
         return found
 
@@ -50,10 +51,17 @@ class Feeds:
         """Close a feed that nobody uses any more."""
         with self._lock:
             feed.users -= 1
-            if feed.users:
+            if feed.users or feed not in self._feeds:
                 return
             self._feeds.remove(feed)
         feed.close()
+
+    def close(self) -> None:
+        """Close all; what was seen last can still be read."""
+        with self._lock:
+            feeds, self._feeds = self._feeds, []
+        for feed in feeds:
+            feed.close()
 
 
 def _covers(feed: Feed, path: str) -> bool:

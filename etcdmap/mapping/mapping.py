@@ -254,9 +254,9 @@ class EtcdMapping(Writing):
     def live(self, max_stale: float = 10.0) -> Live:
         """Return this mapping as one held in memory, kept up to date by a watch.
 
-        Use it as a context manager, or close it.  The tree is read before this
-        returns.  All calls for directories of this client that lie in one another share
-        one watch and two threads.
+        Use it as a context manager, or close it; it ends with its client, too.  The
+        tree is read before this returns.  All calls for directories of this client that
+        lie in one another share one watch and two threads.
 
         Args:
             max_stale: seconds within which it is proved that nothing was missed; what
