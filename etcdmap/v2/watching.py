@@ -279,7 +279,7 @@ class V2Follower:
         if event.index >= self._next and self._polls:
             # The polls behind it may be silent, and hold up the one that is needed.
             self._reopen()
-        self._behind = event.store_index - self.covered
+        self._behind = event.store_index + 1 - self._next
 
     def _event(self, answer: Answer, asked_for: int) -> PollEvent | None:
         """Read an event; None if the poll for it is not needed any more."""
