@@ -94,8 +94,8 @@ class Watch(Iterator[Event]):
 
 def decoded(view: View, event: Event) -> Event:
     """Return an event with the key of a mapping and the values of its codec."""
-    path, decode = event.key, view.codec.decode
-    value, previous = event.value, event.previous
+    action, path, value, previous, index, coalesced = event
+    decode = view.codec.decode
     if previous is not None:
         try:
             previous = decode_node(path, previous, decode)
@@ -104,4 +104,4 @@ def decoded(view: View, event: Event) -> Event:
     if value is not None:
         value = decode_node(path, value, decode)
     key = path[len(view.root) + 1 :]
-    return Event(event.action, key, value, previous, event.index, event.coalesced)
+    return Event(action, key, value, previous, index, coalesced)

@@ -19,7 +19,7 @@ from etcdmap.v2.listing import tree_of
 from etcdmap.v2.models import Asked
 from etcdmap.v2.readers import index_of_read
 from etcdmap.v2.request import KeysRequest
-from etcdmap.v2.responses import index_of, known_index, payload_of
+from etcdmap.v2.responses import index_of, payload_of
 from etcdmap.v2.spelling import spell_query, spell_target
 
 T = TypeVar("T")
@@ -29,7 +29,6 @@ class PollEvent(NamedTuple):
     """What the answer to a poll tells."""
 
     index: int  # type: ignore[assignment]  # in place of tuple's method
-    store_index: int  # when the poll began
     change: Change | None
     key: str
     action: str
@@ -187,8 +186,7 @@ class Followed:
             return self._any_poll.read(answer)
         index = int(number)
         change = Change("set", path, text, index, before)
-        store_index = known_index(answer) or index_of(answer)
-        return PollEvent(index, store_index, change, path, action)
+        return PollEvent(index, change, path, action)
 
 
 # As Go's encoder writes it, see `etcdmap.v2.listing`.
@@ -206,7 +204,7 @@ def _event_of(asked: Asked, answer: Answer) -> PollEvent:
     index = index_in(payload)
     change = change_of(payload, asked)
     key, action = payload["node"]["key"], payload["action"]
-    return PollEvent(index, index_of(answer), change, key, action)
+    return PollEvent(index, change, key, action)
 
 
 def _reading_of(asked: Asked, answer: Answer) -> Reading:
