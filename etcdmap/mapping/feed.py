@@ -48,8 +48,6 @@ _GLANCE, _CALM = 0.01, 0.1
 _FOR_EVER, _NEVER = 3600.0, float("inf")
 
 
-#: A state, and the events that tell how it came about.
-_Step = tuple[State, list[Event]]
 #: What to tell: a condition of the feed, or events to a subscriber.
 _Job = tuple["str | None", "Subscription | None", list[Event]]
 
@@ -333,13 +331,13 @@ class Feed:
         while job is None and not self.closed:
             try:
                 news = follower.follow(self._clock() + _FOR_EVER)
-                steps = self._steps_of(news)
+                state, events = self._after(news)
             except Exception:  # the thread must go on, whatever is wrong
                 log.exception("etcdmap: following %s failed", self.path or "/")
                 follower = self._follow_anew(follower)
                 continue
             with self._lock:
-                self._show(follower, steps)
+                self._show(follower, state, events)
                 # Now, or the thread that is woken would hold this one up.
                 job = self._next_job()
                 self._follows = job is None
@@ -359,29 +357,29 @@ class Feed:
                 self._follower = broken = self._new_follower()
         return broken
 
-    def _steps_of(self, news: Sequence[Change | Reading]) -> list[_Step]:
-        state, steps = self.now[STATE], []
+    def _after(self, news: Sequence[Change | Reading]) -> tuple[State, list[Event]]:
+        """Return the state after some news, and the events that lead there."""
+        state: State = self.now[STATE]
+        events: list[Event] = []
         for each in news:
-            state, events = after(state, each)
-            steps.append((state, events))
-            self._readings += type(each) is Reading
-        return steps
+            state, more = after(state, each)
+            events += more
+            if type(each) is Reading:
+                self._readings += 1
+        return state, events
 
-    def _show(self, follower: Follower, steps: list[_Step]) -> None:
-        """Show the last of some states, and have all told; with the lock held."""
-        shown = self.now
-        state: State = steps[-1][0] if steps else shown[STATE]
+    def _show(self, follower: Follower, state: State, events: list[Event]) -> None:
+        """Show a state, and have it told; with the lock held."""
         covered = follower.covered
         if covered > state.index:  # nothing more has changed up to there
             state = state._replace(index=covered)
-        if steps:
+        if events:
             self.now = {STATE: state}
-        elif state is not shown[STATE]:
-            self.now = {**shown, STATE: state}
-        now = self._clock()
-        for state, events in steps:
+            now = self._clock()
             for subscription in self._subscriptions:
                 subscription.add(state, events, now)
+        elif state is not self.now[STATE]:
+            self.now = {**self.now, STATE: state}
         if follower.trouble is not None or self._reported != "following":
             self._note_condition()
         if self._waiting:

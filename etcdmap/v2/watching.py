@@ -302,8 +302,9 @@ class V2Follower:
     def _use(self, event: PollEvent, asked_for: int, answer: Answer) -> None:
         """Take an event for news, if it is the next one."""
         index, change, _, _ = event
-        self._too_close = not asked_for <= self._next <= index  # it was known
-        if self._too_close or (index > self._next and index > index_of(answer)):
+        wanted = self._next
+        self._too_close = not asked_for <= wanted <= index  # it was known
+        if self._too_close or (index > wanted and index > index_of(answer)):
             return  # or it came live, with a gap: history tells what is in between
         self._next = index + 1
         if change is not None:
