@@ -6,10 +6,13 @@ Readers look at `Feed.now`, one pointer to a `Moment`, which is replaced and, bu
 what was decoded from it, never edited.  They take no lock.
 
 Two threads swap two roles.  One *follows*: it waits for news and makes the next moment.
-If somebody wants to be told, it hands this role to the other one and calls them itself,
-which is quicker than a queue between two threads.  Whatever comes while a callback runs
-is queued by the thread that follows then.  So user code never delays following; nor is
+If somebody wants to be told, it lets go of this role and calls them itself, which is
+quicker than a queue between two threads.  Whatever comes while a callback runs is
+queued by the thread that follows then.  So user code does not delay following; nor is
 a lock held while it runs, nor while anything is sent.
+
+To wake the other thread takes longer than most callbacks do.  So it is not woken while
+events come in a row, but looks every `_GLANCE` seconds whether nobody follows.
 
 A queue that gets long is dropped for what it comes to: the differences between the
 state that was told last and the present one.
@@ -42,8 +45,8 @@ _CATCH_UP = 1.0
 _PARTING = 0.01
 #: Seconds before it is tried again after what should not happen.
 _AFTER_A_FAULT = 0.5
-#: Seconds after which the thread that has nothing to do looks whether nobody follows,
-#: as a callback takes long; and since when none was called, if it does not.
+#: Seconds between two looks of the thread that has nothing to do, and since the last
+#: event was told, after which it waits until it is woken.
 _GLANCE, _CALM = 0.01, 0.1
 _FOR_EVER, _NEVER = 3600.0, float("inf")
 
@@ -341,7 +344,6 @@ class Feed:
                 # Now, or the thread that is woken would hold this one up.
                 job = self._next_job()
                 self._follows = job is None
-                # To wake it takes longer than most callbacks do.
                 needed = self._due() if job is None else self._told_at + 2 * _GLANCE
                 wake = needed < self._idle_until
             if wake:

@@ -209,8 +209,9 @@ class Live(Reading):
         """Have a function called with each `Event`, in order.
 
         It is called by a thread of the replica, one call at a time, after the change
-        can be read.  Others wait for it, following does not.  If it is slow, or raises,
-        which is logged, it gets ``coalesced`` events in the end.
+        can be read.  Others wait for it; following does not, but for 10 ms at most.  If
+        it is slow, it gets ``coalesced`` events in the end; if it raises, that is
+        logged.
 
         Args:
             callback: gets an event.
