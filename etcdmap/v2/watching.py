@@ -65,7 +65,7 @@ _MOMENT = 0.01
 #: Changes elsewhere between two barriers, from which there is one with each look.
 _BUSY = 100
 #: Polls under way at once.
-_DEPTH = 64
+_DEPTH = 256
 #: Changes behind from which reading the tree is quicker, and surer, than draining.
 _FAR = 700
 #: Part of `max_stale` after which the next proof is due.
@@ -318,8 +318,12 @@ class V2Follower:
         behind = 0 if latest is None else index_of(latest) - self.covered
         if behind > _FAR and self._width == _DEPTH and self._heals:
             raise _Missed("far behind")
-        wider = behind > 0 and not self._too_close
-        self._width = min(_DEPTH, 2 * self._width) if wider else 1
+        if self._too_close:
+            self._width = 1
+        elif behind > 0:
+            self._width = min(_DEPTH, 2 * self._width)
+        else:  # not 1 at once: where many write, it will soon be behind again
+            self._width = max(1, self._width // 2)
         count = max(1, min(self._width, behind))
         self._polls.extend(range(self._next, self._next + count))
         by = self._client.clock() + _PATIENCE

@@ -52,7 +52,7 @@ def test_live_with_escaped_keys_reads_like_its_mapping() -> None:
 
 
 def test_callback_that_blocks_after_quick_ones_holds_up_no_reader() -> None:
-    """While they are quick, one thread follows and calls; else the other one follows."""
+    """While they are quick one thread follows and calls; else the other follows."""
     mapping = mapping_on(MemoryStore(Tree()))
     over, blocks = threading.Event(), threading.Event()
 
