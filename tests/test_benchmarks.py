@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,8 +96,17 @@ def test_memory_stays_within_the_bound_for_the_worst_answers() -> None:
 
 
 def test_live_measures_what_a_replica_costs() -> None:
-    """The quick form ends well, and memory stays within its bound."""
+    """The quick form ends well; memory stays within its bound, and no event is lost."""
     printed = run("benchmarks.live", "--quick")
-    share = float(printed.partition("all keys read: ")[2].split()[0])
-    assert share < 1.8
-    assert 'm["a"]["b"]:' in printed
+    checks = dict(re.findall(r"^ +(\S.*?) {2,}([\d.]+)", printed, re.M))
+    assert float(checks["memory, all keys read, to to_dict()"]) < 1.8
+    assert any(what.startswith('m["a"]["b"]') for what in checks)
+    for how in ("16 writers", "beside a busy thread"):
+        assert checks[f"{how}: not told one by one"] == "0"
+
+
+def test_live_measures_a_part() -> None:
+    """`--only` leaves out all else."""
+    printed = run("benchmarks.live", "--quick", "--only", "reads", "--rounds", "2")
+    assert "to a dict's lookup" in printed
+    assert "writers" not in printed

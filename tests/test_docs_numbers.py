@@ -70,6 +70,7 @@ LIMITS: dict[str, float] = {
     "the answer of the member": watching._PATIENCE,
     "its answer": watching._QUORUM_PATIENCE,
     "the longest time to rest": watching._LONGEST_PAUSE,
+    "the time that a callback may": feed._GLANCE,
     "the wait of the first read": feed._CATCH_UP,
     "changes that a live": watching._FAR,
     "events that wait": subscription._LONG,

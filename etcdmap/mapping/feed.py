@@ -6,10 +6,13 @@ Readers look at `Feed.now`, one pointer to a `Moment`, which is replaced and, bu
 what was decoded from it, never edited.  They take no lock.
 
 Two threads swap two roles.  One *follows*: it waits for news and makes the next moment.
-If somebody wants to be told, it hands this role to the other one and calls them itself,
-which is quicker than a queue between two threads.  Whatever comes while a callback runs
-is queued by the thread that follows then.  So user code never delays following; nor is
+If somebody wants to be told, it lets go of this role and calls them itself, which is
+quicker than a queue between two threads.  Whatever comes while a callback runs is
+queued by the thread that follows then.  So user code does not delay following; nor is
 a lock held while it runs, nor while anything is sent.
+
+To wake the other thread takes longer than most callbacks do.  So it is not woken while
+events come in a row, but looks every `_GLANCE` seconds whether nobody follows.
 
 A queue that gets long is dropped for what it comes to: the differences between the
 state that was told last and the present one.
@@ -17,7 +20,7 @@ state that was told last and the present one.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import threading
 from collections import deque
@@ -28,7 +31,7 @@ from etcdmap import forking
 from etcdmap.errors import EtcdMapError
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.replica import State, after
-from etcdmap.mapping.subscription import Moment, Subscription
+from etcdmap.mapping.subscription import STATE, Moment, Subscription
 from etcdmap.tree import Change, Event, Follower, Reading, WatchableStore
 
 log = logging.getLogger("etcdmap")
@@ -42,11 +45,12 @@ _CATCH_UP = 1.0
 _PARTING = 0.01
 #: Seconds before it is tried again after what should not happen.
 _AFTER_A_FAULT = 0.5
+#: Seconds between two looks of the thread that has nothing to do, and since the last
+#: event was told, after which it waits until it is woken.
+_GLANCE, _CALM = 0.01, 0.1
 _FOR_EVER, _NEVER = 3600.0, float("inf")
 
 
-#: A state, and the events that tell how it came about.
-_Step = tuple[State, list[Event]]
 #: What to tell: a condition of the feed, or events to a subscriber.
 _Job = tuple["str | None", "Subscription | None", list[Event]]
 
@@ -65,6 +69,8 @@ class Feed:
         self._store = store
         self._clock = store.client.clock
         self._subscriptions: list[Subscription] = []
+        #: Those of them that are called, and do not come for the events themselves.
+        self._called: list[Subscription] = []
         #: Who is told of the feed's own state.
         self._state_calls: list[Callable[[str], object]] = []
         self._reported = "starting"
@@ -73,19 +79,26 @@ class Feed:
 
     def after_fork(self) -> None:
         """Start anew in a forked child, which has neither threads nor connections."""
-        #: Held for moments; told when there is a new one.
-        self.changed = threading.Condition(threading.Lock())
+        #: Held for moments.
+        self._lock = threading.Lock()
+        #: Told when there is a new moment, if somebody waits; with that lock.
+        self.changed = threading.Condition(self._lock)
+        self._waiting = 0
         #: Released to wake the thread that has nothing to do.
         self._baton = threading.Lock()
         self._starting = threading.Lock()
         self._follower: Follower | None = None
         self._threads: list[threading.Thread] = []
         self._follows = self._tells = False
+        #: When the thread that has nothing to do looks again by itself.
+        self._idle_until = _NEVER
+        #: When a subscriber was last told something.
+        self._told_at = float("-inf")
         self._readings = 0
         self._to_report: deque[str] = deque()
         now = getattr(self, "now", None)
         if now is not None:  # no hit, so that the first read starts it
-            self.now = Moment(now.state)
+            self.now = {STATE: now[STATE]}
 
     # --- begin and end
 
@@ -95,7 +108,7 @@ class Feed:
             if self._follower is None and not self.closed:
                 follower = self._new_follower()
                 reading = follower.read()
-                self._show(State(self.path, reading.root, reading.index))
+                self.now = {STATE: State(self.path, reading.root, reading.index)}
                 self._run(follower)
 
     def _new_follower(self) -> Follower:
@@ -117,8 +130,8 @@ class Feed:
             if self._follower is not None or self.closed:
                 return
             self._run(self._new_follower())
-        with self.changed:
-            self.changed.wait_for(lambda: self._readings or self.closed, _CATCH_UP)
+        with self._lock:
+            self.wait_for(lambda: self._readings or self.closed, _CATCH_UP)
 
     def hurry(self, max_stale: float) -> None:
         """Prove at least so often that nothing was missed."""
@@ -128,13 +141,13 @@ class Feed:
 
     def close(self) -> None:
         """End it; the last moment stays."""
-        with self.changed:
+        with self._lock:
             self.closed = True
             for subscription in self._subscriptions:
                 subscription.ended = True
                 if subscription.wake is not None:
                     subscription.wake()
-            self._subscriptions = []
+            self._set_subscriptions([])
             self.changed.notify_all()
         self._wake()
         if self._follower is not None:
@@ -154,7 +167,8 @@ class Feed:
 
     def state(self) -> State:
         """Return the present state."""
-        return self.moment().state
+        state: State = self.moment()[STATE]
+        return state
 
     @property
     def follower(self) -> Follower:
@@ -203,12 +217,24 @@ class Feed:
 
     def _is_shown(self, index: int, until: float) -> bool:
         def shown() -> bool:
-            return self.now.state.index >= index
+            covered: int = self.now[STATE].index
+            return covered >= index
 
-        with self.changed:
-            wait = max(0.0, until - self._clock())
-            self.changed.wait_for(lambda: shown() or self.closed, wait)
+        with self._lock:
+            self.wait_for(
+                lambda: shown() or self.closed, max(0.0, until - self._clock())
+            )
             return shown()
+
+    def wait_for(
+        self, found: Callable[[], object], seconds: float | None = None
+    ) -> None:
+        """Wait until something is so, with the lock held, which is let go of then."""
+        self._waiting += 1
+        try:
+            self.changed.wait_for(found, seconds)
+        finally:
+            self._waiting -= 1
 
     # --- for subscribers
 
@@ -226,14 +252,14 @@ class Feed:
         With `wake`, called with the lock held, they take the events themselves.
         """
         self.moment()
-        with self.changed:
-            state = self.now.state
+        with self._lock:
+            state = self.now[STATE]
             told = state._replace(root=None) if initial else state
             subscription = Subscription(path, call, told, quiet, wake=wake)
             if self.closed:
                 subscription.ended = True
             else:
-                self._subscriptions = [*self._subscriptions, subscription]
+                self._set_subscriptions([*self._subscriptions, subscription])
             if initial:
                 subscription.catch_up(self._clock())
         self._wake()
@@ -241,12 +267,16 @@ class Feed:
 
     def end(self, subscription: Subscription) -> None:
         """Have somebody not told any more."""
-        with self.changed:
+        with self._lock:
             subscription.ended = True
             if subscription.wake is not None:
                 subscription.wake()
-            self._subscriptions = [s for s in self._subscriptions if not s.ended]
+            self._set_subscriptions([s for s in self._subscriptions if not s.ended])
             self.changed.notify_all()
+
+    def _set_subscriptions(self, subscriptions: list[Subscription]) -> None:
+        self._subscriptions = subscriptions
+        self._called = [each for each in subscriptions if each.wake is None]
 
     def on_state(self, call: Callable[[str], object]) -> None:
         """Have somebody told what `condition` becomes."""
@@ -261,7 +291,7 @@ class Feed:
     def _work(self) -> None:
         me = threading.current_thread()
         while not self.closed and me in self._threads:
-            with self.changed:
+            with self._lock:
                 role, wait = self._next_role()
             if role is not None:
                 role()
@@ -270,29 +300,31 @@ class Feed:
 
     def _next_role(self) -> tuple[Callable[[], None] | None, float]:
         """Return what to do, or for how long to wait; with the lock held."""
-        now, due = self._clock(), self._due()
-        if due <= now:
-            self._tells = True
-            return self._tell, 0.0
+        job = self._next_job()
+        if job is not None:
+            return functools.partial(self._tell, job), 0.0
         if not self._follows:
             self._follows = True
             return self._follow, 0.0
-        return None, min(due - now, _FOR_EVER)
+        now = self._clock()
+        calm = now - self._told_at > _CALM
+        wait = _FOR_EVER if calm else _GLANCE
+        self._idle_until = min(self._due(), now + wait)
+        return None, max(0.0, self._idle_until - now)
 
     def _wake(self) -> None:
         """Wake the thread that waits; not with the lock held, which it takes next."""
         if self._baton.locked():  # else it is awake, or will not wait
-            with contextlib.suppress(RuntimeError):  # somebody else was quicker
+            try:
                 self._baton.release()
+            except RuntimeError:  # somebody else was quicker
+                return
 
     def _due(self) -> float:
         """Return when somebody has to be told, unless the other thread does it."""
         if self._tells:
             return _NEVER
-        if self._to_report:
-            return 0.0
-        pushed = [each.due for each in self._subscriptions if each.wake is None]
-        return min(pushed, default=_NEVER)
+        return min([each.due for each in self._called], default=_NEVER)
 
     def _follow(self) -> None:
         follower = self._follower
@@ -302,18 +334,19 @@ class Feed:
         while job is None and not self.closed:
             try:
                 news = follower.follow(self._clock() + _FOR_EVER)
-                steps = self._steps_of(news)
+                state, events = self._after(news)
             except Exception:  # the thread must go on, whatever is wrong
                 log.exception("etcdmap: following %s failed", self.path or "/")
                 follower = self._follow_anew(follower)
                 continue
-            with self.changed:
-                due = self._show_all(follower, steps)
-                if due <= self._clock():
-                    # Now, or the thread that is woken would hold this one up.
-                    job = self._next_job()
-                    self._follows = False
-            if due < _NEVER:
+            with self._lock:
+                self._show(follower, state, events)
+                # Now, or the thread that is woken would hold this one up.
+                job = self._next_job()
+                self._follows = job is None
+                needed = self._due() if job is None else self._told_at + 2 * _GLANCE
+                wake = needed < self._idle_until
+            if wake:
                 self._wake()
         if job is not None:
             self._tell(job)
@@ -326,59 +359,68 @@ class Feed:
                 self._follower = broken = self._new_follower()
         return broken
 
-    def _steps_of(self, news: Sequence[Change | Reading]) -> list[_Step]:
-        state, steps = self.now.state, []
+    def _after(self, news: Sequence[Change | Reading]) -> tuple[State, list[Event]]:
+        """Return the state after some news, and the events that lead there."""
+        state: State = self.now[STATE]
+        events: list[Event] = []
         for each in news:
-            state, events = after(state, each)
-            steps.append((state, events))
-            self._readings += isinstance(each, Reading)
-        return steps
+            state, more = after(state, each)
+            events += more
+            if type(each) is Reading:
+                self._readings += 1
+        return state, events
 
-    def _show_all(self, follower: Follower, steps: list[_Step]) -> float:
-        """Show some states, with the lock held; return when somebody is to be told."""
-        now = self._clock()
-        for state, events in steps:
-            self._show(state)
+    def _show(self, follower: Follower, state: State, events: list[Event]) -> None:
+        """Show a state, and have it told; with the lock held."""
+        covered = follower.covered
+        if covered > state.index:  # nothing more has changed up to there
+            state = state._replace(index=covered)
+        if events:
+            self.now = {STATE: state}
+            now = self._clock()
             for subscription in self._subscriptions:
                 subscription.add(state, events, now)
-        covered, shown = follower.covered, self.now
-        if covered > shown.state.index:  # nothing more has changed up to there
-            self.now = Moment(shown.state._replace(index=covered), shown)
+        elif state is not self.now[STATE]:
+            self.now = {**self.now, STATE: state}
+        if follower.trouble is not None or self._reported != "following":
+            self._note_condition()
+        if self._waiting:
+            self.changed.notify_all()
+
+    def _note_condition(self) -> None:
         condition = self.condition
         if condition != self._reported and condition != "closed":
             self._reported = condition
             self._to_report.append(condition)
-        self.changed.notify_all()
-        return self._due()
 
-    def _show(self, state: State) -> None:
-        self.now = Moment(state)
-
-    def _tell(self, job: _Job | None = None) -> None:
+    def _tell(self, job: _Job | None) -> None:
         """Call whoever has to be told, until nobody has."""
-        while True:
-            if job is None:
-                with self.changed:
-                    self._tells = False
-                    if self.closed or self._due() > self._clock():
-                        return
-                    job = self._next_job()
+        while job is not None:
             condition, told, events = job
             if condition is not None:
                 self._report(condition)
             for event in events:
                 if told is not None and not told.ended:
                     self._call(told.call, event)
-            job = None
+            with self._lock:
+                self._tells = False
+                job = None if self.closed else self._next_job()
 
-    def _next_job(self) -> _Job:
-        """Return what is to be told next, and to whom; with the lock held."""
-        self._tells = True
+    def _next_job(self) -> _Job | None:
+        """Return what this thread is to tell now, and to whom; with the lock held."""
+        if self._tells:
+            return None
         if self._to_report:
+            self._tells = True
             return self._to_report.popleft(), None, []
-        pushed = [each for each in self._subscriptions if each.wake is None]
-        first = min(pushed, key=lambda each: each.due)
-        return None, first, first.take(self.now.state)
+        now, first = self._clock(), None
+        for each in self._called:
+            if each.due <= now and (first is None or each.due < first.due):
+                first = each
+        if first is None:
+            return None
+        self._tells, self._told_at = True, now
+        return None, first, first.take(self.now[STATE])
 
     def _report(self, condition: str) -> None:
         trouble = self.trouble

@@ -21,7 +21,7 @@ from etcdmap.mapping.handle import View, absent, sought
 from etcdmap.mapping.joined import joined
 from etcdmap.mapping.reading import Reading
 from etcdmap.mapping.replica import Replica
-from etcdmap.mapping.subscription import Subscription
+from etcdmap.mapping.subscription import STATE, Subscription
 from etcdmap.mapping.watch import decoded
 from etcdmap.marks import alters_data
 from etcdmap.paths import FLAT
@@ -110,7 +110,7 @@ class Live(Reading):
         now = self._feed.moment()
         with sought(key):
             path = self._readable(key)
-            node = now.state.find(path)
+            node = now[STATE].find(path)
         if node is None:
             raise absent(key, "Key not found", path)
         if isinstance(node, dict):
@@ -154,7 +154,7 @@ class Live(Reading):
         memo = now.setdefault("view", {})
         found = memo.get(self._slot)
         if found is None:
-            store = Replica(self.client, lambda: now.state)
+            store = Replica(self.client, lambda: now[STATE])
             found = memo[self._slot] = FrozenMapping(self._read(store)[0] or {})
         return cast("FrozenMapping", found)
 
@@ -212,8 +212,9 @@ class Live(Reading):
         """Have a function called with each `Event`, in order.
 
         It is called by a thread of the replica, one call at a time, after the change
-        can be read.  Others wait for it, following does not.  If it is slow, or raises,
-        which is logged, it gets ``coalesced`` events in the end.
+        can be read.  Others wait for it; following does not, but for 10 ms at most.  If
+        it is slow, it gets ``coalesced`` events in the end; if it raises, that is
+        logged.
 
         Args:
             callback: gets an event.
@@ -339,13 +340,13 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         while not self._events and not self.subscription.ended:
             if self.subscription.due == float("inf"):
                 return False
-            self._events = self.subscription.take(self._feed.now.state)[::-1]
+            self._events = self.subscription.take(self._feed.now[STATE])[::-1]
         return True
 
     def __next__(self) -> Event:
         """Wait for the next event; DecodeError if the codec can't read its text."""
         with self._feed.changed:
-            self._feed.changed.wait_for(self._fetch)
+            self._feed.wait_for(self._fetch)
             if not self._events:
                 raise StopIteration
             event = self._events.pop()

@@ -52,10 +52,10 @@ def after(state: State, news: Change | Reading) -> tuple[State, list[Event]]:
         return new, list(differences(state, new))
     names = state.names_of(news.path)
     old = _known_at(state, names)
-    if news.action in ("delete", "expire"):
-        return _after_an_end(state, news, names, old)
     if news.action == "set":
         return _after_a_set(state, news, names, old)
+    if news.action in ("delete", "expire"):
+        return _after_an_end(state, news, names, old)
     root, events = state.root, list(_made_on_the_way(state, names, news.index))
     if not isinstance(old, dict):
         root = _with(root, names, {})
@@ -68,15 +68,15 @@ def after(state: State, news: Change | Reading) -> tuple[State, list[Event]]:
 def _after_a_set(
     state: State, news: Change, names: list[str], old: Tree
 ) -> tuple[State, list[Event]]:
-    events: list[Event] = []
-    if not isinstance(old, str):  # seldom
-        events += _made_on_the_way(state, names, news.index)
-        if old is not None:
-            events += _gone("delete", news.path, old, news.index)
-        old = news.previous
-    events.append(Event("set", news.path, news.text, old, news.index))
-    root = _with(state.root, names, news.text)
-    return State(state.path, root, news.index, state.whole), events
+    _, path, text, index, before, _ = news
+    root = _with(state.root, names, text)
+    after = State(state.path, root, index, state.whole)
+    if isinstance(old, str):  # nearly always
+        return after, [Event("set", path, text, old, index)]
+    events = list(_made_on_the_way(state, names, index))
+    if old is not None:
+        events += _gone("delete", path, old, index)
+    return after, [*events, Event("set", path, text, before, index)]
 
 
 def _after_an_end(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 
 from etcdmap.client import positive_seconds
 from etcdmap.codecs import decode_node
@@ -95,12 +94,14 @@ class Watch(Iterator[Event]):
 
 def decoded(view: View, event: Event) -> Event:
     """Return an event with the key of a mapping and the values of its codec."""
-    path, decode = event.key, view.codec.decode
-    value, previous = event.value, None
-    if event.previous is not None:
-        with suppress(DecodeError):  # it is gone: the new one counts
-            previous = decode_node(path, event.previous, decode)
+    action, path, value, previous, index, coalesced = event
+    decode = view.codec.decode
+    if previous is not None:
+        try:
+            previous = decode_node(path, previous, decode)
+        except DecodeError:  # it is gone: the new one counts
+            previous = None
     if value is not None:
         value = decode_node(path, value, decode)
     key = path[len(view.root) + 1 :]
-    return Event(event.action, key, value, previous, event.index, event.coalesced)
+    return Event(action, key, value, previous, index, coalesced)

@@ -89,8 +89,9 @@ Head = tuple[int, dict[str, str], bool, int]
 
 #: The last head, and what it says.
 _last: tuple[bytes, Head] = b"", (0, {}, False, 0)
-#: By status line, what the last head with it says; its lines; and for each of them the
-#: field's name with the start of the line up to its value.
+#: By status line and the first letter of the last field, as answers of a known length
+#: and those in chunks come in turn: what the last such head says; its lines; and for
+#: each of them the field's name with the start of the line up to its value.
 _known: dict[str, tuple[Head, list[str], list[tuple[str, str]]]] = {}
 
 # What they say of the body and the connection is for `_read_lines` to find out.
@@ -111,14 +112,15 @@ def read_head(head: bytes) -> Head:
         return read
     # Latin-1 keeps every byte; RFC 9110 section 5.5 has them opaque.
     lines = head.decode("latin-1").split("\r\n")
-    known = _known.get(lines[0])
+    kind = lines[0] + lines[-1][:1]
+    known = _known.get(kind)
     again = known and _read_difference(lines, *known)
     read = again or _read_lines(head, lines)
     if len(head) <= _CACHED_HEAD:
         if not again and len(_known) >= _MOST_KNOWN:
             _known.clear()  # a server may make any number of status lines up
         starts = known[2] if known and again else [_start_of(line) for line in lines]
-        _known[lines[0]] = read, lines, starts
+        _known[kind] = read, lines, starts
         _last = head, read
     return read
 

@@ -212,8 +212,7 @@ class Reader:
         if match is not None:
             start, size = match.end(), int(match[1], 16)
             end = start + size
-            if size and data[end:] == _LAST_CHUNK:
-                self._check_size(size)
+            if 0 < size <= self._limit and data[end:] == _LAST_CHUNK:
                 self._parts.append(data[start:end])
                 return True
         if data:

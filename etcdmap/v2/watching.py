@@ -51,6 +51,7 @@ from etcdmap.tree import Change, Reading
 from etcdmap.v2.followed import Followed, PollEvent
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.request import look
+from etcdmap.v2.responses import index_of
 
 #: Seconds between two looks at the followed member.
 _LOOK_EVERY = 2.0
@@ -64,7 +65,7 @@ _MOMENT = 0.01
 #: Changes elsewhere between two barriers, from which there is one with each look.
 _BUSY = 100
 #: Polls under way at once.
-_DEPTH = 64
+_DEPTH = 256
 #: Changes behind from which reading the tree is quicker, and surer, than draining.
 _FAR = 700
 #: Part of `max_stale` after which the next proof is due.
@@ -106,7 +107,9 @@ class V2Follower:
         self._line: Line | None = None
         #: `waitIndex` of the polls under way on it.
         self._polls: deque[int] = deque()
-        self._width, self._behind, self._too_close = 1, 0, False
+        self._width, self._too_close = 1, False
+        #: The last answer; how far it is behind is found out when nobody waits for it.
+        self._latest: Answer | None = None
         self._next = 1 if after is None else after + 1
         #: The last event that was told, to know the history by.
         self._last: PollEvent | None = None
@@ -275,11 +278,11 @@ class V2Follower:
         event = self._event(answer, asked_for)
         if event is None:
             return
-        self._use(event, asked_for)
-        if event.index >= self._next and self._polls:
+        self._latest = answer
+        self._use(event, asked_for, answer)
+        if self._polls and event.index >= self._next:
             # The polls behind it may be silent, and hold up the one that is needed.
             self._reopen()
-        self._behind = event.store_index - self.covered
 
     def _event(self, answer: Answer, asked_for: int) -> PollEvent | None:
         """Read an event; None if the poll for it is not needed any more."""
@@ -296,25 +299,31 @@ class V2Follower:
             raise _Missed("the last event is not in the cluster's history")
         return event
 
-    def _use(self, event: PollEvent, asked_for: int) -> None:
+    def _use(self, event: PollEvent, asked_for: int, answer: Answer) -> None:
         """Take an event for news, if it is the next one."""
-        index = event.index
-        self._too_close = not asked_for <= self._next <= index  # it was known
-        if self._too_close or (index > event.store_index and index > self._next):
+        index, change, _, _ = event
+        wanted = self._next
+        self._too_close = not asked_for <= wanted <= index  # it was known
+        if self._too_close or (index > wanted and index > index_of(answer)):
             return  # or it came live, with a gap: history tells what is in between
         self._next = index + 1
-        if event.change is not None:
-            self._news.append(event.change)
-            if not event.change.implied:  # else a live watch may not be told of it
+        if change is not None:
+            self._news.append(change)
+            if not change.implied:  # else a live watch may not be told of it
                 self._last = event
         self._failures = 0
 
     def _poll_on(self, line: Line) -> None:
-        behind = self._behind
+        latest, self._latest = self._latest, None
+        behind = 0 if latest is None else index_of(latest) - self.covered
         if behind > _FAR and self._width == _DEPTH and self._heals:
             raise _Missed("far behind")
-        wider = behind > 0 and not self._too_close
-        self._width = min(_DEPTH, 2 * self._width) if wider else 1
+        if self._too_close:
+            self._width = 1
+        elif behind > 0:
+            self._width = min(_DEPTH, 2 * self._width)
+        else:  # not 1 at once: where many write, it will soon be behind again
+            self._width = max(1, self._width // 2)
         count = max(1, min(self._width, behind))
         self._polls.extend(range(self._next, self._next + count))
         by = self._client.clock() + _PATIENCE
@@ -376,7 +385,7 @@ class V2Follower:
         finally:
             self._member.end(line)
         if event is not None:
-            self._use(event, asked_for)
+            self._use(event, asked_for, answer)
         self._reopen()  # the other line should have told it: is it dead?
 
     # --- what goes wrong

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -102,3 +103,18 @@ def test_heads_remembered_do_not_share_their_numbers() -> None:
     _, second, _, other_length = read_head(other.encode())
     assert (first["x-etcd-index"], length) == ("12", 56)
     assert (second["x-etcd-index"], other_length) == ("13", 9)
+
+
+def test_heads_of_two_kinds_in_turn_are_both_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where one thread writes and another follows; to read one anew takes long."""
+    counted = USUAL.encode()
+    chunked = counted.replace(b"Content-Length: 56", b"Transfer-Encoding: chunked")
+    read_head(counted)
+    read_head(chunked)
+    monkeypatch.setattr(head_module, "_read_lines", None)
+    for index in (b"13", b"14"):
+        for head in (counted, chunked):
+            _, fields, _, _ = read_head(head.replace(b"12", index))
+            assert fields["x-etcd-index"] == index.decode()

@@ -12,6 +12,7 @@ import pytest
 
 from etcdmap import EtcdMapping, Event, Live
 from etcdmap.local import LocalCluster
+from etcdmap.mapping.subscription import STATE
 
 from support.chain import UntilOver
 from support.v2_walk import ask, operations, truth
@@ -58,7 +59,7 @@ class Readers(UntilOver):
             moment = self._live._feed.now
             if moment is not last:
                 last = moment
-                mine.append((moment.state.index, moment.state.root))
+                mine.append((moment[STATE].index, moment[STATE].root))
 
 
 @pytest.mark.etcd

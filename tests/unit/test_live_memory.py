@@ -51,6 +51,29 @@ def test_live_with_escaped_keys_reads_like_its_mapping() -> None:
             assert next(changes).key == "a%2Fb"
 
 
+def test_callback_that_blocks_after_quick_ones_holds_up_no_reader() -> None:
+    """While they are quick one thread follows and calls; else the other follows."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    over, blocks = threading.Event(), threading.Event()
+
+    def block_at_last(event: Event) -> None:
+        if event.value == 20:
+            blocks.set()
+            over.wait(30)
+
+    with mapping.live() as live, live.subscribe(block_at_last):
+        try:
+            for number in range(21):
+                mapping["k"] = number
+                assert live.wait(mapping.index(), 10)
+            assert blocks.wait(10)
+            mapping["k"] = 21
+            assert live.wait(mapping.index(), 10)
+            assert live["k"] == 21
+        finally:
+            over.set()
+
+
 def test_feed_goes_on_after_what_should_not_happen(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
