@@ -82,6 +82,8 @@ class Feed:
         self._threads: list[threading.Thread] = []
         self._follows = self._tells = False
         self._readings = 0
+        #: When nothing newer was there than what is shown, on the client's clock.
+        self.proved = float("-inf")
         self._to_report: deque[str] = deque()
         now = getattr(self, "now", None)
         if now is not None:  # no hit, so that the first read starts it
@@ -96,6 +98,7 @@ class Feed:
                 follower = self._new_follower()
                 reading = follower.read()
                 self._show(State(self.path, reading.root, reading.index))
+                self.proved = follower.proved
                 self._run(follower)
 
     def _new_follower(self) -> Follower:
@@ -169,12 +172,6 @@ class Feed:
         """Why nothing can be followed at the moment; None if it can."""
         follower = self._follower
         return None if follower is None else follower.trouble
-
-    @property
-    def proved(self) -> float:
-        """When nothing newer was there than what is shown, on the client's clock."""
-        follower = self._follower
-        return float("-inf") if follower is None else follower.proved
 
     @property
     def condition(self) -> str:
@@ -344,6 +341,8 @@ class Feed:
         covered, shown = follower.covered, self.now
         if covered > shown.state.index:  # nothing more has changed up to there
             self.now = Moment(shown.state._replace(index=covered), shown)
+        # Not before: what it proves is that nothing newer was there than these states.
+        self.proved = max(self.proved, follower.proved)
         condition = self.condition
         if condition != self._reported and condition != "closed":
             self._reported = condition

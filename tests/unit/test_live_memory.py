@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from etcdmap import EtcdMapping, Event, View
 from etcdmap.codecs import get_codec
 from etcdmap.errors import EtcdMapError
 from etcdmap.mapping import feed as feeds
+from etcdmap.mapping.replica import State
 from etcdmap.paths import ESCAPED, PLAIN, Naming
 from etcdmap.tree import Follower
 
@@ -76,6 +79,38 @@ def test_feed_goes_on_after_what_should_not_happen(
         assert live.wait(mapping.index())
         assert live["k"] == 2
     assert "a bug" in caplog.text
+
+
+def test_stale_for_is_not_ahead_of_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A proof counts once the changes that it covers can be read, not before."""
+    reached, gate = threading.Event(), threading.Event()
+    follow, after = MemoryFollower.follow, feeds.after
+
+    def follow_and_prove(self: MemoryFollower, until: float) -> object:
+        self.proved = float("-inf")
+        news = follow(self, until)
+        self.proved = time.monotonic()
+        return news
+
+    def slow(state: State, news: Any) -> Any:
+        reached.set()
+        assert gate.wait(5)
+        return after(state, news)
+
+    monkeypatch.setattr(MemoryFollower, "follow", follow_and_prove)
+    monkeypatch.setattr(feeds, "after", slow)
+    mapping = mapping_on(MemoryStore(Tree()))
+    with mapping.live() as live:
+        live._feed.proved = float("-inf")
+        mapping["k"] = 1
+        assert reached.wait(5)
+        assert "k" not in live
+        assert live.stale_for > 5
+        gate.set()
+        assert live.wait(mapping.index())
+        assert live.stale_for < 5
 
 
 def test_memory_follower_is_a_follower() -> None:
