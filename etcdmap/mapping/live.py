@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
 from etcdmap.client import positive_seconds
@@ -362,7 +364,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         loop = asyncio.get_running_loop()
         with self._feed.changed:
             if not self._fetch():
-                self._wake = lambda: loop.call_soon_threadsafe(woken.set)
+                self._wake = partial(_wake, loop, woken)
                 return None
             if not self._events:
                 raise StopAsyncIteration
@@ -378,3 +380,8 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+        loop.call_soon_threadsafe(woken.set)

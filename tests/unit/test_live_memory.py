@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -111,6 +112,22 @@ def test_stale_for_is_not_ahead_of_what_is_shown(
         gate.set()
         assert live.wait(mapping.index())
         assert live.stale_for < 5
+
+
+def test_loop_that_ended_while_it_waited_stops_nothing() -> None:
+    """A coroutine that was cancelled leaves nothing that the next event meets."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    with mapping.live() as live:
+        changes = live.changes()
+
+        async def wait_a_little() -> None:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(changes.__anext__(), 0.01)
+
+        asyncio.run(wait_a_little())
+        for number in range(2):
+            assert live.wait(mapping.set("k", number), 5)
+            assert next(changes).key in ("", "k")
 
 
 def test_memory_follower_is_a_follower() -> None:
