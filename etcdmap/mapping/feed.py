@@ -301,7 +301,7 @@ class Feed:
                 news = follower.follow(self._clock() + _FOR_EVER)
                 steps = self._steps_of(news)
             except Exception:  # the thread must go on, whatever is wrong
-                log.exception("etcdmap: following %s failed", self.path or "/")
+                _log_fault("following %s failed", self.path)
                 follower = self._follow_anew(follower)
                 continue
             with self.changed:
@@ -382,10 +382,10 @@ class Feed:
     def _report(self, condition: str) -> None:
         trouble = self.trouble
         if trouble is None:
-            log.info("etcdmap: live replica of %s: %s", self.path or "/", condition)
+            _log(logging.INFO, "live replica of %s: %s", self.path, condition)
         else:
-            what = "etcdmap: live replica of %s: %s: %s"
-            log.warning(what, self.path or "/", condition, trouble)
+            what = "live replica of %s: %s: %s"
+            _log(logging.WARNING, what, self.path, condition, trouble)
         for call in self._state_calls:
             self._call(call, condition)
 
@@ -393,4 +393,14 @@ class Feed:
         try:
             call(argument)
         except BaseException:  # SystemExit would end the thread
-            log.exception("etcdmap: a callback for %s raised", self.path or "/")
+            _log_fault("a callback for %s raised", self.path)
+
+
+def _log_fault(what: str, path: str) -> None:
+    _log(logging.ERROR, what, path, exc_info=True)
+
+
+def _log(level: int, what: str, path: str, *more: object, **options: Any) -> None:
+    # What an application's handler raises would end the thread.
+    with contextlib.suppress(Exception):
+        log.log(level, f"etcdmap: {what}", path or "/", *more, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from typing import Any
@@ -128,6 +129,33 @@ def test_loop_that_ended_while_it_waited_stops_nothing() -> None:
         for number in range(2):
             assert live.wait(mapping.set("k", number), 5)
             assert next(changes).key in ("", "k")
+
+
+def test_log_handler_that_raises_stops_nothing() -> None:
+    """Not even that of a callback that raised."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ValueError("the disk is full")
+
+    handler = Broken()
+    logging.getLogger("etcdmap").addHandler(handler)
+    mapping = mapping_on(MemoryStore(Tree()))
+    told = threading.Semaphore(0)
+
+    def misbehave(event: Event) -> None:
+        told.release()
+        raise ValueError
+
+    try:
+        with mapping.live() as live:
+            live.subscribe(misbehave, "k")
+            for number in range(3):
+                mapping["k"] = number
+                assert told.acquire(timeout=5)
+            assert live.wait(mapping.index(), 5)
+    finally:
+        logging.getLogger("etcdmap").removeHandler(handler)
 
 
 def test_memory_follower_is_a_follower() -> None:
