@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -47,8 +46,9 @@ class Subscription:
         self.due = float("inf")
         self._told = told
         self._quiet = quiet
-        self._queue: deque[tuple[State, list[Event]]] = deque()
-        self._length = 0
+        self._queue: list[Event] = []
+        #: What the queue leads to; of those in between none is kept: each may be large.
+        self._queued = told
         #: Whether the queue was dropped, so that only the difference is known.
         self._behind = quiet is not None
 
@@ -58,9 +58,9 @@ class Subscription:
         if not mine:
             return
         if not self._behind:
-            self._queue.append((state, mine))
-            self._length += len(mine)
-            if self._length > _LONG:
+            self._queue += mine
+            self._queued = state
+            if len(self._queue) > _LONG:
                 self.catch_up(now)
         self.due = now + (self._quiet or 0.0)
         if self.wake is not None:
@@ -68,8 +68,8 @@ class Subscription:
 
     def catch_up(self, now: float) -> None:
         """Have it told of the difference to the present state."""
-        self._queue.clear()
-        self._length, self._behind, self.due = 0, True, now
+        self._queue, self._queued = [], self._told
+        self._behind, self.due = True, now
 
     def take(self, present: State) -> list[Event]:
         """Return what to tell now."""
@@ -77,11 +77,8 @@ class Subscription:
             events = [e for e in differences(self._told, present) if self._is_mine(e)]
             self._told, self._behind = present, self._quiet is not None
         else:
-            events = [event for _, events in self._queue for event in events]
-            if self._queue:
-                self._told = self._queue[-1][0]
-        self._queue.clear()
-        self._length, self.due = 0, float("inf")
+            events, self._queue, self._told = self._queue, [], self._queued
+        self._queued, self.due = self._told, float("inf")
         return events
 
     def _is_mine(self, event: Event) -> bool:
