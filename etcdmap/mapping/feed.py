@@ -34,8 +34,8 @@ from etcdmap.tree import Change, Event, Follower, Reading, WatchableStore
 log = logging.getLogger("etcdmap")
 
 #: Seconds to wait for an event to come by itself, before it is found out whether one
-#: is missing; and until that is tried again.
-_PATIENCE, _AGAIN = 0.02, 0.1
+#: is missing; until that is tried again, twice as many each time; and the most.
+_PATIENCE, _AGAIN, _LONGEST = 0.02, 0.1, 1.0
 #: Seconds that the first read in a forked child waits for the present state.
 _CATCH_UP = 1.0
 #: Seconds to wait for the threads to end: a callback may take any time.
@@ -59,8 +59,8 @@ class Feed:
     def __init__(self, store: WatchableStore, path: str, max_stale: float) -> None:
         self.path = path
         self.max_stale = max_stale
-        #: Those who have not closed it yet.
-        self.users = 0
+        #: Those who have not closed it yet, and the `max_stale` of each.
+        self.users: dict[object, float] = {}
         self.closed = False
         self._store = store
         self._clock = store.client.clock
@@ -98,7 +98,7 @@ class Feed:
                 follower = self._new_follower()
                 reading = follower.read()
                 self._show(State(self.path, reading.root, reading.index))
-                self.proved = follower.proved
+                self.proved, self._readings = follower.proved, 1
                 self._run(follower)
 
     def _new_follower(self) -> Follower:
@@ -123,11 +123,12 @@ class Feed:
         with self.changed:
             self.changed.wait_for(lambda: self._readings or self.closed, _CATCH_UP)
 
-    def hurry(self, max_stale: float) -> None:
-        """Prove at least so often that nothing was missed."""
-        self.max_stale = min(self.max_stale, max_stale)
+    def keep_pace(self) -> bool:
+        """Prove as often as all users want; return whether that is more than before."""
+        before, self.max_stale = self.max_stale, min(self.users.values())
         if self._follower is not None:
             self._follower.max_stale = self.max_stale
+        return self.max_stale < before
 
     def close(self) -> None:
         """End it; the last moment stays."""
@@ -179,7 +180,7 @@ class Feed:
         follower = self._follower
         if self.closed:
             return "closed"
-        if follower is None or (follower.covered == 0 and not self._readings):
+        if follower is None or not self._readings:
             return "starting"
         if follower.trouble is None:
             return "following"
@@ -190,12 +191,12 @@ class Feed:
         follower = self.follower
         wanted = follower.seen if index is None else index
         until = self._clock() + timeout
-        patience = _PATIENCE
+        patience, again = _PATIENCE, _AGAIN
         while not self._is_shown(wanted, min(until, self._clock() + patience)):
             if self._clock() >= until or self.closed:
                 return False
             follower.prove()
-            patience = _AGAIN
+            patience, again = again, min(2 * again, _LONGEST)
         return True
 
     def _is_shown(self, index: int, until: float) -> bool:
@@ -247,11 +248,14 @@ class Feed:
 
     def on_state(self, call: Callable[[str], object]) -> None:
         """Have somebody told what `condition` becomes."""
-        self._state_calls = [*self._state_calls, call]
+        with self.changed:
+            self._state_calls = [*self._state_calls, call]
 
-    def off_state(self, call: Callable[[str], object]) -> None:
-        """Have somebody not told of that any more."""
-        self._state_calls = [each for each in self._state_calls if each is not call]
+    def off_state(self, calls: Sequence[Callable[[str], object]]) -> None:
+        """Have some not told of that any more."""
+        with self.changed:
+            left = [call for call in self._state_calls if call not in calls]
+            self._state_calls = left
 
     # --- the threads
 

@@ -55,14 +55,20 @@ class Live(Reading):
     _slot: str
     #: Those of this mapping and its sub-mappings, to be ended with it.
     _subscriptions: list[Subscription]
+    _state_calls: list[Callable[[str], object]]
+    #: What the feed knows the one by that `EtcdMapping.live` made.
+    _ticket: object
 
     @classmethod
     def _lease(cls: type[V], view: View, max_stale: float) -> V:
         max_stale = positive_seconds("max_stale", max_stale)
-        feed = Feeds.of(view.store.client).lease(view.store, view.root, max_stale)
+        ticket = object()
+        feeds = Feeds.of(view.store.client)
+        feed = feeds.lease(view.store, view.root, max_stale, ticket)
         store = cast("Store", Replica(view.store.client, feed.state))
         live = cls._on(replace(view, store=store, readonly=True))
-        live._feed, live._owner, live._subscriptions = feed, True, []
+        live._feed, live._owner, live._ticket = feed, True, ticket
+        live._subscriptions, live._state_calls = [], []
         live._slot = f"{next(_numbers)}"
         return live
 
@@ -70,6 +76,7 @@ class Live(Reading):
         """Return a mapping of the same replica; see `EtcdMapping.with_view`."""
         other = self._on(view)
         other._feed, other._subscriptions = self._feed, self._subscriptions
+        other._state_calls = self._state_calls
         mine = self._view
         same = view.codec is mine.codec and view.naming is mine.naming
         number = self._slot.partition(" ")[0] if same else f"{next(_numbers)}"
@@ -242,9 +249,19 @@ class Live(Reading):
 
         Cost: no request.
         """
-        feed = self._feed
-        feed.on_state(callback)
-        return Subscribed(lambda: feed.off_state(callback))
+        feed, calls = self._feed, self._state_calls
+
+        def call(state: str) -> object:  # its own, though the same is given twice
+            return callback(state)
+
+        def end() -> None:
+            feed.off_state([call])
+            with suppress(ValueError):  # it was ended before
+                calls.remove(call)
+
+        calls.append(call)
+        feed.on_state(call)
+        return Subscribed(end)
 
     def changes(self, key: str | None = None, *, initial: bool = False) -> Changes:
         """Return an iterator over events, for ``for`` or ``async for``.
@@ -282,7 +299,8 @@ class Live(Reading):
             self._owner = False
             for subscription in self._subscriptions:
                 self._feed.end(subscription)
-            Feeds.of(self.client).give_back(self._feed)
+            self._feed.off_state(self._state_calls)
+            Feeds.of(self.client).give_back(self._feed, self._ticket)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

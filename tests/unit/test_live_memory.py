@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from etcdmap.errors import EtcdMapError
 from etcdmap.mapping import feed as feeds
 from etcdmap.mapping.replica import State
 from etcdmap.paths import ESCAPED, PLAIN, Naming
-from etcdmap.tree import Follower
+from etcdmap.tree import Follower, Reading
 
 from support.memory_store import MemoryFollower, MemoryStore, Tree
 
@@ -156,6 +157,97 @@ def test_log_handler_that_raises_stops_nothing() -> None:
             assert live.wait(mapping.index(), 5)
     finally:
         logging.getLogger("etcdmap").removeHandler(handler)
+
+
+@pytest.fixture
+def proofs(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Give a list that grows with each proof that is asked for."""
+    asked: list[None] = []
+    monkeypatch.setattr(MemoryFollower, "prove", lambda self: asked.append(None))
+    return asked
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_replicas_of_one_directory_are_proved_as_often_as_the_present_ones_want(
+    proofs: list[None], order: tuple[int, ...]
+) -> None:
+    """From when one is opened, until it is closed, in any order."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    wanted = [5.0, 1.0, 3.0]
+    lives = [mapping.live(max_stale) for max_stale in wanted]
+    feed = lives[0]._feed
+    assert len(proofs) == 1
+    for number in order:
+        assert feed.follower.max_stale == min(x for x in wanted if x)
+        lives[number].close()
+        lives[number].close()
+        wanted[number] = 0.0
+        assert lives[number]._feed.closed == (not any(wanted))
+
+
+def test_replica_closed_by_two_threads_at_once_is_closed_once() -> None:
+    """Another one of the same directory goes on."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    with mapping.live() as one:
+        other = mapping.live()
+        other.close()
+        other._owner = True  # as the second thread saw it
+        other.close()
+        assert one.wait(mapping.set("k", 1), 5)
+        assert one.state == "following"
+
+
+def test_wait_for_what_never_comes_asks_ever_less(proofs: list[None]) -> None:
+    """Each time is a quorum read."""
+    with mapping_on(MemoryStore(Tree())).live() as live:
+        assert not live.wait(10**9, timeout=1.0)
+        assert 2 <= len(proofs) <= 4
+
+
+def test_state_is_told_to_each_who_asked_until_they_end() -> None:
+    """Also if it is one function; and those of a replica end with it."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    told: list[str] = []
+    with mapping.live() as one, mapping.live() as two:
+        feed = one._feed
+        first, _ = (one.subscribe_state(told.append) for _ in range(2))
+        two.subscribe_state(told.append)
+        for calls, change in enumerate((two.close, first.close, one.close)):
+            told.clear()
+            feed._report("suspended")
+            assert len(told) == 3 - calls
+            change()
+        feed._report("suspended")
+        assert told == ["suspended"]
+
+
+def test_follower_that_can_not_be_replaced_is_an_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was shown once is no beginning any more."""
+    monkeypatch.setattr(feeds, "_AFTER_A_FAULT", 0.01)
+    mapping = mapping_on(MemoryStore(Tree()))
+    follow = MemoryFollower.follow
+
+    def fail(self: MemoryFollower, until: float) -> object:
+        if self.covered:
+            raise EtcdMapError("a bug")
+        self.trouble = EtcdMapError("nobody is there")
+        return follow(self, until)
+
+    mapping["k"] = 1
+    monkeypatch.setattr(MemoryFollower, "seen", 0)
+    monkeypatch.setattr(MemoryFollower, "read", lambda self: Reading({"k": "1"}, 1))
+    with mapping.live() as live:
+        seen: list[str] = []
+        live.subscribe_state(seen.append)
+        monkeypatch.setattr(MemoryFollower, "follow", fail)
+        live._feed.follower.covered = 1
+        live._feed.follower._woken.set()
+        end = time.monotonic() + 5
+        while live.error is None and time.monotonic() < end:
+            time.sleep(0.001)
+        assert (live.state, live["k"]) == ("suspended", 1)
 
 
 def test_memory_follower_is_a_follower() -> None:
