@@ -227,8 +227,9 @@ def _proxy(stage: Stage) -> TcpProxy:
 def _write_elsewhere(stage: Stage, count: int = _ELSEWHERE) -> int:
     """Write to another directory; return the index of the last write."""
     line = Line(stage.in_use.endpoint, 10.0)
+    index = 0
     with contextlib.closing(line):
         for number in range(count):
             answer = line.ask("PUT", "/v2/keys/elsewhere", f"value={number}")
-    index: int = answer.body["node"]["modifiedIndex"]
+            index = answer.body["node"]["modifiedIndex"]
     return index

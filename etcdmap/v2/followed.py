@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.client import Request, Resend
-from etcdmap.errors import EtcdMapError, ExchangeFailed, KeyNotFound
+from etcdmap.errors import EtcdMapError, ExchangeFailed, KeyNotFound, NotADirectory
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import Answer, Exchange, Line, wait_any
 from etcdmap.tree import Change, Reading, Tree
-from etcdmap.v2.events import change_of, index_in, is_left_out
+from etcdmap.v2.events import change_of, index_in, is_clean, is_left_out
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.listing import tree_of
 from etcdmap.v2.models import Asked
@@ -185,9 +185,10 @@ class Followed:
         if found is None or answer.status != 200:
             return None
         action, path, text, index, before = found.groups()
-        if not path.startswith(self._below) or is_left_out(
-            path[len(self._below) - 1 :]
-        ):
+        below = path[len(self._below) - 1 :]
+        if not path.startswith(self._below) or is_left_out(below):
+            return None
+        if not is_clean(below):
             return None
         change = Change("set", path, text, int(index), before)
         return PollEvent(change.index, index_of(answer), change, path, action)
@@ -215,6 +216,6 @@ def _reading_of(asked: Asked, answer: Answer) -> Reading:
     try:
         root: Tree
         root, index = tree_of(asked, answer)
-    except KeyNotFound:
+    except (KeyNotFound, NotADirectory):  # with a file on the way nothing is there
         root, index = None, index_of(answer)
     return Reading(root, index)

@@ -40,6 +40,7 @@ from etcdmap.errors import (
     ClientClosed,
     EtcdMapError,
     ExchangeFailed,
+    InvalidResponse,
     Unauthorized,
     V2NotEnabled,
     WatchExpired,
@@ -108,6 +109,8 @@ class V2Follower:
         self._polls: deque[int] = deque()
         self._width, self._behind, self._too_close = 1, 0, False
         self._next = 1 if after is None else after + 1
+        #: Whether an event came live and left a gap; what was asked for again for that.
+        self._has_gap, self._asked_again_for = False, 0
         #: The last event that was told, to know the history by.
         self._last: PollEvent | None = None
         #: Whether a new line goes on with the cluster that is known, for certain.
@@ -124,6 +127,8 @@ class V2Follower:
         #: The highest index that was seen of a cluster which is no more.
         self._obsolete = 0
         self._failures = self._refusals = 0
+        #: How often in a row track was lost, and a proof did not come about.
+        self._losses = self._unproved = 0
         self._look_due = client.clock()
         self._put_proof_off()
 
@@ -183,7 +188,6 @@ class V2Follower:
 
     def _has_proof(self, since: float) -> None:
         self.proved = max(self.proved, since)
-        self._failures = 0
         self._put_proof_off()
 
     def _put_proof_off(self) -> None:
@@ -292,6 +296,8 @@ class V2Follower:
                 self._reopen()  # a barrier went further: that may still be known
                 return None
             raise _Missed("the history asked for is gone") from error
+        if event.index < asked_for:
+            raise InvalidResponse("an event from before what was asked for")
         if last is not None and is_check and not event.is_same(last):
             raise _Missed("the last event is not in the cluster's history")
         return event
@@ -300,14 +306,20 @@ class V2Follower:
         """Take an event for news, if it is the next one."""
         index = event.index
         self._too_close = not asked_for <= self._next <= index  # it was known
-        if self._too_close or (index > event.store_index and index > self._next):
-            return  # or it came live, with a gap: history tells what is in between
+        if self._too_close:
+            return
+        if index > event.store_index and index > self._next:
+            # It came live, with a gap: history tells what is in between.
+            if self._asked_again_for == self._next:
+                raise InvalidResponse("an event that the history does not have")
+            self._has_gap = True
+            return
         self._next = index + 1
         if event.change is not None:
             self._news.append(event.change)
             if not event.change.implied:  # else a live watch may not be told of it
                 self._last = event
-        self._failures = 0
+        self._failures = self._losses = 0
 
     def _poll_on(self, line: Line) -> None:
         behind = self._behind
@@ -315,6 +327,8 @@ class V2Follower:
             raise _Missed("far behind")
         wider = behind > 0 and not self._too_close
         self._width = min(_DEPTH, 2 * self._width) if wider else 1
+        self._asked_again_for = self._next if self._has_gap else 0
+        self._has_gap = False
         count = max(1, min(self._width, behind))
         self._polls.extend(range(self._next, self._next + count))
         by = self._client.clock() + _PATIENCE
@@ -348,9 +362,11 @@ class V2Follower:
         if self.covered < store_index:
             self._barrier()
         if self.covered >= store_index:
+            self._failures = self._losses = self._unproved = 0
             self._has_proof(began)
         else:
-            self._proof_due = clock() + self._moment
+            self._unproved += 1
+            self._proof_due = clock() + _backoff(self._moment, self._unproved - 1)
 
     def _barrier(self) -> None:
         """Poll on a new connection, and have the member end it when it is silent."""
@@ -395,8 +411,11 @@ class V2Follower:
         self._drop()
         self._last, self._seamless = None, False
         if self._heals:
-            # Not all replicas of a cluster that was wiped at once.
-            self._member.closing.wait(_SPREAD * self._client.rng.random())
+            # Not all replicas of a cluster that was wiped at once; and ever less often
+            # where the history is gone before anybody can ask for it.
+            pause = _backoff(_SPREAD, self._losses) * self._client.rng.random()
+            self._losses += 1
+            self._member.closing.wait(pause)
         else:
             self._expired = WatchExpired(
                 f"{error} ({self.covered} was the last index seen); read anew, and "
@@ -421,11 +440,16 @@ class V2Follower:
         if self._member.failed:
             self._member.move_on(endpoints)
         if self._failures > len(endpoints):
-            pause = _FIRST_PAUSE * 2 ** min(self._failures - len(endpoints), 10)
-            pause = min(pause, _LONGEST_PAUSE) * self._client.rng.uniform(0.5, 1.0)
+            pause = _backoff(_FIRST_PAUSE, self._failures - len(endpoints))
+            pause *= self._client.rng.uniform(0.5, 1.0)
             self._member.closing.wait(
                 max(0.0, min(pause, until - self._client.clock()))
             )
+
+
+def _backoff(first: float, times: int) -> float:
+    pause: float = first * 2 ** min(times, 10)
+    return min(pause, _LONGEST_PAUSE)
 
 
 def _will_last(error: EtcdMapError) -> bool:

@@ -37,6 +37,7 @@ from support.chain import Chain
 from support.raw_etcd import raw_etcd
 from support.servers import newest
 from support.transports import CountingTransport
+from support.v2_walk import ask
 
 pytestmark = pytest.mark.etcd
 
@@ -174,6 +175,57 @@ def test_live_of_an_absent_prefix_fills_when_it_appears(
         with pytest.raises(NotADirectory):
             live.to_dict()
         assert "k" not in live
+
+
+def test_live_below_a_directory_that_goes_and_becomes_a_file(
+    etcd: LocalCluster, mapping: EtcdMapping
+) -> None:
+    """It is empty then, like one that begins then, and fills again."""
+    keys, path = mapping.keys_api, f"{mapping.prefix}/a"
+    mapping["a/b/k"] = 1
+    with EtcdMapping(etcd.endpoints, f"{path}/b") as below, below.live() as live:
+        told: list[tuple[str, str]] = []
+        live.subscribe(lambda event: told.append((event.action, event.key)))
+        for _ in range(2):
+            keys.delete(path, recursive=True)
+            keys.set(path, "file")
+            assert live.wait(mapping.index(), 10)
+            assert live.state == "following"
+            assert live == {}
+            with (
+                EtcdMapping(etcd.endpoints, f"{path}/b") as other,
+                other.live() as late,
+            ):
+                assert late == {}
+                keys.delete(path)
+                assert live.wait(below.set("k", 2), 10)
+                assert late.wait(mapping.index(), 10)
+                assert live == late == {"k": 2}
+        round_ = [("delete", "k"), ("delete", ""), ("make_directory", ""), ("set", "k")]
+        assert soon(lambda: told == 2 * round_)
+
+
+@pytest.mark.parametrize("depth", [250, 500, 970, 1900])
+def test_live_of_a_tree_deeper_than_any_key_goes_on(
+    live: Live, mapping: EtcdMapping, depth: int
+) -> None:
+    """What no mapping can name or read is left out, as hidden names are."""
+    keys = mapping.keys_api
+    told: list[Event] = []
+    live.subscribe(told.append)
+    (endpoint,) = mapping.client.endpoints
+    path = f"{mapping.prefix}/deep" + "/a" * depth
+    status, index, _ = ask(endpoint, "PUT", path, value="x")
+    assert status == 201
+    assert live.wait(index, 10)
+    for read in (live.to_dict, live.flat.to_dict, live.view, live.snapshot):
+        read()
+    assert live.wait(mapping.set("a/b", 2))
+    assert live["a/b"] == 2
+    keys.delete(f"{mapping.prefix}/deep", recursive=True)
+    assert live.wait(mapping.index(), 10)
+    assert live == {**CONTENT, "a": live["a"]}
+    assert soon(lambda: told[-1].action == "delete")
 
 
 def test_live_of_a_prefix_as_long_as_a_packet(etcd: LocalCluster) -> None:

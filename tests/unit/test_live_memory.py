@@ -15,7 +15,7 @@ from etcdmap import EtcdMapping, Event, View
 from etcdmap.codecs import get_codec
 from etcdmap.errors import EtcdMapError
 from etcdmap.mapping import feed as feeds
-from etcdmap.mapping.replica import State
+from etcdmap.mapping.replica import State, after
 from etcdmap.paths import ESCAPED, PLAIN, Naming
 from etcdmap.tree import Follower, Reading
 
@@ -89,7 +89,7 @@ def test_stale_for_is_not_ahead_of_what_is_shown(
 ) -> None:
     """A proof counts once the changes that it covers can be read, not before."""
     reached, gate = threading.Event(), threading.Event()
-    follow, after = MemoryFollower.follow, feeds.after
+    follow = MemoryFollower.follow
 
     def follow_and_prove(self: MemoryFollower, until: float) -> object:
         self.proved = float("-inf")
@@ -242,8 +242,9 @@ def test_follower_that_can_not_be_replaced_is_an_outage(
         seen: list[str] = []
         live.subscribe_state(seen.append)
         monkeypatch.setattr(MemoryFollower, "follow", fail)
-        live._feed.follower.covered = 1
-        live._feed.follower._woken.set()
+        follower: Any = live._feed.follower
+        follower.covered = 1
+        follower._woken.set()
         end = time.monotonic() + 5
         while live.error is None and time.monotonic() < end:
             time.sleep(0.001)

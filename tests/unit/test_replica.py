@@ -176,7 +176,7 @@ def test_queue_of_a_slow_subscriber_holds_one_state() -> None:
         made.append(weakref.ref(root))
         event = Event("set", "/p/k", str(number), None, number)
         subscription.add(State("/p", root, number), [event], 0.0)
-    del root
+    root = Root()
     gc.collect()
     assert sum(each() is not None for each in made) == 1
     assert len(subscription.take(state())) == 500
