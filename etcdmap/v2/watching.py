@@ -62,8 +62,9 @@ _PATIENCE, _QUORUM_PATIENCE = 1.0, 1.5
 _SILENCE = 0.005
 #: The least seconds for an event to come by itself; more where answers take long.
 _MOMENT = 0.01
-#: Changes elsewhere between two barriers, from which there is one with each look.
-_BUSY = 100
+#: Changes elsewhere in `max_stale`, from which there is a barrier with each look: half
+#: of what history holds.
+_BUSY = 500
 #: Polls under way at once.
 _DEPTH = 64
 #: Changes behind from which reading the tree is quicker, and surer, than draining.
@@ -117,8 +118,11 @@ class V2Follower:
         self._seamless = after is not None
         self._news: list[Change | Reading] = []
         self._expired: WatchExpired | None = None
-        #: Whether so much happens elsewhere that history may be gone at the next proof.
-        self._busy = False
+        #: Whether so much happens elsewhere that history may be gone at the next proof;
+        #: which the first barrier tells.
+        self._busy = True
+        #: When `_next` was moved last.
+        self._moved = client.clock()
         self._told_to_prove = False
         #: Since when somebody waits for an answer to a poll.
         self._silent_since = float("inf")
@@ -184,6 +188,7 @@ class V2Follower:
 
     def _start_at(self, reading: Reading, began: float) -> None:
         self._next, self._last, self._seamless = reading.index + 1, None, True
+        self._moved = began
         self._has_proof(began)
 
     def _has_proof(self, since: float) -> None:
@@ -314,7 +319,7 @@ class V2Follower:
                 raise InvalidResponse("an event that the history does not have")
             self._has_gap = True
             return
-        self._next = index + 1
+        self._next, self._moved = index + 1, self._client.clock()
         if event.change is not None:
             self._news.append(event.change)
             if not event.change.implied:  # else a live watch may not be told of it
@@ -382,7 +387,9 @@ class V2Follower:
             if answer is None:
                 raise ExchangeFailed("no answer in time", sent=True, timed_out=True)
             if not answer.body and answer.status == 200:
-                self._busy = store_index - asked_for > _BUSY
+                took, self._moved = clock() - self._moved, clock()
+                changes = store_index + 1 - asked_for
+                self._busy = changes * self.max_stale > _BUSY * took
                 self._next = max(self._next, store_index + 1)
                 return
             event = self._event(answer, asked_for)

@@ -138,6 +138,29 @@ def test_live_is_one_watch_for_a_directory(
         assert told == []
 
 
+def test_live_beside_a_busy_neighbour_reads_the_tree_once(
+    etcd: LocalCluster, mapping: EtcdMapping, transport: CountingTransport
+) -> None:
+    """Barriers keep up with 300 changes a second elsewhere, past etcd's 1,000."""
+    mapping.assign(CONTENT)
+    other = EtcdMapping(etcd.endpoints, f"{mapping.prefix}-beside")
+    with other, mapping.live() as live:
+        chain = Chain(live.flat.to_dict())
+        live.subscribe(chain)
+        begun = time.monotonic()
+        for number in range(1500):
+            other.keys_api.set(f"{other.prefix}/k", str(number))
+            time.sleep(max(0.0, begun + number / 300 - time.monotonic()))
+        mapping["a/b"] = 2
+        assert chain.wait("a/b", 2, 5)
+        assert (chain.count, chain.coalesced, chain.faults) == (1, 0, [])
+        targets = [request.target for request in transport.requests]
+        whole = [t for t in targets if "sorted" in t]
+        polls = [t for t in targets if "waitIndex" in t]
+        assert len(whole) == 1
+        assert len(polls) < 50
+
+
 def test_live_without_etcd_raises_within_its_timeout() -> None:
     """There is no replica then, and never an empty one."""
     with EtcdMapping("http://127.0.0.1:1", prefix="/app", timeout=0.3) as mapping:

@@ -295,14 +295,21 @@ def closed_mapping():
 
 
 @pytest.mark.parametrize(
+    "patch",
+    ["", "from gevent import monkey; monkey.patch_all()"],
+    ids=["plain", "gevent"],
+)
+@pytest.mark.parametrize(
     "how", ["callback", "storm", "loop", "coroutine", "at_exit", "closed_mapping"]
 )
 def test_interpreter_ends_whatever_a_replica_does(
-    etcd: LocalCluster, prefix: str, tmp_path: Path, how: str
+    etcd: LocalCluster, prefix: str, tmp_path: Path, how: str, patch: str
 ) -> None:
-    """At once, with code 0 and without a word."""
+    """At once, with code 0 and without a word; with gevent's threads, too."""
+    if patch:
+        pytest.importorskip("gevent")
     program = tmp_path / "program.py"
-    program.write_text(_ENDINGS.replace("{}", how))
+    program.write_text(f"{patch}\n{_ENDINGS.replace('{}', how)}")
     begun = time.monotonic()
     done = run(program, how, etcd.endpoints[0], prefix)
     assert time.monotonic() - begun < 15
