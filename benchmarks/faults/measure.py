@@ -28,6 +28,8 @@ _WARM_UP = 1.5
 _INTO_CALL = 0.3
 #: Long enough for what a frozen member wakes up with.
 _TAIL = 4.0
+#: Within which a client notes what it was told; shorter than an outage.
+_NOTED = 1.0
 
 
 class Invalid(Exception):
@@ -246,7 +248,11 @@ def _judge(
         op
         for op in ops
         if op.start >= empty
-        or (op.writes and op.end > gone and (op.end > empty or op.outcome != "ok"))
+        or (
+            op.writes
+            and op.end > gone
+            and (op.end > empty + _NOTED or op.outcome != "ok")
+        )
     ]
     run.reports = [
         check(before, events=log),

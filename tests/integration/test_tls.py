@@ -282,7 +282,8 @@ def test_live_whose_certificate_expires_is_told_and_goes_on_with_a_new_one(
         "--client-cert-auth",
         f"--trusted-ca-file={files['all']}",
     )
-    binary, options = binaries()[etcd_version], {"verify": str(files["all"])}
+    binary = binaries()[etcd_version]
+    options: Any = {"verify": str(files["all"])}
     with (
         raw_etcd(binary, home, *flags, certificate=files["server"]) as url,
         TcpProxy(url) as proxy,

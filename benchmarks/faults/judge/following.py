@@ -146,6 +146,7 @@ class _Judge:
         for told in batch:
             if told.action == ANEW:
                 self._content.clear()
+                self._find(told)  # an empty directory, unless more comes
                 return
             self._apply(told)
         if batch[0].coalesced:
@@ -163,13 +164,17 @@ class _Judge:
             self._content.pop(told.key, None)
 
     def _place(self, told: Told) -> None:
+        if not self._find(told):
+            self._found.note("wrong", f"no such state: {told}, {self._content}")
+
+    def _find(self, told: Told) -> bool:
         for number, log in enumerate(self._logs):
             here = number > 0 or told.index >= self._at
             if here and _state_at(log, told.index) == self._content:
                 del self._logs[:number]
                 self._at = told.index
-                return
-        self._found.note("wrong", f"no such state: {told}, {self._content}")
+                return True
+        return False
 
     def _follow(self, told: Told) -> None:
         events, last = self._logs[0].events, len(self._logs) == 1
