@@ -1,6 +1,7 @@
-"""How late a live replica is when members fail, and what its reads cost.
+"""What a live replica's reads and callbacks cost.
 
-``python -m benchmarks.live``; takes about two minutes.
+``python -m benchmarks.live``.  How late it is in faults, and that it loses nothing, is
+for ``python -m benchmarks.faults --rows 'live-*'``.
 """
 
 from __future__ import annotations
@@ -11,83 +12,14 @@ import threading
 import time
 import timeit
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from etcdmap import EtcdMapping, Event, Live
-from etcdmap.local import Member
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from support.isolation import SplitCluster
-from support.tcp_proxy import TcpProxy
-
-MAX_STALE = 10.0
-
-
-def followed(cluster: SplitCluster, live: Live) -> Member:
-    """Return the member that a replica follows."""
-    follower: Any = live._feed.follower
-    return cluster.member(follower._member.endpoint)
-
-
-def seen_after(live: Live, writer: EtcdMapping) -> float:
-    """Return the seconds from the acknowledgement of a write to when it is seen."""
-    key = f"seen-{time.monotonic_ns()}"
-    writer[key] = 1
-    acknowledged = time.monotonic()
-    while key not in live:
-        time.sleep(0.0002)
-    return time.monotonic() - acknowledged
-
-
-def after_fault(cluster: SplitCluster, fault: Callable[[Member], None]) -> float:
-    """Do something to the member that is followed, and measure."""
-    with (
-        EtcdMapping(cluster.endpoints, "/live") as reader,
-        reader.live(MAX_STALE) as live,
-    ):
-        member = followed(cluster, live)
-        others = [m.endpoint for m in cluster.members if m is not member]
-        with EtcdMapping(others, "/live", timeout=10) as writer:
-            writer["warm"] = 1
-            fault(member)
-            late = seen_after(live, writer)
-    cluster.links.heal()
-    if member.paused:
-        member.resume()
-    if not member.running:
-        member.start()
-    cluster.wait_healthy()
-    return late
-
-
-def forgotten(cluster: SplitCluster) -> float:
-    """Let a middlebox forget the connection, and measure."""
-    with (
-        TcpProxy(cluster.endpoints[0]) as proxy,
-        EtcdMapping(proxy.endpoint, "/live") as reader,
-        EtcdMapping(cluster.endpoints, "/live") as writer,
-        reader.live(MAX_STALE) as live,
-    ):
-        proxy.forget()
-        return seen_after(live, writer)
-
-
-def lateness(cluster: SplitCluster) -> None:
-    """Print how late a replica is in each fault."""
-    faults: dict[str, Callable[[Member], object]] = {
-        "nothing": lambda member: None,
-        "killed": lambda member: member.kill(),
-        "stopped": lambda member: member.pause(),
-        "cut off": cluster.isolate,
-    }
-    for name, fault in faults.items():
-        found = [after_fault(cluster, fault) for _ in range(5)]  # type: ignore[arg-type]
-        print(f"{name:30} worst {max(found):.3f} s, median {sorted(found)[2]:.3f} s")
-    found = [forgotten(cluster) for _ in range(3)]
-    print(f"{'its connection forgotten':30} worst {max(found):.3f} s")
 
 
 def reads(cluster: SplitCluster) -> None:
@@ -138,11 +70,9 @@ def callbacks(mapping: EtcdMapping, live: Live, count: int = 500) -> None:
 
 
 def main() -> None:
-    """Print it all; with ``--quick`` only what the reads cost."""
+    """Print it all."""
     with SplitCluster(3, fsync=False) as cluster:
         reads(cluster)
-        if "--quick" not in sys.argv:
-            lateness(cluster)
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ def test_memory_stays_within_the_bound_for_the_worst_answers() -> None:
 
 
 def test_live_measures_what_a_replica_costs() -> None:
-    """The quick form ends well, and memory stays within its bound."""
-    printed = run("benchmarks.live", "--quick")
+    """It ends well, and memory stays within its bound."""
+    printed = run("benchmarks.live")
     share = float(printed.partition("all keys read: ")[2].split()[0])
     assert share < 1.8
     assert 'm["a"]["b"]:' in printed
