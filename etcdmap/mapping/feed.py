@@ -330,7 +330,10 @@ class Feed:
     def _steps_of(self, news: Sequence[Change | Reading]) -> list[_Step]:
         state, steps = self.now.state, []
         for each in news:
+            covered = state.index
             state, events = after(state, each)
+            if covered > state.index and isinstance(each, Change):
+                state = state._replace(index=covered)  # it was said too soon
             steps.append((state, events))
             self._readings += isinstance(each, Reading)
         return steps

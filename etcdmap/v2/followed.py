@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.client import Request, Resend
@@ -166,6 +166,14 @@ class Followed:
         head = line.head(by)
         if head is None:
             raise ExchangeFailed("no answer in time", sent=True, timed_out=True)
+        return self._index_in(head)
+
+    def begun_already(self, line: Line) -> int:
+        """Return the index of the store when a poll began; 0 if it has not, so far."""
+        head = line.head(0.0)
+        return 0 if head is None else self._index_in(head)
+
+    def _index_in(self, head: tuple[int, Mapping[str, str]]) -> int:
         answer = Answer(*head, b"", self.endpoint)
         if answer.status != 200:
             return 0

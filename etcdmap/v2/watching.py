@@ -5,23 +5,28 @@ Theory of operation
 etcd's v2 API has long polls: the answer to one is the first event at `waitIndex` or
 after, out of the history of the last 1,000 events, or live.  They go over a `Line` to
 one member, the *followed* one.  `_next` is the index of the first change that is not
-known.  It moves by an event, by a barrier, or by a reading of the tree, never by a
-guess:
+known, and where polls begin.  It moves by an event, by a poll that was silent for long,
+or by a reading of the tree, never by a guess:
 
 * An event that history gave (its index is not above the poll's `X-Etcd-Index`) is the
   first one.  One that came live need not be: a write of a hidden node makes visible
   directories, and no live watch is told.  If it leaves a gap, it is not used and the
   same is asked again: history gives what was hidden.
-* A *barrier*: when a poll is silent, and this side says that it will send no more, the
-  member ends the answer.  If it ends empty, nothing happened up to the poll's
-  `X-Etcd-Index`.  A poll that has just begun would swallow an event: hence `_SILENCE`.
+* A poll is answered from history at once.  One that was silent for `_LONG_SILENCE`,
+  while the member answered other requests, says that nothing happened up to its
+  `X-Etcd-Index`.
+* A *barrier* says so sooner: when a poll is silent, and this side says that it will
+  send no more, the member ends the answer; if it ends empty, nothing happened.  But a
+  poll that has just begun may swallow an event: hence `_SILENCE`.  It is no guarantee
+  where the member gets no processor for longer.  So `_next` does not move: a barrier is
+  of a second poll, and the first one, which nobody ends, tells what was swallowed.
 
 A poll to a member that is stopped, cut off, or behind a middlebox that has forgotten
 the connection is silent for ever and looks healthy.  So every `_LOOK_EVERY` seconds the
 member is asked whether it has a leader, which costs the cluster nothing; and once per
 `max_stale` a quorum read, at this very member, tells the index of the store.  If that
 is covered, nothing was missed.  If not, what is missing has not come yet, or is of no
-concern here: a barrier on a new connection tells.
+concern here: a new poll and a barrier, on connections of their own, tell.
 
 A new connection starts at the last event that is known, not behind it: if another one
 is there, or none, the cluster was built anew, which its index need not show.
@@ -60,9 +65,11 @@ _PATIENCE, _QUORUM_PATIENCE = 1.0, 1.5
 #: Seconds that a poll must have been silent before a barrier: in the first 0.2 ms etcd
 #: swallows an event in 4 to 13 of 100 cases, later in none of 4,440.
 _SILENCE = 0.005
+#: From when on silence is a proof by itself.
+_LONG_SILENCE = 0.5
 #: The least seconds for an event to come by itself; more where answers take long.
 _MOMENT = 0.01
-#: Changes elsewhere in `max_stale`, from which there is a barrier with each look: half
+#: Changes elsewhere in `max_stale`, from which the poll is renewed with each look: half
 #: of what history holds.
 _BUSY = 500
 #: Polls under way at once.
@@ -75,6 +82,7 @@ _RENEW_AFTER = 0.75
 _SPREAD = 0.05
 #: Seconds of pause when no member can be followed: the first one, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_NEVER = float("inf")
 
 
 class _Missed(Exception):
@@ -118,14 +126,17 @@ class V2Follower:
         self._seamless = after is not None
         self._news: list[Change | Reading] = []
         self._expired: WatchExpired | None = None
+        #: The index up to which a barrier said that nothing happened.
+        self._passed = 0
+        #: When the poll on the line was seen to have begun; the store's index then.
+        self._begun, self._store_index = _NEVER, 0
         #: Whether so much happens elsewhere that history may be gone at the next proof;
-        #: which the first barrier tells.
+        #: the indexes of the store at two times tell.
         self._busy = True
-        #: When `_next` was moved last.
-        self._moved = client.clock()
+        self._rated, self._rated_at = 0, float("-inf")
         self._told_to_prove = False
         #: Since when somebody waits for an answer to a poll.
-        self._silent_since = float("inf")
+        self._silent_since = _NEVER
         #: Seconds for an event to come by itself before a barrier asks for it.
         self._moment = _MOMENT
         #: The highest index that was seen of a cluster which is no more.
@@ -138,7 +149,7 @@ class V2Follower:
 
     @property
     def covered(self) -> int:
-        return self._next - 1
+        return max(self._next - 1, self._passed)
 
     @property
     def seen(self) -> int:
@@ -188,7 +199,7 @@ class V2Follower:
 
     def _start_at(self, reading: Reading, began: float) -> None:
         self._next, self._last, self._seamless = reading.index + 1, None, True
-        self._moved = began
+        self._passed = 0
         self._has_proof(began)
 
     def _has_proof(self, since: float) -> None:
@@ -247,9 +258,12 @@ class V2Follower:
         if store_index:
             self._member.failed = self._seamless = self.lasting = False
             self._refusals, self.trouble = 0, None
+            self._begun, self._store_index = clock(), store_index
+            self._rate(store_index)
             if store_index < self.covered:  # it lags behind, or was built anew
                 self._proof_due = clock()
-        self._look_due = clock() + _LOOK_EVERY * self._client.rng.random()
+        if self._look_due <= clock():
+            self._look_due = clock() + _LOOK_EVERY * self._client.rng.random()
 
     def _listen(self, until: float) -> None:
         line, clock = self._line, self._client.clock
@@ -260,7 +274,7 @@ class V2Follower:
             self._poll_on(line)
         self._silent_since = clock()
         answer = line.receive(min(until, self._look_due, self._proof_due))
-        self._silent_since = float("inf")
+        self._silent_since = _NEVER
         if answer is not None:
             self._take(answer)
             while line.answered and self._line is line:  # what came with it
@@ -288,7 +302,7 @@ class V2Follower:
         if event.index >= self._next and self._polls:
             # The polls behind it may be silent, and hold up the one that is needed.
             self._reopen()
-        self._behind = event.store_index - self.covered
+        self._behind = event.store_index - self._next + 1
 
     def _event(self, answer: Answer, asked_for: int) -> PollEvent | None:
         """Read an event; None if the poll for it is not needed any more."""
@@ -313,13 +327,16 @@ class V2Follower:
         self._too_close = not asked_for <= self._next <= index  # it was known
         if self._too_close:
             return
-        if index > event.store_index and index > self._next:
-            # It came live, with a gap: history tells what is in between.
+        came_live = index > event.store_index
+        if came_live:  # so history had nothing when the poll began
+            self._next = max(self._next, event.store_index + 1)
+        if came_live and index > self._next:
+            # There is a gap since then: history tells what is in it.
             if self._asked_again_for == self._next:
                 raise InvalidResponse("an event that the history does not have")
             self._has_gap = True
             return
-        self._next, self._moved = index + 1, self._client.clock()
+        self._next = index + 1
         if event.change is not None:
             self._news.append(event.change)
             if not event.change.implied:  # else a live watch may not be told of it
@@ -338,6 +355,7 @@ class V2Follower:
         self._polls.extend(range(self._next, self._next + count))
         by = self._client.clock() + _PATIENCE
         line.send([self._member.poll(index) for index in self._polls], by)
+        self._begun = _NEVER
 
     # --- proofs
 
@@ -347,8 +365,33 @@ class V2Follower:
         self._look_due = self._client.clock() + _LOOK_EVERY * rng.uniform(0.9, 1.0)
         self._member.ask(look(), _PATIENCE)
         self._failures = 0
-        if self._busy:
-            self._barrier()
+        self._use_silence()
+
+    def _use_silence(self) -> None:
+        """Move `_next` if the poll was silent for long; renew the poll if need be."""
+        line, now = self._line, self._client.clock()
+        if line is None or not self._polls:
+            return
+        if self._begun == _NEVER:
+            self._store_index = self._member.begun_already(line)
+            if self._store_index:
+                self._begun = now
+        elif now - self._begun >= _LONG_SILENCE:
+            answer = line.receive(now)
+            if answer is not None:
+                self._take(answer)
+                return
+            self._next = max(self._next, self._store_index + 1)
+            if self._busy:  # nearer to the present, before history is gone
+                self._reopen()
+
+    def _rate(self, store_index: int) -> None:
+        """Note how much happens in the store."""
+        now = self._client.clock()
+        took, changes = now - self._rated_at, store_index - self._rated
+        if took >= 1.0:
+            self._busy = not self._rated or changes * self.max_stale > _BUSY * took
+            self._rated, self._rated_at = store_index, now
 
     def _prove(self) -> None:
         """Find out whether anything was missed, at the followed member."""
@@ -357,6 +400,7 @@ class V2Follower:
         store_index = self._member.ask(self._member.index(), _QUORUM_PATIENCE)
         if store_index < self.covered:
             raise _Missed("the cluster's index went back")
+        self._rate(store_index)
         while self.covered < store_index and self._line is not None:
             if not self._polls:
                 self._poll_on(self._line)
@@ -365,7 +409,9 @@ class V2Follower:
                 break
             self._take(answer)
         if self.covered < store_index:
-            self._barrier()
+            self._reopen()
+            self._open()
+            self._pass(self._barrier())
         if self.covered >= store_index:
             self._failures = self._losses = self._unproved = 0
             self._has_proof(began)
@@ -373,34 +419,38 @@ class V2Follower:
             self._unproved += 1
             self._proof_due = clock() + _backoff(self._moment, self._unproved - 1)
 
-    def _barrier(self) -> None:
-        """Poll on a new connection, and have the member end it when it is silent."""
-        clock, asked_for, line = self._client.clock, self._next, self._member.new_line()
+    def _pass(self, store_index: int) -> None:
+        """Take for covered what a barrier says, if the poll has nothing to tell."""
+        line = self._line
+        answer = None if line is None else line.receive(self._client.clock())
+        if answer is None:
+            self._passed = max(self._passed, store_index)
+        else:
+            self._take(answer)
+
+    def _barrier(self) -> int:
+        """Have the member end a second poll when it is silent.
+
+        Return the index up to which nothing happened; 0 if something did.
+        """
+        clock, line = self._client.clock, self._member.new_line()
         by = clock() + _PATIENCE
         try:
-            line.send([self._member.poll(asked_for)], by)
+            line.send([self._member.poll(self._next)], by)
             store_index = self._member.begun(line, by)
-            answer = line.receive(clock() + _SILENCE)
+            answer = line.receive(clock() + max(_SILENCE, self._moment / 2))
             if answer is None:
                 line.end_sending()
                 answer = line.receive(by)
             if answer is None:
                 raise ExchangeFailed("no answer in time", sent=True, timed_out=True)
-            if not answer.body and answer.status == 200:
-                took, self._moved = clock() - self._moved, clock()
-                changes = store_index + 1 - asked_for
-                self._busy = changes * self.max_stale > _BUSY * took
-                self._next = max(self._next, store_index + 1)
-                return
-            event = self._event(answer, asked_for)
         except EtcdMapError:
             self._member.failed = True
             raise
         finally:
             self._member.end(line)
-        if event is not None:
-            self._use(event, asked_for)
-        self._reopen()  # the other line should have told it: is it dead?
+        # An event, or a refusal, comes on the other line as well.
+        return store_index if answer.status == 200 and not answer.body else 0
 
     # --- what goes wrong
 

@@ -228,7 +228,7 @@ def test_live_below_a_directory_that_goes_and_becomes_a_file(
         assert soon(lambda: told == 2 * round_)
 
 
-@pytest.mark.parametrize("depth", [250, 500, 970, 1900])
+@pytest.mark.parametrize("depth", [250, 500, 970, 1200])
 def test_live_of_a_tree_deeper_than_any_key_goes_on(
     live: Live, mapping: EtcdMapping, depth: int
 ) -> None:

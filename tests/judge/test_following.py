@@ -27,7 +27,7 @@ def log(*values: str, first: int = 10) -> EventLog:
 def told(value: str, previous: str | None, index: int, **more: Any) -> Told:
     """Make an event that was told a tenth of a second after its index, in seconds."""
     fields = {"time": index + 0.1, "action": "set", "key": "k", "coalesced": False}
-    return Told(**{**fields, **more}, value=value, previous=previous, index=index)  # type: ignore[arg-type]
+    return Told(**{**fields, **more}, value=value, previous=previous, index=index)
 
 
 LOG = log("v.0", "v.1", "v.2", "v.3")

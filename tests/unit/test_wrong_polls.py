@@ -74,6 +74,7 @@ class Server(SmallEtcd):
         self.first = 0
         self.alter: Callable[[Answer], Answer] = lambda answer: answer
         self.requests = 0
+        self.make_line: Callable[[Server], PollLine] = PollLine
         self.states = [self.state()]
 
     def state(self) -> Any:
@@ -96,7 +97,7 @@ class Server(SmallEtcd):
     def line(self, endpoint: str) -> PollLine:
         """Give a connection for polls."""
         self.requests += 1
-        return PollLine(self)
+        return self.make_line(self)
 
     def poll(self, index: int, began: int) -> Answer | None:
         """Answer a poll; None while there is nothing to tell."""
@@ -172,7 +173,7 @@ class PollLine:
 class World:
     """A follower of a server, and what it has told so far."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, heals: bool = True) -> None:
         self.server, self.time = server, server.time
         client = make_client(
             "http://a:1",
@@ -183,7 +184,7 @@ class World:
         )
         store = V2Store(KeysAPI(client))
         self.follower: Follower = store.follower(
-            PREFIX, of_directory=True, max_stale=4.0, heals=True
+            PREFIX, of_directory=True, max_stale=4.0, heals=heals
         )
         member: Any = self.follower
         member._member.closing.wait = self.time.sleep
@@ -321,3 +322,48 @@ def test_connection_that_ends_at_each_poll_is_an_outage_and_no_spin() -> None:
     world = run(server)
     assert world.follower.trouble is not None
     assert world.state.root == server.state()
+
+
+class Starved(PollLine):
+    """A line to a member that gets no processor between head and body for a while.
+
+    What ends the poll then, swallows an event that history had.
+    """
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self._wakes = server.time.now + 0.05
+
+    def receive(self, until: float) -> Answer | None:
+        """Give the next answer, once the member is awake."""
+        time = self._server.time
+        if time.now >= self._wakes:
+            return super().receive(until)
+        if not self._ended:
+            time.now = max(time.now, min(until, self._wakes))
+            return None if time.now < self._wakes else super().receive(until)
+        time.now = self._wakes
+        _, began = self._polls.popleft()
+        return Answer(200, self._server.fields(began), b"", "")
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_event_that_a_barrier_swallows_is_not_lost(heals: bool) -> None:
+    """The poll beside it tells it, and what comes behind it comes behind it."""
+    server = Server()
+    world = World(server, heals=heals)
+    world.follow(0.5, MOST)
+    server.make_line = Starved
+    for deed in DEEDS:
+        # The poll there is never tells: somebody has forgotten its connection.
+        world.follower._line._polls[0] = (10**6, server.index)  # type: ignore[attr-defined]
+        server.do(deed)
+        server.do(lambda keys: keys.set("/elsewhere", "x"))
+        world.follow(5.0, MOST)
+    world.follow(5.0, MOST)
+    assert world.state.root == server.state()
+    assert [event.index for event in world.events] == sorted(
+        event.index for event in world.events
+    )
+    assert not any(event.coalesced for event in world.events)
+    assert len([e for e in world.events if e.action == "set"]) == 3
