@@ -50,7 +50,7 @@ class Row(NamedTuple):
         proxied: whether they do so through a proxy, before the member in use.
         max_stale: of the replica, seconds.
         late: most seconds from when a write is acknowledged to when it is shown; of
-            99 in 100 where there is no fault, which also a busy machine is.
+            99 in 100 where there is no fault, as other programs are one for a few.
         gaps: whether history may be too short, so that differences are told.
     """
 
@@ -399,7 +399,7 @@ ROWS: tuple[Row, ...] = (
     *map(_live_hit, _HITS),
     _live("rolling", "rolling restart of all members", actions.rolling_restart, 0.5),
     _live(
-        "all-killed", "all 3 killed, back after 3 s", actions.kill_all, 1.5, outage=True
+        "all-killed", "all 3 killed, back after 3 s", actions.kill_all, 6.0, outage=True
     ),
     _live(
         "rebuilt",
@@ -442,5 +442,12 @@ ROWS: tuple[Row, ...] = (
         max_stale=3.0,
         gaps=True,
     ),
-    _live("late", "answers come late", actions.answer_late, 4.0, proxied=True),
+    _live(
+        "late",
+        "answers come late",
+        actions.answer_late,
+        4.0,
+        proxied=True,
+        gaps=True,
+    ),
 )

@@ -134,7 +134,8 @@ class V2Follower:
         #: the indexes of the store at two times tell.
         self._busy = True
         self._rated, self._rated_at = 0, float("-inf")
-        self._told_to_prove = False
+        #: The line whose poll this side has ended.
+        self._ended: Line | None = None
         #: Since when somebody waits for an answer to a poll.
         self._silent_since = _NEVER
         #: Seconds for an event to come by itself before a barrier asks for it.
@@ -166,7 +167,7 @@ class V2Follower:
             and self._client.clock() - self._silent_since > self._moment
         ):
             # It ends.  One that is not silent brings something by itself.
-            self._told_to_prove = True
+            self._ended = line
             line.end_sending()
 
     def close(self) -> None:
@@ -245,7 +246,7 @@ class V2Follower:
         self._member.failed = True
         line = self._line = self._member.new_line()
         self._polls.clear()
-        self._width, self._told_to_prove = 1, False
+        self._width = 1
         if self._last is not None and not self._seamless:
             self._polls.append(self._last.index)
         self._polls.append(self._next)
@@ -290,8 +291,7 @@ class V2Follower:
         """Use the answer to a poll, and poll on."""
         asked_for = self._polls.popleft()
         if not answer.body and answer.status == 200:
-            told, self._told_to_prove = self._told_to_prove, False
-            if not told:  # it was a proxy, or a member that stops
+            if self._ended is not self._line:  # it was a proxy, or a member that stops
                 raise ExchangeFailed("a poll was ended without an event", sent=True)
             self._reopen()
             return
