@@ -32,6 +32,8 @@ from etcdmap.tree import Event, Store
 V = TypeVar("V", bound="Live")
 
 _numbers = itertools.count()
+#: Views kept of a moment: each is as large as what it shows.
+_MOST_VIEWS = 16
 
 
 @joined
@@ -129,7 +131,7 @@ class Live(Reading):
             if type(value) not in UNCHANGEABLE:
                 return value
         if type(key) is str:
-            now.setdefault(self._slot, {})[key] = value
+            now.memo(self._slot)[key] = value
         return value
 
     @property
@@ -157,9 +159,11 @@ class Live(Reading):
         Cost: no request.
         """
         now = self._feed.moment()
-        memo = now.setdefault("view", {})
+        memo = now.memo("view")
         found = memo.get(self._slot)
         if found is None:
+            if len(memo) >= _MOST_VIEWS:
+                memo.clear()
             store = Replica(self.client, lambda: now.state)
             found = memo[self._slot] = FrozenMapping(self._read(store)[0] or {})
         return cast("FrozenMapping", found)

@@ -8,6 +8,8 @@ from typing import Any
 from etcdmap.mapping.replica import State, differences
 from etcdmap.tree import Event
 
+#: Readers whose values are kept: whoever calls `using` for each read makes a new one.
+_MOST_READERS = 10_000
 #: Events that wait for a callback, before they are put together.
 _LONG = 1000
 
@@ -21,6 +23,12 @@ class Moment(dict[str, dict[str, Any]]):
     def __init__(self, state: State, memos: dict[str, dict[str, Any]] | None = None):
         super().__init__(memos or {})
         self.state = state
+
+    def memo(self, reader: str) -> dict[str, Any]:
+        """Return what was decoded for a reader."""
+        if len(self) > _MOST_READERS:
+            self.clear()
+        return self.setdefault(reader, {})
 
 
 class Subscription:

@@ -15,6 +15,7 @@ from etcdmap import EtcdMapping, Event, View
 from etcdmap.codecs import get_codec
 from etcdmap.errors import EtcdMapError
 from etcdmap.mapping import feed as feeds
+from etcdmap.mapping import subscription as subscriptions
 from etcdmap.mapping.replica import State, after
 from etcdmap.paths import ESCAPED, PLAIN, Naming
 from etcdmap.tree import Follower, Reading
@@ -249,6 +250,21 @@ def test_follower_that_can_not_be_replaced_is_an_outage(
         while live.error is None and time.monotonic() < end:
             time.sleep(0.001)
         assert (live.state, live["k"]) == ("suspended", 1)
+
+
+def test_reading_with_another_codec_each_time_takes_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While nothing changes, which may be for days."""
+    monkeypatch.setattr(subscriptions, "_MOST_READERS", 20)
+    mapping = mapping_on(MemoryStore(Tree()))
+    mapping["k"] = 1
+    with mapping.live() as live:
+        for _ in range(100):
+            other = live.using(codec="text")
+            assert (other["k"], other.view()["k"], live["k"]) == ("1", "1", 1)
+        assert len(live._feed.now) <= 22
+        assert len(live._feed.now.get("view", {})) <= 16
 
 
 def test_memory_follower_is_a_follower() -> None:
