@@ -108,11 +108,16 @@ class Feed:
 
     def _run(self, follower: Follower) -> None:
         self._follower = follower
-        for number in (1, 2):
-            name = f"etcdmap-live-{number}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        with self.changed:  # none works before both are there
+            try:
+                for number in (1, 2):
+                    name = f"etcdmap-live-{number}"
+                    thread = threading.Thread(target=self._work, name=name, daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+            except BaseException:  # the system has no thread left
+                self._threads, self._follower = [], None
+                raise
 
     def _go_on(self) -> None:
         """Follow again, in a forked child; wait a little for the present state."""
@@ -261,8 +266,10 @@ class Feed:
 
     def _work(self) -> None:
         me = threading.current_thread()
-        while not self.closed and me in self._threads:
+        while not self.closed:
             with self.changed:
+                if me not in self._threads:
+                    return
                 role, wait = self._next_role()
             if role is not None:
                 role()

@@ -365,6 +365,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     def __next__(self) -> Event:
         """Wait for the next event; DecodeError if the codec can't read its text."""
+        self._feed.moment()  # it is followed, in a forked child too
         with self._feed.changed:
             self._feed.changed.wait_for(self._fetch)
             if not self._events:
@@ -384,6 +385,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
     def _next_or(self, woken: asyncio.Event) -> Event | None:
         """Return the next event; None if `woken` will be set once there is one."""
         loop = asyncio.get_running_loop()
+        self._feed.moment()
         with self._feed.changed:
             if not self._fetch():
                 self._wake = partial(_wake, loop, woken)

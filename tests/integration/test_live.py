@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -675,6 +676,34 @@ def test_forked_child_follows_by_itself(live: Live, mapping: EtcdMapping) -> Non
         os.waitpid(child, 0)
         for fd in (read, write, go_read, go_write):
             os.close(fd)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_child_may_go_on_with_watch_and_changes(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """Though it reads nothing before; the parent's go on as well."""
+    read, write = os.pipe()
+    with mapping.watch(timeout=20) as watch, live.changes() as changes:
+        mapping["a/b"] = 2
+        assert next(watch).value == next(changes).value == 2
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            signal.alarm(20)
+            try:
+                os.write(write, b"%d" % next(watch).value)
+                os.write(write, b"%d" % next(changes).value)
+            finally:
+                os._exit(0)
+        os.close(write)
+        try:
+            time.sleep(0.05)
+            mapping["a/b"] = 3
+            assert next(watch).value == next(changes).value == 3
+            assert (os.read(read, 1), os.read(read, 1)) == (b"3", b"3")
+        finally:
+            os.waitpid(child, 0)
+            os.close(read)
 
 
 _SCRIPT = """

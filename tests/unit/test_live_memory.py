@@ -16,6 +16,7 @@ from etcdmap.codecs import get_codec
 from etcdmap.errors import EtcdMapError
 from etcdmap.mapping import feed as feeds
 from etcdmap.mapping import subscription as subscriptions
+from etcdmap.mapping.feeds import Feeds
 from etcdmap.mapping.replica import State, after
 from etcdmap.paths import ESCAPED, PLAIN, Naming
 from etcdmap.tree import Follower, Reading
@@ -265,6 +266,35 @@ def test_reading_with_another_codec_each_time_takes_no_memory(
             assert (other["k"], other.view()["k"], live["k"]) == ("1", "1", 1)
         assert len(live._feed.now) <= 22
         assert len(live._feed.now.get("view", {})) <= 16
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_live_without_a_thread_to_be_had_raises_and_leaves_none(
+    monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    """The next one of the same directory follows as ever."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    start, left = threading.Thread.start, [started]
+
+    def start_some(self: threading.Thread) -> None:
+        if not left[0]:
+            (feed,) = Feeds.of(mapping.client)._feeds
+            feed.users["one who waits for the first"] = 10.0
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_some)
+        with pytest.raises(RuntimeError):
+            mapping.live()
+    end = time.monotonic() + 5
+    while any("etcdmap-live" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    with mapping.live() as live:
+        live._feed.users.pop("one who waits for the first")
+        assert live.wait(mapping.set("k", 1), 5)
 
 
 def test_memory_follower_is_a_follower() -> None:
