@@ -205,7 +205,8 @@ class Live(Reading):
         """Seconds since when it is proved that nothing newer existed.
 
         While all is well it is below ``max_stale``: what shows up to then is nearly
-        always the present, only not proved yet.
+        always the present, only not proved yet.  Time for which the machine is
+        suspended is not counted.
         """
         return self.client.clock() - self._feed.proved
 
