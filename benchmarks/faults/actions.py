@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from benchmarks.faults.judge.events import Line
 from etcdmap.local import LocalCluster, Member
 
 from support.isolation import SplitCluster
+from support.tcp_proxy import TcpProxy
 
 #: How long faults last, seconds.
 LASTS, ISOLATION_LASTS, OUTAGE_LASTS = 5.0, 12.0, 3.0
 _CALM = 10.0
 _STEP = 3.0
+#: Between two ends, or losses, of connections; how late answers are, where they are.
+_DROP_EVERY, _FORGET_EVERY, _LATE = 2.0, 6.0, 0.15
+#: Changes elsewhere, twice as many as etcd's history holds.
+_ELSEWHERE = 2_000
 
 
 @dataclasses.dataclass
@@ -32,6 +39,7 @@ class Stage:
         healthy: when a member first was healthy again after an outage.
         before_wipe: called just before the data is lost.
         after_wipe: called when the cluster is there again.
+        proxy: what those who follow go through, in some rows.
     """
 
     cluster: LocalCluster
@@ -44,6 +52,7 @@ class Stage:
     healthy: float | None = None
     before_wipe: Callable[[], None] = lambda: None
     after_wipe: Callable[[], None] = lambda: None
+    proxy: TcpProxy | None = None
 
 
 Fault = Callable[[Stage], None]
@@ -161,3 +170,66 @@ def _wait_healthy(stage: Stage) -> None:
     stage.cluster.leader()
     stage.healthy = time.monotonic()
     stage.cluster.wait_healthy()
+
+
+# --- what happens to those who follow only
+
+
+def forget_polls(stage: Stage) -> None:
+    """Let nothing through any more on the connections that long polls use."""
+    for _ in range(4):
+        _proxy(stage).forget_polls()
+        time.sleep(_FORGET_EVERY)
+
+
+def drop_often(stage: Stage) -> None:
+    """End all connections every now and then."""
+    for _ in range(10):
+        _proxy(stage).drop()
+        time.sleep(_DROP_EVERY)
+
+
+def answer_late(stage: Stage) -> None:
+    """Have all answers come late."""
+    _proxy(stage).delay = _LATE
+    time.sleep(stage.lasts or LASTS)
+    _proxy(stage).delay = 0.0
+
+
+def outrun(stage: Stage) -> None:
+    """Let nothing through while more happens elsewhere than history holds."""
+    with _silent(stage):
+        _write_elsewhere(stage)
+
+
+def rebuild_past(stage: Stage) -> None:
+    """Rebuild the cluster; its index is past the old one when anybody looks again."""
+    index = _write_elsewhere(stage, 1)
+    with _silent(stage):
+        rebuild(stage)
+        while _write_elsewhere(stage, 100) < index + _ELSEWHERE:
+            pass
+
+
+@contextlib.contextmanager
+def _silent(stage: Stage) -> Iterator[None]:
+    proxy = _proxy(stage)
+    proxy.hold()
+    yield
+    proxy.let_go()
+
+
+def _proxy(stage: Stage) -> TcpProxy:
+    assert stage.proxy is not None, "this row is not proxied"
+    return stage.proxy
+
+
+def _write_elsewhere(stage: Stage, count: int = _ELSEWHERE) -> int:
+    """Write to another directory; return the index of the last write."""
+    line = Line(stage.in_use.endpoint, 10.0)
+    index = 0
+    with contextlib.closing(line):
+        for number in range(count):
+            answer = line.ask("PUT", "/v2/keys/elsewhere", f"value={number}")
+            index = answer.body["node"]["modifiedIndex"]
+    return index

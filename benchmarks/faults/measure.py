@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import math
 import re
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from benchmarks.faults.actions import Stage
 from benchmarks.faults.clients import HONEST
 from benchmarks.faults.judge.calls import Bulk, count_expired, most_failed, sum_up_bulk
 from benchmarks.faults.judge.checker import Report, check, longest_gap
+from benchmarks.faults.judge.following import Followed, sum_up_following
 from benchmarks.faults.judge.history import Op
 from benchmarks.faults.rows import Row
 from benchmarks.faults.workloads import next_tick
@@ -26,6 +28,8 @@ _WARM_UP = 1.5
 _INTO_CALL = 0.3
 #: Long enough for what a frozen member wakes up with.
 _TAIL = 4.0
+#: Within which a client notes what it was told; shorter than an outage.
+_NOTED = 1.0
 
 
 class Invalid(Exception):
@@ -51,6 +55,7 @@ class Run:
             one that met most.
         expired: how often the keys that a heartbeat shall keep expired.
         bulk: of writes of many keys.
+        followed: of a live replica and a watch.
         reports: of the checker; two where the cluster lost its data.
         warnings: of the clients.
     """
@@ -66,6 +71,7 @@ class Run:
     failed: int
     expired: int | None
     bulk: Bulk | None
+    followed: Followed | None
     reports: list[Report]
     warnings: list[str]
 
@@ -110,7 +116,7 @@ def run_once(row: Row, options: Options) -> dict[str, Run]:
         stage.began = time.monotonic()
         row.fault(stage)
         stage.ended = time.monotonic()
-        time.sleep(_TAIL)
+        time.sleep(max(_TAIL, stage.began + row.whole - stage.ended))
         until = time.monotonic()
         world.stop_clients()
         after = _requests(world) if row.auth else {}
@@ -121,6 +127,9 @@ def run_once(row: Row, options: Options) -> dict[str, Run]:
         ops = [op for op in ops if not op.client.startswith(PEER)]
         run = _measure(row, stage, ops, until)
         _judge(run, world, stage, ops, final)
+        if row.followed:
+            gone, _ = stage.wiped or (math.inf, 0.0)
+            run.followed = sum_up_following(world.notes(), ops, world.logs, gone)
         run.warnings = world.warnings()
         if row.auth:
             elsewhere = sum(
@@ -151,7 +160,7 @@ def _warm_up(world: World, *, bulk: bool) -> None:
     deadline = time.monotonic() + 30.0
     # A loop of thousands of writes has long begun when the first call for them ends.
     clients = ["c0", PEER] if world.beside and not bulk else ["c0"]
-    while not all(world.last_op(client) for client in clients):
+    while not (world.follows and all(map(world.last_op, clients))):
         if time.monotonic() > deadline:
             raise Invalid("the client did nothing")
         time.sleep(0.05)
@@ -168,6 +177,7 @@ def _stage(world: World, row: Row) -> Stage:
         lasts=row.lasts,
         before_wipe=lambda: world.end_watch(None),
         after_wipe=lambda: world.watch(stage.in_use, after=0),
+        proxy=world.proxy,
     )
     if (stage.in_use is stage.leader) != (row.in_use == "leader"):
         raise Invalid(f"{stage.in_use.name} is in use, {stage.leader.name} leads")
@@ -208,6 +218,7 @@ def _measure(row: Row, stage: Stage, ops: list[Op], until: float) -> Run:
         failed=most_failed(mine, stage.began),
         expired=None,
         bulk=bulk,
+        followed=None,
         reports=[],
         warnings=[],
     )
@@ -237,7 +248,11 @@ def _judge(
         op
         for op in ops
         if op.start >= empty
-        or (op.writes and op.end > gone and (op.end > empty or op.outcome != "ok"))
+        or (
+            op.writes
+            and op.end > gone
+            and (op.end > empty + _NOTED or op.outcome != "ok")
+        )
     ]
     run.reports = [
         check(before, events=log),

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks.faults import actions
 from benchmarks.faults.judge.counters import Counters
+from benchmarks.faults.judge.following import Followed
 from benchmarks.faults.measure import Run
 from benchmarks.faults.rows import Row
 
@@ -95,6 +97,7 @@ class Result:
             found.append("a call took longer than its timeout")
         found += self._failures()
         found += [said for run in self.runs for said in self._about_bulk(run, timeout)]
+        found += [said for run in self.runs for said in self._about_followed(run)]
         if (self.median("resumed") or 0.0) > _RESUME:
             found.append(f"resumed later than {_RESUME:g} s")
         if (self.median("elsewhere") or 0.0) > _MOST_ELSEWHERE:
@@ -119,6 +122,18 @@ class Result:
         if most is not None and run.bulk.within > most * timeout + 0.5:
             yield f"a bulk write went on for over {most:g} deadlines without an answer"
 
+    def _about_followed(self, run: Run) -> Iterable[str]:
+        found, limit = run.followed, self.row.late
+        if found is None:
+            return
+        for name in ("lost", "twice", "wrong", "lies"):
+            if getattr(found, name):
+                yield f"of those who follow, {name}: {getattr(found, name)}"
+        if limit is not None and _latest(self.row, found) > limit:
+            yield f"shown later than {limit:g} s"
+        if (found.coalesced or found.expired) and not self.row.gaps:
+            yield "a gap, though history was there"
+
     def _counts(self) -> dict[str, int]:
         return {
             **dataclasses.asdict(self.counters),
@@ -136,6 +151,11 @@ class Result:
             "runs": [run.to_dict() for run in self.runs],
             "troubles": self.troubles,
         }
+
+
+def _latest(row: Row, found: Followed) -> float:
+    # Where nothing is wrong, whatever else runs here delays a few.
+    return found.later_than(0.01 if row.fault is actions.calm else 0.0)
 
 
 def format_result(result: Result) -> str:
@@ -184,6 +204,14 @@ def _costs(result: Result) -> Iterable[str]:
     expired = sum(run.expired or 0 for run in result.runs)
     if expired:
         yield f"expired: {expired}"
+    for followed in (run.followed for run in result.runs if run.followed is not None):
+        yield (
+            f"shown after {followed.later_than(0.5) * 1000:.1f} ms, "
+            f"{followed.later_than(0.01):.3f} s, {followed.later_than(0.0):.3f} s; "
+            f"{followed.lost} lost, {followed.twice} twice, {followed.wrong} wrong, "
+            f"{followed.lies} lies, {followed.coalesced} coalesced, "
+            f"{followed.expired} expired"
+        )
     for bulk in (run.bulk for run in result.runs if run.bulk is not None):
         usual = f", usually {bulk.usual:.1f} s" if bulk.usual is not None else ""
         ended = math.isfinite(bulk.longest)
@@ -205,3 +233,5 @@ def examples(results: Sequence[Result]) -> Iterable[str]:
             for report in run.reports:
                 for line in (*report.examples, *report.broken_sessions[:5]):
                     yield f"{result.row.name}: {line}"
+            for line in run.followed.examples if run.followed is not None else ():
+                yield f"{result.row.name}: {line}"

@@ -45,6 +45,13 @@ class Row(NamedTuple):
         delay: most seconds that a bulk write may take longer than without a fault.
         deadlines: most timeouts that a bulk write may go on during the fault.
         options: further ones of the client under test.
+        whole: how long the fault and what comes after it last at least, seconds.
+        followed: whether a live replica and a watch follow what is written.
+        proxied: whether they do so through a proxy, before the member in use.
+        max_stale: of the replica, seconds.
+        late: most seconds from when a write is acknowledged to when it is shown; of
+            99 in 100 where there is no fault, as other programs are one for a few.
+        gaps: whether history may be too short, so that differences are told.
     """
 
     name: str
@@ -70,6 +77,12 @@ class Row(NamedTuple):
     delay: float | None = None
     deadlines: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    whole: float = 0.0
+    followed: bool = False
+    proxied: bool = False
+    max_stale: float = 10.0
+    late: float | None = None
+    gaps: bool = False
 
 
 def _contend(name: str, title: str, fault: Fault, *, split: bool = False) -> Row:
@@ -204,6 +217,34 @@ def _silent(name: str, title: str, *options: tuple[str, Any]) -> Row:
         watched=False,
         deadlines=2.0,
         options=options,
+    )
+
+
+def _live(name: str, title: str, fault: Fault, late: float | None, **more: Any) -> Row:
+    return Row(
+        f"live-{name}",
+        f"a live replica and a watch, {title}",
+        fault,
+        "count",
+        clients=4,
+        whole=26.0,
+        followed=True,
+        late=late,
+        **more,
+    )
+
+
+def _live_hit(hit: _Hit) -> Row:
+    return _live(
+        hit.name,
+        hit.title.replace("in use", "followed"),
+        hit.fault,
+        # Silence is noticed by the looks at the member, each 2 s.
+        0.5 if hit.kills else 4.0,
+        in_use=hit.in_use,
+        split=hit.split,
+        # 4 s are nearly all that history holds, at 220 changes a second.
+        gaps=not hit.kills,
     )
 
 
@@ -354,4 +395,59 @@ ROWS: tuple[Row, ...] = (
     *map(_bulk, _HITS),
     _silent("bulk-stop-all", "SIGSTOP of all members"),
     _silent("bulk-stop-all-unfenced", "the same with fence=False", ("fence", False)),
+    _live("calm", "no fault", actions.calm, 0.005),
+    *map(_live_hit, _HITS),
+    _live("rolling", "rolling restart of all members", actions.rolling_restart, 0.5),
+    _live(
+        "all-killed", "all 3 killed, back after 3 s", actions.kill_all, 6.0, outage=True
+    ),
+    _live(
+        "rebuilt",
+        "cluster wiped and rebuilt",
+        actions.rebuild,
+        None,
+        outage=True,
+        gaps=True,
+    ),
+    _live(
+        "rebuilt-past",
+        "the same, and its index is past the old one",
+        actions.rebuild_past,
+        None,
+        outage=True,
+        proxied=True,
+        gaps=True,
+    ),
+    _live(
+        "outrun",
+        "2,000 changes elsewhere while nothing gets through",
+        actions.outrun,
+        None,
+        proxied=True,
+        gaps=True,
+    ),
+    _live(
+        "dropped",
+        "all connections ended every 2 s",
+        actions.drop_often,
+        0.5,
+        proxied=True,
+    ),
+    _live(
+        "forgotten",
+        "a middlebox forgets the poll",
+        actions.forget_polls,
+        3.0 + 1.0,
+        proxied=True,
+        max_stale=3.0,
+        gaps=True,
+    ),
+    _live(
+        "late",
+        "answers come late",
+        actions.answer_late,
+        4.0,
+        proxied=True,
+        gaps=True,
+    ),
 )

@@ -25,6 +25,7 @@ from benchmarks.faults.workloads import (
     Stopped,
     alternate,
     contend,
+    count,
     pace,
     read,
 )
@@ -74,6 +75,7 @@ WORKLOADS: dict[str, tuple[Part, ...]] = {
     "threads": (Part(alternate),) * 8,
     "forks": (Part(alternate),),
     "contend": (Part(contend),),
+    "count": (Part(count),),
     "unfenced": tuple(
         Part(loop, alone=True)
         for loop in (
@@ -98,7 +100,7 @@ def work(job: Job, stop: Signal) -> None:
         warnings.simplefilter("ignore", kind)
     subject = find_factory(job.factory)(job.setup)
     recorder = Recorder(job.history, subject.outcome)
-    stopped = _stopper(job.deadline, stop)
+    stopped = stopper(job.deadline, stop)
     seat = Seat(subject, recorder, job.client, 0, job.setup.level)
     if job.workload == "forks":
         _fork(seat, job, stop)
@@ -111,7 +113,7 @@ def work(job: Job, stop: Signal) -> None:
     os._exit(0)
 
 
-def _stopper(deadline: float, stop: Signal, parent: int | None = None) -> Stopped:
+def stopper(deadline: float, stop: Signal, parent: int | None = None) -> Stopped:
     """Make the function that tells a process when to end, also if nobody says so."""
     if parent is None:
         # Not getppid(): the parent may be gone by now.
@@ -161,7 +163,7 @@ def _fork(seat: Seat, job: Job, stop: Signal) -> None:
         pid = os.fork()
         if pid == 0:
             seat.recorder.forget_open()
-            stopped = _stopper(job.deadline, stop, parent)
+            stopped = stopper(job.deadline, stop, parent)
             mine = seat._replace(client=f"{job.client}f{number}")
             _run_threads(mine, job._replace(client=mine.client), stopped)
             seat.recorder.close()
@@ -197,7 +199,7 @@ def write_foreign(job: Foreign, stop: Signal) -> None:
     """
     recorder = Recorder(job.history, lambda *_: "unknown")
     writer = _FencedWriter(job.endpoints, f"/v2/keys{job.prefix}/{FOREIGN}")
-    stopped = _stopper(job.deadline, stop)
+    stopped = stopper(job.deadline, stop)
     numbers = itertools.count()
     for _ in pace(job.rate, stopped):
         value = f"foreign.{next(numbers)}"

@@ -134,6 +134,13 @@ def alternate(seat: Seat, rate: float, stopped: Stopped) -> None:
             seat.do("get", FOREIGN if number % 6 == 5 else key)
 
 
+def count(seat: Seat, rate: float, stopped: Stopped) -> None:
+    """Set one own key, again and again."""
+    key, values = seat.own_keys()[0], seat.values()
+    for _ in pace(rate, stopped):
+        seat.do("set", key, next(values))
+
+
 def read(seat: Seat, rate: float, stopped: Stopped) -> None:
     """Read the keys of the client's first thread, and every other time the foreign."""
     keys = seat._replace(thread=0).own_keys()

@@ -11,13 +11,16 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from benchmarks.faults.clients import Setup
+from benchmarks.faults.following import Seat, follow, read_notes
 from benchmarks.faults.judge.events import EventLog, Line, Watcher, read_all
+from benchmarks.faults.judge.following import Notes
 from benchmarks.faults.judge.history import Level, Op, load
 from benchmarks.faults.rows import Row
 from benchmarks.faults.worker import Foreign, Job, work, write_foreign
 from etcdmap.local import LocalCluster, Member
 
 from support.isolation import SplitCluster
+from support.tcp_proxy import TcpProxy
 
 PREFIX = "/faults"
 USER, PASSWORD = "root", "correct horse"
@@ -29,6 +32,7 @@ _RATES = {
     "forks": 100.0,
     "unfenced": 20.0,
     "heartbeat": 2.0,
+    "count": 50.0,
     "bulk": 1 / 6,
     "bulk-large": 1 / 6,
 }
@@ -57,7 +61,10 @@ class World:
     Attributes:
         cluster: of three members.
         logs: what the cluster did; one more for each time that it lost its data.
+        proxy: what those who follow go through, in the rows that ask for it.
     """
+
+    proxy: TcpProxy | None = None
 
     def __init__(self, row: Row, options: Options) -> None:
         self._row = row
@@ -69,8 +76,9 @@ class World:
             3, election_timeout=1.0, heartbeat=0.1, binary=options.binary
         )
         self._context = multiprocessing.get_context("spawn")
-        self._stop = self._context.Event()
+        self._stop, self._stop_following = (self._context.Event() for _ in range(2))
         self._processes: list[Any] = []
+        self._followers: list[Any] = []
         self._watcher: Watcher | None = None
         self.logs: list[EventLog] = []
 
@@ -95,6 +103,8 @@ class World:
     def close(self) -> None:
         """End everything that was started."""
         self.stop_clients()
+        if self.proxy is not None:
+            self.proxy.__exit__()
         self.cluster.close()
         self._tmp.cleanup()
 
@@ -130,6 +140,31 @@ class World:
             job = self._job(PEER, endpoints, deadline)
             setup = job.setup._replace(level="any", options=())
             self._spawn(work, job._replace(factory=PEER, setup=setup))
+        if self._row.followed:
+            self._follow(endpoints, deadline)
+
+    def _follow(self, endpoints: tuple[str, ...], deadline: float) -> None:
+        """Start those who follow, once there is something."""
+        if self._row.proxied:
+            self.proxy = TcpProxy(endpoints[0])
+            endpoints = (self.proxy.__enter__().endpoint,)
+        seat = Seat(
+            endpoints, PREFIX, self._row.max_stale, self._dir / "notes", deadline
+        )
+        process = self._context.Process(
+            target=follow, args=(seat, self._stop_following)
+        )
+        process.start()
+        self._followers.append(process)
+
+    @property
+    def follows(self) -> bool:
+        """Whether those who follow have begun, where there are any."""
+        return not self._row.followed or (self._dir / "notes.begun").exists()
+
+    def notes(self) -> Notes:
+        """Read what those who follow were told."""
+        return read_notes(self._dir / "notes")
 
     @property
     def beside(self) -> bool:
@@ -174,14 +209,19 @@ class World:
 
     def stop_clients(self) -> None:
         """Have all processes end; kill those that don't."""
-        self._stop.set()
-        end = time.monotonic() + self.timeout + _JOIN
-        for process in self._processes:
-            process.join(max(0.0, end - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
-        self._processes.clear()
+        # Those who follow come last: they look at what is there at the end.
+        for stop, processes, patience in (
+            (self._stop, self._processes, self.timeout + _JOIN),
+            (self._stop_following, self._followers, 3 * _JOIN),
+        ):
+            stop.set()
+            end = time.monotonic() + patience
+            for process in processes:
+                process.join(max(0.0, end - time.monotonic()))
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+            processes.clear()
 
     def ops(self) -> list[Op]:
         """Read what all clients did up to now."""

@@ -23,7 +23,6 @@ PARTS = {
     "told": "from the return of a write to a callback",
     "rate": "many writers: what gets lost, and CPU for each event",
     "busy": "1,000 events a second, with a thread that computes beside them",
-    "faults": "how late it is when members fail",
 }
 
 
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measure(given: argparse.Namespace) -> int:
     # Only here: the environment may be what brings their dependencies.
-    from benchmarks.live import events, faults, reads
+    from benchmarks.live import events, reads
     from benchmarks.speed.model import Check, Report
     from benchmarks.speed.report import as_text
 
@@ -49,11 +48,8 @@ def _measure(given: argparse.Namespace) -> int:
         "told": lambda: events.told(rounds, count=10 if given.quick else 150),
         "rate": lambda: events.rate(count=400 if given.quick else 20_000),
         "busy": lambda: events.busy(seconds=0.2 if given.quick else 5.0),
-        "faults": faults.lateness,
     }
-    chosen = given.only or [
-        name for name in PARTS if name != "faults" or not given.quick
-    ]
+    chosen = given.only or list(PARTS)
     checks = [check for name in PARTS if name in chosen for check in parts[name]()]
     print(as_text(Report({}, checks=checks)))
     missed = any(check.verdict == "MISSED" for check in checks)
@@ -84,7 +80,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="little of each but the faults, in this environment: to see that it runs",
+        help="little of each, in this environment: to see that it runs",
     )
     parser.add_argument(
         "--check", action="store_true", help="end with 1 if a limit is not met"

@@ -20,6 +20,7 @@ state that was told last and the present one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -37,8 +38,8 @@ from etcdmap.tree import Change, Event, Follower, Reading, WatchableStore
 log = logging.getLogger("etcdmap")
 
 #: Seconds to wait for an event to come by itself, before it is found out whether one
-#: is missing; and until that is tried again.
-_PATIENCE, _AGAIN = 0.02, 0.1
+#: is missing; until that is tried again, twice as many each time; and the most.
+_PATIENCE, _AGAIN, _LONGEST = 0.02, 0.1, 1.0
 #: Seconds that the first read in a forked child waits for the present state.
 _CATCH_UP = 1.0
 #: Seconds to wait for the threads to end: a callback may take any time.
@@ -63,8 +64,8 @@ class Feed:
     def __init__(self, store: WatchableStore, path: str, max_stale: float) -> None:
         self.path = path
         self.max_stale = max_stale
-        #: Those who have not closed it yet.
-        self.users = 0
+        #: Those who have not closed it yet, and the `max_stale` of each.
+        self.users: dict[object, float] = {}
         self.closed = False
         self._store = store
         self._clock = store.client.clock
@@ -95,6 +96,8 @@ class Feed:
         #: When a subscriber was last told something.
         self._told_at = float("-inf")
         self._readings = 0
+        #: When nothing newer was there than what is shown, on the client's clock.
+        self.proved = float("-inf")
         self._to_report: deque[str] = deque()
         now = getattr(self, "now", None)
         if now is not None:  # no hit, so that the first read starts it
@@ -109,6 +112,7 @@ class Feed:
                 follower = self._new_follower()
                 reading = follower.read()
                 self.now = {STATE: State(self.path, reading.root, reading.index)}
+                self.proved, self._readings = follower.proved, 1
                 self._run(follower)
 
     def _new_follower(self) -> Follower:
@@ -118,11 +122,16 @@ class Feed:
 
     def _run(self, follower: Follower) -> None:
         self._follower = follower
-        for number in (1, 2):
-            name = f"etcdmap-live-{number}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        with self.changed:  # none works before both are there
+            try:
+                for number in (1, 2):
+                    name = f"etcdmap-live-{number}"
+                    thread = threading.Thread(target=self._work, name=name, daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+            except BaseException:  # the system has no thread left
+                self._threads, self._follower = [], None
+                raise
 
     def _go_on(self) -> None:
         """Follow again, in a forked child; wait a little for the present state."""
@@ -133,11 +142,12 @@ class Feed:
         with self._lock:
             self.wait_for(lambda: self._readings or self.closed, _CATCH_UP)
 
-    def hurry(self, max_stale: float) -> None:
-        """Prove at least so often that nothing was missed."""
-        self.max_stale = min(self.max_stale, max_stale)
+    def keep_pace(self) -> bool:
+        """Prove as often as all users want; return whether that is more than before."""
+        before, self.max_stale = self.max_stale, min(self.users.values())
         if self._follower is not None:
             self._follower.max_stale = self.max_stale
+        return self.max_stale < before
 
     def close(self) -> None:
         """End it; the last moment stays."""
@@ -185,18 +195,12 @@ class Feed:
         return None if follower is None else follower.trouble
 
     @property
-    def proved(self) -> float:
-        """When nothing newer was there than what is shown, on the client's clock."""
-        follower = self._follower
-        return float("-inf") if follower is None else follower.proved
-
-    @property
     def condition(self) -> str:
         """How it is: `Live.state`."""
         follower = self._follower
         if self.closed:
             return "closed"
-        if follower is None or (follower.covered == 0 and not self._readings):
+        if follower is None or not self._readings:
             return "starting"
         if follower.trouble is None:
             return "following"
@@ -207,12 +211,12 @@ class Feed:
         follower = self.follower
         wanted = follower.seen if index is None else index
         until = self._clock() + timeout
-        patience = _PATIENCE
+        patience, again = _PATIENCE, _AGAIN
         while not self._is_shown(wanted, min(until, self._clock() + patience)):
             if self._clock() >= until or self.closed:
                 return False
             follower.prove()
-            patience = _AGAIN
+            patience, again = again, min(2 * again, _LONGEST)
         return True
 
     def _is_shown(self, index: int, until: float) -> bool:
@@ -280,18 +284,23 @@ class Feed:
 
     def on_state(self, call: Callable[[str], object]) -> None:
         """Have somebody told what `condition` becomes."""
-        self._state_calls = [*self._state_calls, call]
+        with self.changed:
+            self._state_calls = [*self._state_calls, call]
 
-    def off_state(self, call: Callable[[str], object]) -> None:
-        """Have somebody not told of that any more."""
-        self._state_calls = [each for each in self._state_calls if each is not call]
+    def off_state(self, calls: Sequence[Callable[[str], object]]) -> None:
+        """Have some not told of that any more."""
+        with self.changed:
+            left = [call for call in self._state_calls if call not in calls]
+            self._state_calls = left
 
     # --- the threads
 
     def _work(self) -> None:
         me = threading.current_thread()
-        while not self.closed and me in self._threads:
+        while not self.closed:
             with self._lock:
+                if me not in self._threads:
+                    return
                 role, wait = self._next_role()
             if role is not None:
                 role()
@@ -336,7 +345,7 @@ class Feed:
                 news = follower.follow(self._clock() + _FOR_EVER)
                 state, events = self._after(news)
             except Exception:  # the thread must go on, whatever is wrong
-                log.exception("etcdmap: following %s failed", self.path or "/")
+                _log_fault("following %s failed", self.path)
                 follower = self._follow_anew(follower)
                 continue
             with self._lock:
@@ -364,10 +373,13 @@ class Feed:
         state: State = self.now[STATE]
         events: list[Event] = []
         for each in news:
+            covered = state.index
             state, more = after(state, each)
-            events += more
             if type(each) is Reading:
                 self._readings += 1
+            elif covered > state.index:
+                state = state._replace(index=covered)  # it was said too soon
+            events += more
         return state, events
 
     def _show(self, follower: Follower, state: State, events: list[Event]) -> None:
@@ -375,13 +387,15 @@ class Feed:
         covered = follower.covered
         if covered > state.index:  # nothing more has changed up to there
             state = state._replace(index=covered)
-        if events:
+        if events or state.root is not self.now[STATE].root:
             self.now = {STATE: state}
             now = self._clock()
             for subscription in self._subscriptions:
                 subscription.add(state, events, now)
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
+        # Not before: what it proves is that nothing newer was there than this state.
+        self.proved = max(self.proved, follower.proved)
         if follower.trouble is not None or self._reported != "following":
             self._note_condition()
         if self._waiting:
@@ -425,10 +439,10 @@ class Feed:
     def _report(self, condition: str) -> None:
         trouble = self.trouble
         if trouble is None:
-            log.info("etcdmap: live replica of %s: %s", self.path or "/", condition)
+            _log(logging.INFO, "live replica of %s: %s", self.path, condition)
         else:
-            what = "etcdmap: live replica of %s: %s: %s"
-            log.warning(what, self.path or "/", condition, trouble)
+            what = "live replica of %s: %s: %s"
+            _log(logging.WARNING, what, self.path, condition, trouble)
         for call in self._state_calls:
             self._call(call, condition)
 
@@ -436,4 +450,14 @@ class Feed:
         try:
             call(argument)
         except BaseException:  # SystemExit would end the thread
-            log.exception("etcdmap: a callback for %s raised", self.path or "/")
+            _log_fault("a callback for %s raised", self.path)
+
+
+def _log_fault(what: str, path: str) -> None:
+    _log(logging.ERROR, what, path, exc_info=True)
+
+
+def _log(level: int, what: str, path: str, *more: object, **options: Any) -> None:
+    # What an application's handler raises would end the thread.
+    with contextlib.suppress(Exception):
+        log.log(level, f"etcdmap: {what}", path or "/", *more, **options)

@@ -31,27 +31,35 @@ class Feeds:
         )
         return found
 
-    def lease(self, store: WatchableStore, path: str, max_stale: float) -> Feed:
+    def lease(
+        self, store: WatchableStore, path: str, max_stale: float, ticket: object
+    ) -> Feed:
         """Return a feed that covers a path, to be given back; start it if need be."""
         with self._lock:
             feed = next((each for each in self._feeds if _covers(each, path)), None)
             if feed is None:
                 feed = Feed(store, path, max_stale)
                 self._feeds.append(feed)
-            feed.users += 1
-            feed.hurry(max_stale)
+            feed.users[ticket] = max_stale
+            hurried = feed.keep_pace()
         try:
             feed.start()
+            if hurried:
+                feed.follower.prove()
         except BaseException:
-            self.give_back(feed)
+            self.give_back(feed, ticket)
             raise
         return feed
 
-    def give_back(self, feed: Feed) -> None:
-        """Close a feed that nobody uses any more."""
+    def give_back(self, feed: Feed, ticket: object) -> None:
+        """Close a feed that nobody uses any more; for a ticket, once."""
         with self._lock:
-            feed.users -= 1
-            if feed.users or feed not in self._feeds:
+            if feed.users.pop(ticket, None) is None:
+                return
+            if feed.users:
+                feed.keep_pace()
+                return
+            if feed not in self._feeds:  # `close` was quicker
                 return
             self._feeds.remove(feed)
         feed.close()

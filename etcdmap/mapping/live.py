@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
 from etcdmap.client import positive_seconds
@@ -21,7 +23,7 @@ from etcdmap.mapping.handle import View, absent, sought
 from etcdmap.mapping.joined import joined
 from etcdmap.mapping.reading import Reading
 from etcdmap.mapping.replica import Replica
-from etcdmap.mapping.subscription import STATE, Subscription
+from etcdmap.mapping.subscription import STATE, Subscription, memo
 from etcdmap.mapping.watch import decoded
 from etcdmap.marks import alters_data
 from etcdmap.paths import FLAT
@@ -30,6 +32,8 @@ from etcdmap.tree import Event, Store
 V = TypeVar("V", bound="Live")
 
 _numbers = itertools.count()
+#: Views kept of a moment: each is as large as what it shows.
+_MOST_VIEWS = 16
 
 
 @joined
@@ -53,14 +57,20 @@ class Live(Reading):
     _slot: str
     #: Those of this mapping and its sub-mappings, to be ended with it.
     _subscriptions: list[Subscription]
+    _state_calls: list[Callable[[str], object]]
+    #: What the feed knows the one by that `EtcdMapping.live` made.
+    _ticket: object
 
     @classmethod
     def _lease(cls: type[V], view: View, max_stale: float) -> V:
         max_stale = positive_seconds("max_stale", max_stale)
-        feed = Feeds.of(view.store.client).lease(view.store, view.root, max_stale)
+        ticket = object()
+        feeds = Feeds.of(view.store.client)
+        feed = feeds.lease(view.store, view.root, max_stale, ticket)
         store = cast("Store", Replica(view.store.client, feed.state))
         live = cls._on(replace(view, store=store, readonly=True))
-        live._feed, live._owner, live._subscriptions = feed, True, []
+        live._feed, live._owner, live._ticket = feed, True, ticket
+        live._subscriptions, live._state_calls = [], []
         live._slot = f"{next(_numbers)}"
         return live
 
@@ -68,6 +78,7 @@ class Live(Reading):
         """Return a mapping of the same replica; see `EtcdMapping.with_view`."""
         other = self._on(view)
         other._feed, other._subscriptions = self._feed, self._subscriptions
+        other._state_calls = self._state_calls
         mine = self._view
         same = view.codec is mine.codec and view.naming is mine.naming
         number = self._slot.partition(" ")[0] if same else f"{next(_numbers)}"
@@ -120,7 +131,7 @@ class Live(Reading):
             if type(value) not in UNCHANGEABLE:
                 return value
         if type(key) is str:
-            now.setdefault(self._slot, {})[key] = value
+            memo(now, self._slot)[key] = value
         return value
 
     @property
@@ -151,11 +162,13 @@ class Live(Reading):
         Cost: no request.
         """
         now = self._feed.moment()
-        memo = now.setdefault("view", {})
-        found = memo.get(self._slot)
+        views = memo(now, "view")
+        found = views.get(self._slot)
         if found is None:
+            if len(views) >= _MOST_VIEWS:
+                views.clear()
             store = Replica(self.client, lambda: now[STATE])
-            found = memo[self._slot] = FrozenMapping(self._read(store)[0] or {})
+            found = views[self._slot] = FrozenMapping(self._read(store)[0] or {})
         return cast("FrozenMapping", found)
 
     # --- how it is
@@ -195,7 +208,8 @@ class Live(Reading):
         """Seconds since when it is proved that nothing newer existed.
 
         While all is well it is below ``max_stale``: what shows up to then is nearly
-        always the present, only not proved yet.
+        always the present, only not proved yet.  Time for which the machine is
+        suspended is not counted.
         """
         return self.client.clock() - self._feed.proved
 
@@ -244,9 +258,19 @@ class Live(Reading):
 
         Cost: no request.
         """
-        feed = self._feed
-        feed.on_state(callback)
-        return Subscribed(lambda: feed.off_state(callback))
+        feed, calls = self._feed, self._state_calls
+
+        def call(state: str) -> object:  # its own, though the same is given twice
+            return callback(state)
+
+        def end() -> None:
+            feed.off_state([call])
+            with suppress(ValueError):  # it was ended before
+                calls.remove(call)
+
+        calls.append(call)
+        feed.on_state(call)
+        return Subscribed(end)
 
     def changes(self, key: str | None = None, *, initial: bool = False) -> Changes:
         """Return an iterator over events, for ``for`` or ``async for``.
@@ -284,7 +308,8 @@ class Live(Reading):
             self._owner = False
             for subscription in self._subscriptions:
                 self._feed.end(subscription)
-            Feeds.of(self.client).give_back(self._feed)
+            self._feed.off_state(self._state_calls)
+            Feeds.of(self.client).give_back(self._feed, self._ticket)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -345,6 +370,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     def __next__(self) -> Event:
         """Wait for the next event; DecodeError if the codec can't read its text."""
+        self._feed.moment()  # it is followed, in a forked child too
         with self._feed.changed:
             self._feed.wait_for(self._fetch)
             if not self._events:
@@ -364,9 +390,10 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
     def _next_or(self, woken: asyncio.Event) -> Event | None:
         """Return the next event; None if `woken` will be set once there is one."""
         loop = asyncio.get_running_loop()
+        self._feed.moment()
         with self._feed.changed:
             if not self._fetch():
-                self._wake = lambda: loop.call_soon_threadsafe(woken.set)
+                self._wake = partial(_wake, loop, woken)
                 return None
             if not self._events:
                 raise StopAsyncIteration
@@ -382,3 +409,8 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+        loop.call_soon_threadsafe(woken.set)

@@ -265,8 +265,9 @@ class EtcdMapping(Writing):
         Raises: what a read raises, within the client's timeout: if etcd is down there
         is no replica, and never an empty one.
 
-        Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and one quorum
-        read for each ``max_stale``.
+        Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and for each
+        ``max_stale`` one quorum read, and 2 polls if something changed elsewhere.  A
+        busy neighbour costs a poll every 2 s more.
 
         >>> with m.live() as now:
         ...     now["port"], now.wait(m.set("port", 8081)), now["port"]

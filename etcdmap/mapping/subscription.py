@@ -8,14 +8,25 @@ from typing import Any
 from etcdmap.mapping.replica import State, differences
 from etcdmap.tree import Event
 
+#: Readers whose values are kept: whoever calls `using` for each read makes a new one.
+_MOST_READERS = 10_000
 #: Events that wait for a callback, before they are put together.
 _LONG = 1000
-
 
 #: A state, under `STATE`, and the values that were decoded from it: by reader, then by
 #: key.  Each read looks into it: in any other class that would take a fifth longer.
 Moment = dict[str, Any]
 STATE = ""
+
+
+def memo(moment: Moment, reader: str) -> dict[str, Any]:
+    """Return what was decoded from a moment for a reader, to be added to."""
+    if len(moment) > _MOST_READERS:
+        for name in list(moment):
+            if name != STATE:  # which others look for without a lock
+                moment.pop(name, None)
+    found: dict[str, Any] = moment.setdefault(reader, {})
+    return found
 
 
 class Subscription:
@@ -43,7 +54,7 @@ class Subscription:
         self._told = told
         self._quiet = quiet
         self._queue: list[Event] = []
-        #: The state that the queue leads to.
+        #: What the queue leads to; of those in between none is kept: each may be large.
         self._queued = told
         #: Whether the queue was dropped, so that only the difference is known.
         self._behind = quiet is not None
@@ -64,7 +75,7 @@ class Subscription:
 
     def catch_up(self, now: float) -> None:
         """Have it told of the difference to the present state."""
-        self._queue = []
+        self._queue, self._queued = [], self._told
         self._behind, self.due = True, now
 
     def take(self, present: State) -> list[Event]:
@@ -74,8 +85,7 @@ class Subscription:
             self._told = self._queued = present
             self._behind = self._quiet is not None
         else:
-            events, self._queue = self._queue, []
-            self._told = self._queued
+            events, self._queue, self._told = self._queue, [], self._queued
         self.due = float("inf")
         return events
 

@@ -10,34 +10,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from etcdmap.errors import InvalidResponse
-from etcdmap.paths import UNREADABLE
+from etcdmap.paths import MAX_DEPTH, UNREADABLE
 from etcdmap.tree import Change
-from etcdmap.v2.models import Asked
+from etcdmap.v2.models import INDEXES, Asked
 
 _GONE = {"delete": "delete", "compareAndDelete": "delete", "expire": "expire"}
+_THERE = frozenset({"set", "create", "update", "compareAndSwap"})
 
 
 def index_in(payload: Mapping[str, Any]) -> int:
     """Return the index of an event."""
     index = payload["node"]["modifiedIndex"]
-    if type(index) is not int or index < 1:
-        raise InvalidResponse("an event whose index is of the wrong type")
+    if type(index) is not int or not 0 < index < INDEXES:
+        raise InvalidResponse("an event whose index is no number of 64 bits")
     return index
 
 
 def change_of(payload: Mapping[str, Any], asked: Asked) -> Change | None:
     """Return what an event changes at the path asked for or below; None for nothing."""
-    node, root = payload["node"], asked.key.rstrip("/")
-    path = node.get("key", "")
+    path, root = payload["node"].get("key", ""), asked.key.rstrip("/")
     gone = _GONE.get(payload["action"])
-    if path != root and f"{root}/".startswith(f"{path}/"):
-        # A file in its place needs no look: the root was absent before.
-        return Change(gone, root, None, index_in(payload)) if gone else None
-    if path != root and not path.startswith(f"{root}/"):
-        # History tells the delete of /a to who watches /abc (etcd's event_history.go).
-        return None
+    is_inside = f"{path}/".startswith(f"{root}/")
+    if not gone and not (is_inside and payload["action"] in _THERE):
+        raise InvalidResponse("an event of no action on what is watched")
+    if is_inside:
+        return _change_inside(payload, root, path, gone)
+    # History tells the delete of /a to who watches /abc (etcd's event_history.go).
+    is_above = f"{root}/".startswith(f"{path}/")
+    # A file in its place needs no look: the root was absent before.
+    return Change(gone, root, None, index_in(payload)) if gone and is_above else None
+
+
+def _change_inside(
+    payload: Mapping[str, Any], root: str, path: str, gone: str | None
+) -> Change | None:
+    node, index = payload["node"], index_in(payload)
+    before = (payload.get("prevNode") or {}).get("value")
+    if not is_clean(path) or (before is not None and type(before) is not str):
+        raise InvalidResponse("an event whose key is no path, or with no text before")
     shown = _shown_part(root, path)
-    index, before = index_in(payload), (payload.get("prevNode") or {}).get("value")
     if gone:
         return Change(gone, path, None, index, before) if shown == path else None
     if shown != path:
@@ -51,9 +62,18 @@ def change_of(payload: Mapping[str, Any], asked: Asked) -> Change | None:
     return Change("set", path, node["value"], index, before)
 
 
+def is_clean(path: str) -> bool:
+    """Tell whether all names of a path are names."""
+    return "//" not in path and path[-1:] != "/"
+
+
 def is_left_out(path: str) -> bool:
-    """Tell whether a path holds a name that no listing or no key shows."""
-    return "/_" in path or UNREADABLE in path
+    """Tell whether a path holds a name that no listing or no key shows.
+
+    Or more names than any key has, which would not be read either, but for a depth at
+    which Python gives up.
+    """
+    return "/_" in path or UNREADABLE in path or path.count("/") > MAX_DEPTH
 
 
 def _shown_part(root: str, path: str) -> str:
@@ -61,7 +81,7 @@ def _shown_part(root: str, path: str) -> str:
     below = path[len(root) :]
     if not is_left_out(below):  # nearly always
         return path
-    for name in below.split("/")[1:]:
+    for name in below.split("/")[1:MAX_DEPTH]:
         if is_left_out(f"/{name}"):
             break
         root = f"{root}/{name}"

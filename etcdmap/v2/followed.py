@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from etcdmap.client import Request, Resend
-from etcdmap.errors import EtcdMapError, ExchangeFailed, KeyNotFound
+from etcdmap.errors import EtcdMapError, ExchangeFailed, KeyNotFound, NotADirectory
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
-from etcdmap.paths import UNREADABLE
 from etcdmap.transport import Answer, Exchange, Line, wait_any
 from etcdmap.tree import Change, Reading, Tree
-from etcdmap.v2.events import change_of, index_in
+from etcdmap.v2.events import change_of, index_in, is_clean, is_left_out
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.listing import tree_of
 from etcdmap.v2.models import Asked
@@ -166,6 +165,14 @@ class Followed:
         head = line.head(by)
         if head is None:
             raise ExchangeFailed("no answer in time", sent=True, timed_out=True)
+        return self._index_in(head)
+
+    def begun_already(self, line: Line) -> int:
+        """Return the index of the store when a poll began; 0 if it has not, so far."""
+        head = line.head(0.0)
+        return 0 if head is None else self._index_in(head)
+
+    def _index_in(self, head: tuple[int, Mapping[str, str]]) -> int:
         answer = Answer(*head, b"", self.endpoint)
         if answer.status != 200:
             return 0
@@ -182,7 +189,12 @@ class Followed:
         if found is None or answer.status != 200:
             return self._any_poll.read(answer)
         action, path, text, number, before = found.groups()
-        if not path.startswith(self._below) or "/_" in path or UNREADABLE in path:
+        below = path[len(self._below) - 1 :]
+        if (
+            not path.startswith(self._below)
+            or is_left_out(below)
+            or not is_clean(below)
+        ):
             return self._any_poll.read(answer)
         index = int(number)
         change = Change("set", path, text, index, before)
@@ -211,6 +223,6 @@ def _reading_of(asked: Asked, answer: Answer) -> Reading:
     try:
         root: Tree
         root, index = tree_of(asked, answer)
-    except KeyNotFound:
+    except (KeyNotFound, NotADirectory):  # with a file on the way nothing is there
         root, index = None, index_of(answer)
     return Reading(root, index)

@@ -5,23 +5,28 @@ Theory of operation
 etcd's v2 API has long polls: the answer to one is the first event at `waitIndex` or
 after, out of the history of the last 1,000 events, or live.  They go over a `Line` to
 one member, the *followed* one.  `_next` is the index of the first change that is not
-known.  It moves by an event, by a barrier, or by a reading of the tree, never by a
-guess:
+known, and where polls begin.  It moves by an event, by a poll that was silent for long,
+or by a reading of the tree, never by a guess:
 
 * An event that history gave (its index is not above the poll's `X-Etcd-Index`) is the
   first one.  One that came live need not be: a write of a hidden node makes visible
   directories, and no live watch is told.  If it leaves a gap, it is not used and the
   same is asked again: history gives what was hidden.
-* A *barrier*: when a poll is silent, and this side says that it will send no more, the
-  member ends the answer.  If it ends empty, nothing happened up to the poll's
-  `X-Etcd-Index`.  A poll that has just begun would swallow an event: hence `_SILENCE`.
+* A poll is answered from history at once.  One that was silent for `_LONG_SILENCE`,
+  while the member answered other requests, says that nothing happened up to its
+  `X-Etcd-Index`.
+* A *barrier* says so sooner: when a poll is silent, and this side says that it will
+  send no more, the member ends the answer; if it ends empty, nothing happened.  But a
+  poll that has just begun may swallow an event: hence `_SILENCE`.  It is no guarantee
+  where the member gets no processor for longer.  So `_next` does not move: a barrier is
+  of a second poll, and the first one, which nobody ends, tells what was swallowed.
 
 A poll to a member that is stopped, cut off, or behind a middlebox that has forgotten
 the connection is silent for ever and looks healthy.  So every `_LOOK_EVERY` seconds the
 member is asked whether it has a leader, which costs the cluster nothing; and once per
 `max_stale` a quorum read, at this very member, tells the index of the store.  If that
 is covered, nothing was missed.  If not, what is missing has not come yet, or is of no
-concern here: a barrier on a new connection tells.
+concern here: a new poll and a barrier, on connections of their own, tell.
 
 A new connection starts at the last event that is known, not behind it: if another one
 is there, or none, the cluster was built anew, which its index need not show.
@@ -40,6 +45,7 @@ from etcdmap.errors import (
     ClientClosed,
     EtcdMapError,
     ExchangeFailed,
+    InvalidResponse,
     Unauthorized,
     V2NotEnabled,
     WatchExpired,
@@ -60,12 +66,17 @@ _PATIENCE, _QUORUM_PATIENCE = 1.0, 1.5
 #: Seconds that a poll must have been silent before a barrier: in the first 0.2 ms etcd
 #: swallows an event in 4 to 13 of 100 cases, later in none of 4,440.
 _SILENCE = 0.005
+#: From when on silence is a proof by itself.
+_LONG_SILENCE = 0.5
 #: The least seconds for an event to come by itself; more where answers take long.
 _MOMENT = 0.01
-#: Changes elsewhere between two barriers, from which there is one with each look.
-_BUSY = 100
+#: Changes elsewhere in `max_stale`, from which the poll is renewed with each look: half
+#: of what history holds.
+_BUSY = 500
 #: Polls under way at once.
 _DEPTH = 256
+#: Those of them that a new connection is quicker than, if they bring what is known.
+_VAIN = 8
 #: Changes behind from which reading the tree is quicker, and surer, than draining.
 _FAR = 700
 #: Part of `max_stale` after which the next proof is due.
@@ -74,6 +85,7 @@ _RENEW_AFTER = 0.75
 _SPREAD = 0.05
 #: Seconds of pause when no member can be followed: the first one, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_NEVER = float("inf")
 
 
 class _Missed(Exception):
@@ -82,6 +94,9 @@ class _Missed(Exception):
 
 class V2Follower:
     """A `Follower` on one client."""
+
+    #: The last answer; how far it is behind is found out when nobody waits for it.
+    _latest: Answer | None = None
 
     def __init__(
         self,
@@ -108,31 +123,40 @@ class V2Follower:
         #: `waitIndex` of the polls under way on it.
         self._polls: deque[int] = deque()
         self._width, self._too_close = 1, False
-        #: The last answer; how far it is behind is found out when nobody waits for it.
-        self._latest: Answer | None = None
         self._next = 1 if after is None else after + 1
+        #: Whether an event came live and left a gap; what was asked for again for that.
+        self._has_gap, self._asked_again_for = False, 0
         #: The last event that was told, to know the history by.
         self._last: PollEvent | None = None
         #: Whether a new line goes on with the cluster that is known, for certain.
         self._seamless = after is not None
         self._news: list[Change | Reading] = []
         self._expired: WatchExpired | None = None
-        #: Whether so much happens elsewhere that history may be gone at the next proof.
-        self._busy = False
-        self._told_to_prove = False
+        #: The index up to which a barrier said that nothing happened.
+        self._passed = 0
+        #: When the poll on the line was seen to have begun; the store's index then.
+        self._begun, self._store_index = _NEVER, 0
+        #: Whether so much happens elsewhere that history may be gone at the next proof;
+        #: the indexes of the store at two times tell.
+        self._busy = True
+        self._rated, self._rated_at = 0, float("-inf")
+        #: The line whose poll this side has ended.
+        self._ended: Line | None = None
         #: Since when somebody waits for an answer to a poll.
-        self._silent_since = float("inf")
+        self._silent_since = _NEVER
         #: Seconds for an event to come by itself before a barrier asks for it.
         self._moment = _MOMENT
         #: The highest index that was seen of a cluster which is no more.
         self._obsolete = 0
         self._failures = self._refusals = 0
+        #: How often in a row track was lost, and a proof did not come about.
+        self._losses = self._unproved = 0
         self._look_due = client.clock()
         self._put_proof_off()
 
     @property
     def covered(self) -> int:
-        return self._next - 1
+        return max(self._next - 1, self._passed)
 
     @property
     def seen(self) -> int:
@@ -149,7 +173,7 @@ class V2Follower:
             and self._client.clock() - self._silent_since > self._moment
         ):
             # It ends.  One that is not silent brings something by itself.
-            self._told_to_prove = True
+            self._ended = line
             line.end_sending()
 
     def close(self) -> None:
@@ -182,11 +206,11 @@ class V2Follower:
 
     def _start_at(self, reading: Reading, began: float) -> None:
         self._next, self._last, self._seamless = reading.index + 1, None, True
+        self._passed = 0
         self._has_proof(began)
 
     def _has_proof(self, since: float) -> None:
         self.proved = max(self.proved, since)
-        self._failures = 0
         self._put_proof_off()
 
     def _put_proof_off(self) -> None:
@@ -228,7 +252,7 @@ class V2Follower:
         self._member.failed = True
         line = self._line = self._member.new_line()
         self._polls.clear()
-        self._width, self._told_to_prove = 1, False
+        self._width = 1
         if self._last is not None and not self._seamless:
             self._polls.append(self._last.index)
         self._polls.append(self._next)
@@ -241,9 +265,12 @@ class V2Follower:
         if store_index:
             self._member.failed = self._seamless = self.lasting = False
             self._refusals, self.trouble = 0, None
+            self._begun, self._store_index = clock(), store_index
+            self._rate(store_index)
             if store_index < self.covered:  # it lags behind, or was built anew
                 self._proof_due = clock()
-        self._look_due = clock() + _LOOK_EVERY * self._client.rng.random()
+        if self._look_due <= clock():
+            self._look_due = clock() + _LOOK_EVERY * self._client.rng.random()
 
     def _listen(self, until: float) -> None:
         line, clock = self._line, self._client.clock
@@ -254,7 +281,7 @@ class V2Follower:
             self._poll_on(line)
         self._silent_since = clock()
         answer = line.receive(min(until, self._look_due, self._proof_due))
-        self._silent_since = float("inf")
+        self._silent_since = _NEVER
         if answer is not None:
             self._take(answer)
             while line.answered and self._line is line:  # what came with it
@@ -270,8 +297,7 @@ class V2Follower:
         """Use the answer to a poll, and poll on."""
         asked_for = self._polls.popleft()
         if not answer.body and answer.status == 200:
-            told, self._told_to_prove = self._told_to_prove, False
-            if not told:  # it was a proxy, or a member that stops
+            if self._ended is not self._line:  # it was a proxy, or a member that stops
                 raise ExchangeFailed("a poll was ended without an event", sent=True)
             self._reopen()
             return
@@ -280,8 +306,10 @@ class V2Follower:
             return
         self._latest = answer
         self._use(event, asked_for, answer)
-        if self._polls and event.index >= self._next:
-            # The polls behind it may be silent, and hold up the one that is needed.
+        in_vain = self._too_close and len(self._polls) > _VAIN
+        if self._polls and (event.index >= self._next or in_vain):
+            # The polls behind it may be silent, and hold up the one that is needed; or
+            # bring the same, which with a password takes etcd 60 ms each.
             self._reopen()
 
     def _event(self, answer: Answer, asked_for: int) -> PollEvent | None:
@@ -295,6 +323,8 @@ class V2Follower:
                 self._reopen()  # a barrier went further: that may still be known
                 return None
             raise _Missed("the history asked for is gone") from error
+        if event.index < asked_for:
+            raise InvalidResponse("an event from before what was asked for")
         if last is not None and is_check and not event.is_same(last):
             raise _Missed("the last event is not in the cluster's history")
         return event
@@ -304,18 +334,27 @@ class V2Follower:
         index, change, _, _ = event
         wanted = self._next
         self._too_close = not asked_for <= wanted <= index  # it was known
-        if self._too_close or (index > wanted and index > index_of(answer)):
-            return  # or it came live, with a gap: history tells what is in between
+        if self._too_close:
+            return
+        if index > wanted and index > (store_index := index_of(answer)):
+            # It came live, so history had nothing when the poll began.
+            self._next = max(wanted, store_index + 1)
+            if index > self._next:
+                # There is a gap since then: history tells what is in it.
+                if self._asked_again_for == self._next:
+                    raise InvalidResponse("an event that the history does not have")
+                self._has_gap = True
+                return
         self._next = index + 1
         if change is not None:
             self._news.append(change)
             if not change.implied:  # else a live watch may not be told of it
                 self._last = event
-        self._failures = 0
+        self._failures = self._losses = 0
 
     def _poll_on(self, line: Line) -> None:
         latest, self._latest = self._latest, None
-        behind = 0 if latest is None else index_of(latest) - self.covered
+        behind = 0 if latest is None else index_of(latest) - self._next + 1
         if behind > _FAR and self._width == _DEPTH and self._heals:
             raise _Missed("far behind")
         if self._too_close:
@@ -324,10 +363,13 @@ class V2Follower:
             self._width = min(_DEPTH, 2 * self._width)
         else:  # not 1 at once: where many write, it will soon be behind again
             self._width = max(1, self._width // 2)
+        self._asked_again_for = self._next if self._has_gap else 0
+        self._has_gap = False
         count = max(1, min(self._width, behind))
         self._polls.extend(range(self._next, self._next + count))
         by = self._client.clock() + _PATIENCE
         line.send([self._member.poll(index) for index in self._polls], by)
+        self._begun = _NEVER
 
     # --- proofs
 
@@ -337,8 +379,33 @@ class V2Follower:
         self._look_due = self._client.clock() + _LOOK_EVERY * rng.uniform(0.9, 1.0)
         self._member.ask(look(), _PATIENCE)
         self._failures = 0
-        if self._busy:
-            self._barrier()
+        self._use_silence()
+
+    def _use_silence(self) -> None:
+        """Move `_next` if the poll was silent for long; renew the poll if need be."""
+        line, now = self._line, self._client.clock()
+        if line is None or not self._polls:
+            return
+        if self._begun == _NEVER:
+            self._store_index = self._member.begun_already(line)
+            if self._store_index:
+                self._begun = now
+        elif now - self._begun >= _LONG_SILENCE:
+            answer = line.receive(now)
+            if answer is not None:
+                self._take(answer)
+                return
+            self._next = max(self._next, self._store_index + 1)
+            if self._busy:  # nearer to the present, before history is gone
+                self._reopen()
+
+    def _rate(self, store_index: int) -> None:
+        """Note how much happens in the store."""
+        now = self._client.clock()
+        took, changes = now - self._rated_at, store_index - self._rated
+        if took >= 1.0:
+            self._busy = not self._rated or changes * self.max_stale > _BUSY * took
+            self._rated, self._rated_at = store_index, now
 
     def _prove(self) -> None:
         """Find out whether anything was missed, at the followed member."""
@@ -347,6 +414,7 @@ class V2Follower:
         store_index = self._member.ask(self._member.index(), _QUORUM_PATIENCE)
         if store_index < self.covered:
             raise _Missed("the cluster's index went back")
+        self._rate(store_index)
         while self.covered < store_index and self._line is not None:
             if not self._polls:
                 self._poll_on(self._line)
@@ -355,38 +423,48 @@ class V2Follower:
                 break
             self._take(answer)
         if self.covered < store_index:
-            self._barrier()
+            self._reopen()
+            self._open()
+            self._pass(self._barrier())
         if self.covered >= store_index:
+            self._failures = self._losses = self._unproved = 0
             self._has_proof(began)
         else:
-            self._proof_due = clock() + self._moment
+            self._unproved += 1
+            self._proof_due = clock() + _backoff(self._moment, self._unproved - 1)
 
-    def _barrier(self) -> None:
-        """Poll on a new connection, and have the member end it when it is silent."""
-        clock, asked_for, line = self._client.clock, self._next, self._member.new_line()
+    def _pass(self, store_index: int) -> None:
+        """Take for covered what a barrier says, if the poll has nothing to tell."""
+        line = self._line
+        answer = None if line is None else line.receive(self._client.clock())
+        if answer is None:
+            self._passed = max(self._passed, store_index)
+        else:
+            self._take(answer)
+
+    def _barrier(self) -> int:
+        """Have the member end a second poll when it is silent.
+
+        Return the index up to which nothing happened; 0 if something did.
+        """
+        clock, line = self._client.clock, self._member.new_line()
         by = clock() + _PATIENCE
         try:
-            line.send([self._member.poll(asked_for)], by)
+            line.send([self._member.poll(self._next)], by)
             store_index = self._member.begun(line, by)
-            answer = line.receive(clock() + _SILENCE)
+            answer = line.receive(clock() + max(_SILENCE, self._moment / 2))
             if answer is None:
                 line.end_sending()
                 answer = line.receive(by)
             if answer is None:
                 raise ExchangeFailed("no answer in time", sent=True, timed_out=True)
-            if not answer.body and answer.status == 200:
-                self._busy = store_index - asked_for > _BUSY
-                self._next = max(self._next, store_index + 1)
-                return
-            event = self._event(answer, asked_for)
         except EtcdMapError:
             self._member.failed = True
             raise
         finally:
             self._member.end(line)
-        if event is not None:
-            self._use(event, asked_for, answer)
-        self._reopen()  # the other line should have told it: is it dead?
+        # An event, or a refusal, comes on the other line as well.
+        return store_index if answer.status == 200 and not answer.body else 0
 
     # --- what goes wrong
 
@@ -404,8 +482,11 @@ class V2Follower:
         self._drop()
         self._last, self._seamless = None, False
         if self._heals:
-            # Not all replicas of a cluster that was wiped at once.
-            self._member.closing.wait(_SPREAD * self._client.rng.random())
+            # Not all replicas of a cluster that was wiped at once; and ever less often
+            # where the history is gone before anybody can ask for it.
+            pause = _backoff(_SPREAD, self._losses) * self._client.rng.random()
+            self._losses += 1
+            self._member.closing.wait(pause)
         else:
             self._expired = WatchExpired(
                 f"{error} ({self.covered} was the last index seen); read anew, and "
@@ -430,11 +511,16 @@ class V2Follower:
         if self._member.failed:
             self._member.move_on(endpoints)
         if self._failures > len(endpoints):
-            pause = _FIRST_PAUSE * 2 ** min(self._failures - len(endpoints), 10)
-            pause = min(pause, _LONGEST_PAUSE) * self._client.rng.uniform(0.5, 1.0)
+            pause = _backoff(_FIRST_PAUSE, self._failures - len(endpoints))
+            pause *= self._client.rng.uniform(0.5, 1.0)
             self._member.closing.wait(
                 max(0.0, min(pause, until - self._client.clock()))
             )
+
+
+def _backoff(first: float, times: int) -> float:
+    pause: float = first * 2 ** min(times, 10)
+    return min(pause, _LONGEST_PAUSE)
 
 
 def _will_last(error: EtcdMapError) -> bool:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ from support.chain import Chain
 from support.raw_etcd import raw_etcd
 from support.servers import newest
 from support.transports import CountingTransport
+from support.v2_walk import ask
 
 pytestmark = pytest.mark.etcd
 
@@ -138,6 +140,29 @@ def test_live_is_one_watch_for_a_directory(
         assert told == []
 
 
+def test_live_beside_a_busy_neighbour_reads_the_tree_once(
+    etcd: LocalCluster, mapping: EtcdMapping, transport: CountingTransport
+) -> None:
+    """Barriers keep up with 300 changes a second elsewhere, past etcd's 1,000."""
+    mapping.assign(CONTENT)
+    other = EtcdMapping(etcd.endpoints, f"{mapping.prefix}-beside")
+    with other, mapping.live() as live:
+        chain = Chain(live.flat.to_dict())
+        live.subscribe(chain)
+        begun = time.monotonic()
+        for number in range(1500):
+            other.keys_api.set(f"{other.prefix}/k", str(number))
+            time.sleep(max(0.0, begun + number / 300 - time.monotonic()))
+        mapping["a/b"] = 2
+        assert chain.wait("a/b", 2, 5)
+        assert (chain.count, chain.coalesced, chain.faults) == (1, 0, [])
+        targets = [request.target for request in transport.requests]
+        whole = [t for t in targets if "sorted" in t]
+        polls = [t for t in targets if "waitIndex" in t]
+        assert len(whole) == 1
+        assert len(polls) < 50
+
+
 def test_live_without_etcd_raises_within_its_timeout() -> None:
     """There is no replica then, and never an empty one."""
     with EtcdMapping("http://127.0.0.1:1", prefix="/app", timeout=0.3) as mapping:
@@ -175,6 +200,57 @@ def test_live_of_an_absent_prefix_fills_when_it_appears(
         with pytest.raises(NotADirectory):
             live.to_dict()
         assert "k" not in live
+
+
+def test_live_below_a_directory_that_goes_and_becomes_a_file(
+    etcd: LocalCluster, mapping: EtcdMapping
+) -> None:
+    """It is empty then, like one that begins then, and fills again."""
+    keys, path = mapping.keys_api, f"{mapping.prefix}/a"
+    mapping["a/b/k"] = 1
+    with EtcdMapping(etcd.endpoints, f"{path}/b") as below, below.live() as live:
+        told: list[tuple[str, str]] = []
+        live.subscribe(lambda event: told.append((event.action, event.key)))
+        for _ in range(2):
+            keys.delete(path, recursive=True)
+            keys.set(path, "file")
+            assert live.wait(mapping.index(), 10)
+            assert live.state == "following"
+            assert live == {}
+            with (
+                EtcdMapping(etcd.endpoints, f"{path}/b") as other,
+                other.live() as late,
+            ):
+                assert late == {}
+                keys.delete(path)
+                assert live.wait(below.set("k", 2), 10)
+                assert late.wait(mapping.index(), 10)
+                assert live == late == {"k": 2}
+        round_ = [("delete", "k"), ("delete", ""), ("make_directory", ""), ("set", "k")]
+        assert soon(lambda: told == 2 * round_)
+
+
+@pytest.mark.parametrize("depth", [250, 500, 970, 1200])
+def test_live_of_a_tree_deeper_than_any_key_goes_on(
+    live: Live, mapping: EtcdMapping, depth: int
+) -> None:
+    """What no mapping can name or read is left out, as hidden names are."""
+    keys = mapping.keys_api
+    told: list[Event] = []
+    live.subscribe(told.append)
+    (endpoint,) = mapping.client.endpoints
+    path = f"{mapping.prefix}/deep" + "/a" * depth
+    status, index, _ = ask(endpoint, "PUT", path, value="x")
+    assert status == 201
+    assert live.wait(index, 10)
+    for read in (live.to_dict, live.flat.to_dict, live.view, live.snapshot):
+        read()
+    assert live.wait(mapping.set("a/b", 2))
+    assert live["a/b"] == 2
+    keys.delete(f"{mapping.prefix}/deep", recursive=True)
+    assert live.wait(mapping.index(), 10)
+    assert live == {**CONTENT, "a": live["a"]}
+    assert soon(lambda: told[-1].action == "delete")
 
 
 def test_live_of_a_prefix_as_long_as_a_packet(etcd: LocalCluster) -> None:
@@ -518,12 +594,12 @@ def live_threads() -> list[threading.Thread]:
 
 
 def test_close_is_quick_and_leaves_nothing(etcd: LocalCluster, prefix: str) -> None:
-    """At once, with a poll under way; no thread, no file, after many."""
+    """At once, with a poll under way; no thread, no socket, no file, after many."""
     fds = "/proc/self/fd"
     before = len(os.listdir(fds)) if os.path.isdir(fds) else 0
     took = []
     with EtcdMapping(etcd.endpoints, prefix=prefix) as mapping:
-        for number in range(100):
+        for number in range(1000):
             live = mapping.live()
             if number % 2:
                 time.sleep(0.002)
@@ -531,7 +607,7 @@ def test_close_is_quick_and_leaves_nothing(etcd: LocalCluster, prefix: str) -> N
             live.close()
             took.append(time.monotonic() - begun)
         assert soon(lambda: not live_threads())
-    assert sorted(took)[50] < 0.25
+    assert sorted(took)[500] < 0.25
     if before:
         assert soon(lambda: len(os.listdir(fds)) <= before + 1)
 
@@ -603,6 +679,34 @@ def test_forked_child_follows_by_itself(live: Live, mapping: EtcdMapping) -> Non
         os.waitpid(child, 0)
         for fd in (read, write, go_read, go_write):
             os.close(fd)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_child_may_go_on_with_watch_and_changes(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """Though it reads nothing before; the parent's go on as well."""
+    read, write = os.pipe()
+    with mapping.watch(timeout=20) as watch, live.changes() as changes:
+        mapping["a/b"] = 2
+        assert next(watch).value == next(changes).value == 2
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            signal.alarm(20)
+            try:
+                os.write(write, b"%d" % next(watch).value)
+                os.write(write, b"%d" % next(changes).value)
+            finally:
+                os._exit(0)
+        os.close(write)
+        try:
+            time.sleep(0.05)
+            mapping["a/b"] = 3
+            assert next(watch).value == next(changes).value == 3
+            assert (os.read(read, 1), os.read(read, 1)) == (b"3", b"3")
+        finally:
+            os.waitpid(child, 0)
+            os.close(read)
 
 
 _SCRIPT = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -179,3 +180,152 @@ def test_flask_under_gunicorn_shows_a_change(
         assert set(answers(url).values()) == {"hello"}
         mapping["greeting"] = "good evening"
         assert soon(lambda: set(answers(url).values()) == {"good evening"})
+
+
+_MULTIPROCESSING = """
+import multiprocessing, sys, threading, time
+from etcdmap import EtcdMapping
+
+def until(mapping, wanted):
+    with mapping.live() as live:
+        end = time.monotonic() + 20
+        while live.get("k") != wanted and time.monotonic() < end:
+            time.sleep(0.001)
+        return live.get("k")
+
+def child(mapping, results):
+    results.put(until(mapping, 2))
+
+def forked(results):
+    end = time.monotonic() + 20
+    while inherited.get("k") != 2 and time.monotonic() < end:
+        time.sleep(0.001)
+    results.put(inherited.get("k"))
+
+if __name__ == "__main__":
+    method, endpoint, prefix = sys.argv[1:]
+    context = multiprocessing.get_context(method)
+    mapping = EtcdMapping(endpoint, prefix=prefix)
+    mapping["k"] = 1
+    inherited = mapping.live()
+    results = context.Queue()
+    if method == "spawn":
+        try:
+            context.Process(target=until, args=(inherited, 1)).start()
+        except TypeError as error:
+            print(error)
+    processes = [context.Process(target=child, args=(mapping, results))]
+    if method == "fork":
+        processes.append(context.Process(target=forked, args=(results,)))
+    for process in processes:
+        process.start()
+    mapping["k"] = 2
+    print([results.get(timeout=25) for _ in processes])
+    for process in processes:
+        process.join(20)
+    print([process.exitcode for process in processes])
+    assert inherited.wait(mapping.set("k", 3)) and inherited["k"] == 3
+    with context.Pool(2) as pool:
+        print(pool.starmap(until, [(mapping, 3)] * 2))
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_live_and_multiprocessing(
+    etcd: LocalCluster, prefix: str, tmp_path: Path, method: str
+) -> None:
+    """A mapping goes to a process, and a replica is refused; a fork may go on."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip("not here")
+    program = tmp_path / "program.py"
+    program.write_text(_MULTIPROCESSING)
+    done = run(program, method, etcd.endpoints[0], prefix)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    if method == "spawn":
+        assert "Pass the EtcdMapping, and call live() there" in lines.pop(0)
+    n = 1 if method == "spawn" else 2
+    assert lines == [str([2] * n), str([0] * n), "[3, 3]"]
+
+
+_ENDINGS = """
+import asyncio, atexit, sys, threading, time
+from etcdmap import EtcdMapping
+
+mapping = EtcdMapping(sys.argv[2], prefix=sys.argv[3])
+live = mapping.live()
+mapping["k"] = 1
+assert live.wait()
+
+def callback():
+    begun = threading.Event()
+    live.subscribe(lambda event: begun.set() or time.sleep(60))
+    mapping["k"] = 2
+    assert begun.wait(10)
+
+def storm():
+    def write():
+        while True:
+            mapping["k"] = 2
+    threading.Thread(target=write, daemon=True).start()
+    live.subscribe(lambda event: None)
+    time.sleep(0.1)
+
+def loop():
+    thread = threading.Thread(target=list, args=(live.changes(),), daemon=True)
+    thread.start()
+
+def coroutine():
+    async def main():
+        try:
+            await asyncio.wait_for(live.changes().__anext__(), 0.01)
+        except asyncio.TimeoutError:
+            pass
+    asyncio.run(main())
+    mapping["k"] = 2
+
+def at_exit():
+    atexit.register(lambda: (live["k"], live.wait(), live.close(), mapping.close()))
+
+def closed_mapping():
+    mapping.close()
+
+{}()
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    ["", "from gevent import monkey; monkey.patch_all()"],
+    ids=["plain", "gevent"],
+)
+@pytest.mark.parametrize(
+    "how", ["callback", "storm", "loop", "coroutine", "at_exit", "closed_mapping"]
+)
+def test_interpreter_ends_whatever_a_replica_does(
+    etcd: LocalCluster, prefix: str, tmp_path: Path, how: str, patch: str
+) -> None:
+    """At once, with code 0 and without a word; with gevent's threads, too."""
+    if patch:
+        pytest.importorskip("gevent")
+    program = tmp_path / "program.py"
+    program.write_text(f"{patch}\n{_ENDINGS.replace('{}', how)}")
+    begun = time.monotonic()
+    done = run(program, how, etcd.endpoints[0], prefix)
+    assert time.monotonic() - begun < 15
+    logged = "etcdmap: live replica" if how == "closed_mapping" else ""
+    assert (done.returncode, done.stdout) == (0, "")
+    assert all(logged and line.startswith(logged) for line in done.stderr.splitlines())
+
+
+def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program."""
+    flags = ["-W", "error", "-W", "ignore::DeprecationWarning"]
+    return subprocess.run(
+        [sys.executable, *flags, str(program), *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import ssl
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Any
 import pytest
 
 from etcdmap import ClusterUnavailable, EtcdMapping
+from etcdmap.errors import ExchangeFailed
 
 from support.certificates import make_certificate, put_in_place
 from support.fault_server import FaultServer, Stopwatch
 from support.raw_etcd import raw_etcd
 from support.servers import binaries
+from support.tcp_proxy import TcpProxy
 
 HERE = "subjectAltName = IP:127.0.0.1"
 
@@ -237,3 +241,74 @@ def test_renewed_certificates_of_a_running_etcd_need_no_restart(
         mapping["k"] = 2
         assert mapping["k"] == 2
         assert "certificate refused" in str(error_of(url, first))
+
+
+# --- following
+
+
+def soon(true: Callable[[], object], seconds: float = 20.0) -> bool:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+@pytest.mark.parametrize("whose", ["server", "client"])
+def test_live_whose_certificate_expires_is_told_and_goes_on_with_a_new_one(
+    etcd_version: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+    whose: str,
+) -> None:
+    """Once a new connection is needed; the last state stays."""
+    home = tmp_path_factory.mktemp("etcd")
+    good = make_certificate(tmp_path_factory.mktemp("good"))
+    expired = make_certificate(
+        tmp_path_factory.mktemp("expired"),
+        host="expired.test",  # another name, or OpenSSL takes it for the good one
+        extensions=HERE,
+        valid=("20200101000000Z", "20210101000000Z"),
+    )
+    files = {name: home / f"{name}.pem" for name in ("server", "client", "all")}
+    for file in files.values():
+        put_in_place(good, file)
+    both = [file.with_name("certificate.pem").read_bytes() for file in (good, expired)]
+    files["all"].write_bytes(b"".join(both))
+    flags = (
+        "--enable-v2",
+        "--client-cert-auth",
+        f"--trusted-ca-file={files['all']}",
+    )
+    binary = binaries()[etcd_version]
+    options: Any = {"verify": str(files["all"])}
+    with (
+        raw_etcd(binary, home, *flags, certificate=files["server"]) as url,
+        TcpProxy(url) as proxy,
+        EtcdMapping(url, "/app", cert=str(good), **options) as writer,
+        EtcdMapping(
+            proxy.endpoint.replace("http:", "https:"),
+            "/app",
+            cert=str(files["client"]),
+            **options,
+        ) as mapping,
+        mapping.live() as live,
+        caplog.at_level(logging.INFO, "etcdmap"),
+    ):
+        states: list[str] = []
+        live.subscribe_state(states.append)
+        assert live.wait(writer.set("k", 1), 10)
+        put_in_place(expired, files[whose])
+        proxy.drop()
+        assert soon(lambda: live.state == "failed"), (live.state, live.error)
+        assert isinstance(live.error, ExchangeFailed)
+        assert "certificate" in str(live.error)
+        assert live["k"] == 1
+        writer["k"] = 2
+        put_in_place(good, files[whose])
+        assert soon(lambda: live["k"] == 2)
+        assert soon(lambda: states[-2:] == ["failed", "following"]), states
+        assert live.error is None
+        assert "live replica of /app: failed: " in caplog.text

@@ -74,6 +74,8 @@ def _wait_serving(
     process: subprocess.Popen[bytes], endpoint: str, certificate: Path | None
 ) -> bool:
     context = ssl.create_default_context(cafile=certificate) if certificate else None
+    if context is not None and certificate is not None:
+        context.load_cert_chain(certificate)  # it may ask for one
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )

@@ -26,6 +26,9 @@ class TcpProxy:
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._forgotten: set[socket.socket] = set()
+        #: Those on which a long poll has begun.
+        self._polls: set[socket.socket] = set()
+        self._holding = False
         self._server = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._server.getsockname()[1]}"
 
@@ -52,6 +55,21 @@ class TcpProxy:
         with self._lock:
             self._forgotten.update(sock for pair in self._pairs for sock in pair)
 
+    def forget_polls(self) -> None:
+        """The same, but only of connections on which a long poll has begun."""
+        with self._lock:
+            self._forgotten.update(self._polls)
+
+    def hold(self) -> None:
+        """Let nothing through on any connection, new ones too; they stay open."""
+        self._holding = True
+        self.forget()
+
+    def let_go(self) -> None:
+        """End what was held, and carry new connections again."""
+        self._holding = False
+        self.drop()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -68,6 +86,8 @@ class TcpProxy:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._pairs.append((near, far))
+                if self._holding:
+                    self._forgotten.update((near, far))
             threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
 
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
@@ -83,7 +103,11 @@ class TcpProxy:
         data = sock.recv(1 << 16)
         if not data:  # half of it: the other way goes on
             to.pop(sock).shutdown(socket.SHUT_WR)
-        elif sock not in self._forgotten:
+            return
+        if not late and b"wait=true" in data:
+            with self._lock:
+                self._polls.update((sock, to[sock]))
+        if sock not in self._forgotten:
             if late and self.delay:
                 time.sleep(self.delay)
             to[sock].sendall(data)

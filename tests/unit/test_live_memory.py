@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import threading
+import time
+from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -10,8 +15,11 @@ from etcdmap import EtcdMapping, Event, View
 from etcdmap.codecs import get_codec
 from etcdmap.errors import EtcdMapError
 from etcdmap.mapping import feed as feeds
+from etcdmap.mapping import subscription as subscriptions
+from etcdmap.mapping.feeds import Feeds
+from etcdmap.mapping.replica import State, after
 from etcdmap.paths import ESCAPED, PLAIN, Naming
-from etcdmap.tree import Follower
+from etcdmap.tree import Follower, Reading
 
 from support.memory_store import MemoryFollower, MemoryStore, Tree
 
@@ -99,6 +107,217 @@ def test_feed_goes_on_after_what_should_not_happen(
         assert live.wait(mapping.index())
         assert live["k"] == 2
     assert "a bug" in caplog.text
+
+
+def test_stale_for_is_not_ahead_of_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A proof counts once the changes that it covers can be read, not before."""
+    reached, gate = threading.Event(), threading.Event()
+    follow = MemoryFollower.follow
+
+    def follow_and_prove(self: MemoryFollower, until: float) -> object:
+        self.proved = float("-inf")
+        news = follow(self, until)
+        self.proved = time.monotonic()
+        return news
+
+    def slow(state: State, news: Any) -> Any:
+        reached.set()
+        assert gate.wait(5)
+        return after(state, news)
+
+    monkeypatch.setattr(MemoryFollower, "follow", follow_and_prove)
+    monkeypatch.setattr(feeds, "after", slow)
+    mapping = mapping_on(MemoryStore(Tree()))
+    with mapping.live() as live:
+        live._feed.proved = float("-inf")
+        mapping["k"] = 1
+        assert reached.wait(5)
+        assert "k" not in live
+        assert live.stale_for > 5
+        gate.set()
+        assert live.wait(mapping.index())
+        assert live.stale_for < 5
+
+
+def test_loop_that_ended_while_it_waited_stops_nothing() -> None:
+    """A coroutine that was cancelled leaves nothing that the next event meets."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    with mapping.live() as live:
+        changes = live.changes()
+
+        async def wait_a_little() -> None:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(changes.__anext__(), 0.01)
+
+        asyncio.run(wait_a_little())
+        for number in range(2):
+            assert live.wait(mapping.set("k", number), 5)
+            assert next(changes).key in ("", "k")
+
+
+def test_log_handler_that_raises_stops_nothing() -> None:
+    """Not even that of a callback that raised."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ValueError("the disk is full")
+
+    handler = Broken()
+    logging.getLogger("etcdmap").addHandler(handler)
+    mapping = mapping_on(MemoryStore(Tree()))
+    told = threading.Semaphore(0)
+
+    def misbehave(event: Event) -> None:
+        told.release()
+        raise ValueError
+
+    try:
+        with mapping.live() as live:
+            live.subscribe(misbehave, "k")
+            for number in range(3):
+                mapping["k"] = number
+                assert told.acquire(timeout=5)
+            assert live.wait(mapping.index(), 5)
+    finally:
+        logging.getLogger("etcdmap").removeHandler(handler)
+
+
+@pytest.fixture
+def proofs(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Give a list that grows with each proof that is asked for."""
+    asked: list[None] = []
+    monkeypatch.setattr(MemoryFollower, "prove", lambda self: asked.append(None))
+    return asked
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_replicas_of_one_directory_are_proved_as_often_as_the_present_ones_want(
+    proofs: list[None], order: tuple[int, ...]
+) -> None:
+    """From when one is opened, until it is closed, in any order."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    wanted = [5.0, 1.0, 3.0]
+    lives = [mapping.live(max_stale) for max_stale in wanted]
+    feed = lives[0]._feed
+    assert len(proofs) == 1
+    for number in order:
+        assert feed.follower.max_stale == min(x for x in wanted if x)
+        lives[number].close()
+        lives[number].close()
+        wanted[number] = 0.0
+        assert lives[number]._feed.closed == (not any(wanted))
+
+
+def test_replica_closed_by_two_threads_at_once_is_closed_once() -> None:
+    """Another one of the same directory goes on."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    with mapping.live() as one:
+        other = mapping.live()
+        other.close()
+        other._owner = True  # as the second thread saw it
+        other.close()
+        assert one.wait(mapping.set("k", 1), 5)
+        assert one.state == "following"
+
+
+def test_wait_for_what_never_comes_asks_ever_less(proofs: list[None]) -> None:
+    """Each time is a quorum read."""
+    with mapping_on(MemoryStore(Tree())).live() as live:
+        assert not live.wait(10**9, timeout=1.0)
+        assert 2 <= len(proofs) <= 4
+
+
+def test_state_is_told_to_each_who_asked_until_they_end() -> None:
+    """Also if it is one function; and those of a replica end with it."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    told: list[str] = []
+    with mapping.live() as one, mapping.live() as two:
+        feed = one._feed
+        first, _ = (one.subscribe_state(told.append) for _ in range(2))
+        two.subscribe_state(told.append)
+        for calls, change in enumerate((two.close, first.close, one.close)):
+            told.clear()
+            feed._report("suspended")
+            assert len(told) == 3 - calls
+            change()
+        feed._report("suspended")
+        assert told == ["suspended"]
+
+
+def test_follower_that_can_not_be_replaced_is_an_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was shown once is no beginning any more."""
+    monkeypatch.setattr(feeds, "_AFTER_A_FAULT", 0.01)
+    mapping = mapping_on(MemoryStore(Tree()))
+    follow = MemoryFollower.follow
+
+    def fail(self: MemoryFollower, until: float) -> object:
+        if self.covered:
+            raise EtcdMapError("a bug")
+        self.trouble = EtcdMapError("nobody is there")
+        return follow(self, until)
+
+    mapping["k"] = 1
+    monkeypatch.setattr(MemoryFollower, "seen", 0)
+    monkeypatch.setattr(MemoryFollower, "read", lambda self: Reading({"k": "1"}, 1))
+    with mapping.live() as live:
+        seen: list[str] = []
+        live.subscribe_state(seen.append)
+        monkeypatch.setattr(MemoryFollower, "follow", fail)
+        follower: Any = live._feed.follower
+        follower.covered = 1
+        follower._woken.set()
+        end = time.monotonic() + 5
+        while live.error is None and time.monotonic() < end:
+            time.sleep(0.001)
+        assert (live.state, live["k"]) == ("suspended", 1)
+
+
+def test_reading_with_another_codec_each_time_takes_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While nothing changes, which may be for days."""
+    monkeypatch.setattr(subscriptions, "_MOST_READERS", 20)
+    mapping = mapping_on(MemoryStore(Tree()))
+    mapping["k"] = 1
+    with mapping.live() as live:
+        for _ in range(100):
+            other = live.using(codec="text")
+            assert (other["k"], other.view()["k"], live["k"]) == ("1", "1", 1)
+        assert len(live._feed.now) <= 22
+        assert len(live._feed.now.get("view", {})) <= 16
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_live_without_a_thread_to_be_had_raises_and_leaves_none(
+    monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    """The next one of the same directory follows as ever."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    start, left = threading.Thread.start, [started]
+
+    def start_some(self: threading.Thread) -> None:
+        if not left[0]:
+            (feed,) = Feeds.of(mapping.client)._feeds
+            feed.users["one who waits for the first"] = 10.0
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_some)
+        with pytest.raises(RuntimeError):
+            mapping.live()
+    end = time.monotonic() + 5
+    while any("etcdmap-live" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    with mapping.live() as live:
+        live._feed.users.pop("one who waits for the first")
+        assert live.wait(mapping.set("k", 1), 5)
 
 
 def test_memory_follower_is_a_follower() -> None:

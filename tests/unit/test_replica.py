@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from typing import Any
 
 import pytest
 
 from etcdmap.mapping.replica import State, after, differences
+from etcdmap.mapping.subscription import Subscription
 from etcdmap.tree import Change, Event, Reading
 
 TREE = {"a": {"b": "1", "c": {"d": "2"}}, "t": "x"}
@@ -158,3 +161,22 @@ def test_differences_lead_from_one_state_to_the_other(seed: int) -> None:
     assert replayed(old.root, events) == new.root
     assert all(event.coalesced for event in events)
     assert list(differences(new, new)) == []
+
+
+class Root(dict[str, Any]):
+    """A tree of which one can tell whether it is still held."""
+
+
+def test_queue_of_a_slow_subscriber_holds_one_state() -> None:
+    """Each may be a large dict of its own; the events tell how they came about."""
+    subscription = Subscription("/p", print, state(Root()))
+    made: list[weakref.ref[Root]] = []
+    for number in range(500):
+        root = Root(k=str(number))
+        made.append(weakref.ref(root))
+        event = Event("set", "/p/k", str(number), None, number)
+        subscription.add(State("/p", root, number), [event], 0.0)
+    root = Root()
+    gc.collect()
+    assert sum(each() is not None for each in made) == 1
+    assert len(subscription.take(state())) == 500
