@@ -64,6 +64,7 @@ class Tree:
             clock=time.monotonic,
             timeout=5.0,
             stores={},
+            on_close=[],
         )
         #: All that was written, for those who follow; what expires is not in it.
         self.log: list[Change] = []
