@@ -501,9 +501,12 @@ class V2Follower:
             return
         self._seamless = False
         self._failures += 1
-        if self._member.failed or self._failures > 1:
-            self.trouble = error  # else a proxy or a restart ended what had worked
         endpoints = self._client.endpoints
+        # Else another member may do, or a proxy or a restart ended what had worked.
+        if self._failures >= len(endpoints) and (
+            self._member.failed or self._failures > 1
+        ):
+            self.trouble = error
         if _will_last(error):
             # A member that is cut off does not know new users: most must agree.
             self._refusals += 1

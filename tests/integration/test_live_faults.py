@@ -108,6 +108,20 @@ def all_down(cluster: SplitCluster, live: Live) -> None:
     cluster.wait_healthy()
 
 
+def test_live_is_not_suspended_while_another_member_can_be_followed(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping]
+) -> None:
+    """A member that dies is no outage: nobody is warned."""
+    with opened().live() as live:
+        states: list[str] = []
+        live.subscribe_state(states.append)
+        followed(cluster, live).kill()
+        writer = opened()
+        writer["k"] = 1
+        assert live.wait(writer.index(), 10)
+        assert (states, live.state, live.error) == ([], "following", None)
+
+
 @pytest.mark.parametrize(
     "fault", [kill_followed, stop_followed, cut_followed, restart_all, all_down]
 )
