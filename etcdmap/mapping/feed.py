@@ -113,6 +113,7 @@ class Feed:
                 reading = follower.read()
                 self.now = {STATE: State(self.path, reading.root, reading.index)}
                 self.proved, self._readings = follower.proved, 1
+                self._reported = "following"
                 self._run(follower)
 
     def _new_follower(self) -> Follower:
