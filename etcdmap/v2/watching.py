@@ -61,8 +61,9 @@ from etcdmap.v2.responses import index_of
 
 #: Seconds between two looks at the followed member.
 _LOOK_EVERY = 2.0
-#: Seconds for the member to answer what needs no other member, and what does.
-_PATIENCE, _QUORUM_PATIENCE = 1.0, 1.5
+#: Seconds for the member to answer what needs no other member, and what does.  More
+#: where it is far away: as many times as long as an answer took.
+_PATIENCE, _QUORUM_PATIENCE, _TIMES = 1.0, 1.5, 4
 #: Seconds that a poll must have been silent before a barrier: in the first 0.2 ms etcd
 #: swallows an event in 4 to 13 of 100 cases, later in none of 4,440.
 _SILENCE = 0.005
@@ -144,13 +145,14 @@ class V2Follower:
         self._ended: Line | None = None
         #: Since when somebody waits for an answer to a poll.
         self._silent_since = _NEVER
+        self._patience = _PATIENCE
         #: Seconds for an event to come by itself before a barrier asks for it.
         self._moment = _MOMENT
         #: The highest index that was seen of a cluster which is no more.
         self._obsolete = 0
-        self._failures = self._refusals = 0
-        #: How often in a row track was lost, and a proof did not come about.
-        self._losses = self._unproved = 0
+        #: How often in a row something failed, for good, or in time; track was lost;
+        #: a proof did not come about.
+        self._failures = self._refusals = self._slow = self._losses = self._unproved = 0
         self._look_due = client.clock()
         self._put_proof_off()
 
@@ -258,10 +260,12 @@ class V2Follower:
         self._polls.append(self._next)
         clock = self._client.clock
         began = clock()
-        by = began + _PATIENCE
+        by = began + self._patience
         line.send([self._member.poll(index) for index in self._polls], by)
         store_index = self._member.begun(line, by)
-        self._moment = max(_MOMENT, 2 * (clock() - began))
+        took = clock() - began
+        self._slow, self._moment = 0, max(_MOMENT, 2 * took)
+        self._patience = self._bounded(_TIMES * took)
         if store_index:
             self._member.failed = self._seamless = self.lasting = False
             self._refusals, self.trouble = 0, None
@@ -271,6 +275,9 @@ class V2Follower:
                 self._proof_due = clock()
         if self._look_due <= clock():
             self._look_due = clock() + _LOOK_EVERY * self._client.rng.random()
+
+    def _bounded(self, patience: float) -> float:
+        return min(max(_PATIENCE, patience), max(_PATIENCE, self._timeout))
 
     def _listen(self, until: float) -> None:
         line, clock = self._line, self._client.clock
@@ -367,7 +374,7 @@ class V2Follower:
         self._has_gap = False
         count = max(1, min(self._width, behind))
         self._polls.extend(range(self._next, self._next + count))
-        by = self._client.clock() + _PATIENCE
+        by = self._client.clock() + self._patience
         line.send([self._member.poll(index) for index in self._polls], by)
         self._begun = _NEVER
 
@@ -377,7 +384,7 @@ class V2Follower:
         """Ask the followed member whether it is in touch with the others."""
         rng = self._client.rng
         self._look_due = self._client.clock() + _LOOK_EVERY * rng.uniform(0.9, 1.0)
-        self._member.ask(look(), _PATIENCE)
+        self._member.ask(look(), self._patience)
         self._failures = 0
         self._use_silence()
 
@@ -411,7 +418,8 @@ class V2Follower:
         """Find out whether anything was missed, at the followed member."""
         clock = self._client.clock
         began = clock()
-        store_index = self._member.ask(self._member.index(), _QUORUM_PATIENCE)
+        patience = _QUORUM_PATIENCE / _PATIENCE * self._patience
+        store_index = self._member.ask(self._member.index(), patience)
         if store_index < self.covered:
             raise _Missed("the cluster's index went back")
         self._rate(store_index)
@@ -448,7 +456,7 @@ class V2Follower:
         Return the index up to which nothing happened; 0 if something did.
         """
         clock, line = self._client.clock, self._member.new_line()
-        by = clock() + _PATIENCE
+        by = clock() + self._patience
         try:
             line.send([self._member.poll(self._next)], by)
             store_index = self._member.begun(line, by)
@@ -513,6 +521,10 @@ class V2Follower:
             self.lasting = 2 * self._refusals > len(endpoints)
         if self._member.failed:
             self._member.move_on(endpoints)
+            if isinstance(error, ExchangeFailed) and error.timed_out:
+                self._slow += 1  # is none of them there, or are all far away?
+                rounds = self._slow // len(endpoints)
+                self._patience = self._bounded(_PATIENCE * 2 ** min(rounds, 10))
         if self._failures > len(endpoints):
             pause = _backoff(_FIRST_PAUSE, self._failures - len(endpoints))
             pause *= self._client.rng.uniform(0.5, 1.0)

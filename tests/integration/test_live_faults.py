@@ -287,6 +287,25 @@ def test_live_whose_answers_come_late_loses_nothing(
         is_whole(live, writer, chain)
 
 
+def test_live_of_members_far_away_follows_them(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping]
+) -> None:
+    """What takes longer than it may at first is waited for longer."""
+    writer = opened()
+    with TcpProxy(cluster.endpoints[0]) as proxy:
+        proxy.delay = 1.1
+        with opened(proxy.endpoint, timeout=20).live() as live:
+            end = time.monotonic() + 20
+            while live.state != "following":
+                assert time.monotonic() < end, live.error
+                time.sleep(0.01)
+            before = proxy.opened
+            for number in range(3):
+                assert live.wait(writer.set("k", number), 10)
+            assert live.state == "following"
+            assert proxy.opened - before < 10
+
+
 def test_live_when_history_is_gone_tells_the_differences(
     cluster: SplitCluster, opened: Callable[..., EtcdMapping]
 ) -> None:
