@@ -143,12 +143,12 @@ def _one_by_one(endpoint: str, following: Following, count: int) -> Job:
 # --- many
 
 
-def rate(count: int) -> Iterator[Check]:
-    """Have many writers write as quickly as they can, and follow in a process."""
+def rate(count: int, per_second: int = 5000) -> Iterator[Check]:
+    """Have many writers write at a rate, and follow in a process."""
     cpu = {}
     with _one_member() as endpoint:
         for name, following in followings().items():
-            written = _Writers(endpoint, count)
+            written = _Writers(endpoint, count, per_second)
             events, lost, cpu[name], late = _followed(endpoint, following, written)
             print(
                 f"{name}: {written.per_second:,.0f} writes a second; {events:,} "
@@ -161,7 +161,7 @@ def rate(count: int) -> Iterator[Check]:
                     f"{WRITERS} writers: a second",
                     round(written.per_second),
                 )
-                yield Check(what, reached, 5000, higher=True, unit="")
+                yield Check(what, reached, 0.95 * per_second, higher=True, unit="")
     if PYTHON_ETCD in cpu:
         share = cpu[OURS] / cpu[PYTHON_ETCD]
         yield Check(f"{WRITERS} writers: CPU an event, to python-etcd", share, 0.25)
@@ -191,7 +191,7 @@ def busy(seconds: float, per_second: int = 1000) -> Iterator[Check]:
 class _Writers:
     """Two processes with bare sockets: they leave the machine to who follows."""
 
-    def __init__(self, endpoint: str, count: int, per_second: float = 0.0) -> None:
+    def __init__(self, endpoint: str, count: int, per_second: float) -> None:
         self._endpoint = endpoint
         self._count = count
         self._per_second = per_second
@@ -219,7 +219,7 @@ def _write(
 ) -> tuple[float, float]:
     """Write to keys of a directory on several connections; return from when to when."""
     place = urlsplit(endpoint)
-    width = 4 if per_second else WRITERS // 2
+    width = WRITERS // 2
     lines = [
         socket.create_connection((place.hostname, place.port or 0))
         for _ in range(width)
@@ -237,8 +237,7 @@ def _write(
         for line in batch:
             if not line.recv(65536).startswith(b"HTTP/1.1 20"):
                 raise AssertionError("a write was refused")
-        if per_second:
-            time.sleep(max(0.0, begun + number / per_second - time.perf_counter()))
+        time.sleep(max(0.0, begun + number / per_second - time.perf_counter()))
     return begun, time.perf_counter()
 
 
