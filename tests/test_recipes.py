@@ -32,8 +32,7 @@ def write_files(page: str, folder: Path) -> None:
 @pytest.fixture
 def environment(etcd: LocalCluster) -> dict[str, str]:
     """Give the environment of a program that finds the cluster."""
-    address = etcd.endpoints[0].removeprefix("http://")
-    return {**os.environ, "ETCDMAP_URL": f"etcd://{address}"}
+    return {**os.environ, "ETCDMAP_URL": etcd.url()}
 
 
 @pytest.fixture
@@ -83,8 +82,7 @@ def test_flask_application_answers_503_in_an_outage(
     pytest.importorskip("flask")
     write_files("flask.md", tmp_path)
     with LocalCluster(binary=binaries()[etcd_version]) as cluster:
-        address = cluster.endpoints[0].removeprefix("http://")
-        monkeypatch.setenv("ETCDMAP_URL", f"etcd://{address}")
+        monkeypatch.setenv("ETCDMAP_URL", cluster.url())
         names = runpy.run_path(str(tmp_path / "app.py"))
         cluster.members[0].kill()
         with names["cfg"]:
