@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -43,9 +44,9 @@ class Live(Reading):
     Sub-mappings (``cfg["db"]``) follow too, and end with the mapping that
     `EtcdMapping.live` made.
 
-    Threads: share it freely.  A forked child may go on using it: its first read begins
-    to follow anew, and waits up to a second for the present state.  It can't be
-    pickled.
+    Threads: share it freely.  A forked child may go on using it: its first read, or
+    `wait`, begins to follow anew, and waits up to a second for the present state.  Until
+    then no callback is called there.  It can't be pickled.
     """
 
     _feed: Feed
@@ -178,7 +179,8 @@ class Live(Reading):
     def state(self) -> str:
         """How following goes.
 
-        ``"starting"``: in a forked child, nothing was read yet.  ``"following"``.
+        ``"starting"``: in a forked child, where nothing was read yet, or the first read
+        has had no answer; to look at this property is no read.  ``"following"``.
         ``"suspended"``: no member can be followed at the moment.  ``"failed"``: the
         same, and that will hardly pass by itself (a right or the API is missing, a
         certificate is refused), though it is tried again.  ``"closed"``.
@@ -212,14 +214,16 @@ class Live(Reading):
         """Have a function called with each `Event`, in order.
 
         It is called by a thread of the replica, one call at a time, after the change
-        can be read.  Others wait for it, following does not.  If it is slow, or raises,
-        which is logged, it gets ``coalesced`` events in the end.
+        can be read.  Other callbacks wait for it, following does not.  If it raises,
+        that is logged, and the next call is for the next event.  If it is so slow that
+        1,000 events wait, it gets the differences instead, as ``coalesced`` events.
 
         Args:
             callback: gets an event.
             key: only of this key and those below it.
             initial: whether it gets what is there first, as ``coalesced`` events.
-            quiet: seconds of calm to wait for; it then gets the differences.
+            quiet: seconds of calm to wait for; then it is called once for each
+                difference.
 
         Returns:
             What ends it, by `close` or a ``with`` block.
@@ -332,7 +336,8 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
     def _notice(self) -> None:
         wake, self._wake = self._wake, None
         if wake is not None:
-            wake()
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+                wake()
 
     def _fetch(self) -> bool:
         """Take what there is to tell, with the lock held; tell whether to go on."""
