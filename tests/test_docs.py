@@ -122,7 +122,7 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "page", module)
     namespace = vars(module)
     for line, source in fences_of(page):
-        if name := re.match(r"# (\w+\.py)$", source, re.M):
+        if name := re.match(r"# ([\w.]+\.py)$", source, re.M):
             Path(name[1]).write_text(source)
         if ">>> " in source:
             run_doctest(page, line, source, namespace)

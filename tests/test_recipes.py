@@ -20,7 +20,7 @@ from etcdmap.local import LocalCluster
 from support.servers import binaries
 
 HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
-FILE = re.compile(r"^```python\n(# (\w+\.py)\n.*?)^```$", re.M | re.S)
+FILE = re.compile(r"^```python\n(# ([\w.]+\.py)\n.*?)^```$", re.M | re.S)
 
 
 def write_files(page: str, folder: Path) -> None:
@@ -44,11 +44,13 @@ def shop(etcd: LocalCluster) -> Iterator[EtcdMapping]:
 
 
 @contextmanager
-def gunicorn(folder: Path, env: Mapping[str, str], *options: str) -> Iterator[str]:
+def gunicorn(
+    folder: Path, env: Mapping[str, str], *options: str, app: str = "app:app"
+) -> Iterator[str]:
     """Run gunicorn in a folder; give its address."""
     command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *options]
     with subprocess.Popen(
-        [*command, "app:app"], cwd=folder, env=env, stderr=subprocess.PIPE, text=True
+        [*command, app], cwd=folder, env=env, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         try:
@@ -73,6 +75,44 @@ def test_flask_application_answers_from_all_workers(
     with gunicorn(tmp_path, environment, "--workers", "2", *options) as address:
         answers = [requests.get(address, timeout=30).json() for _ in range(20)]
     assert answers == [{"greeting": "good morning"}] * 20
+
+
+#: What a worker is told, for who asks; nothing in it reads the replica.
+TELLING = """
+
+import queue
+
+told = queue.Queue()
+now.subscribe(told.put, "greeting")
+
+
+@service.get("/up")
+def up():
+    return {}
+
+
+@service.get("/told")
+def what_was_told():
+    return {"value": told.get(timeout=20).value}
+"""
+
+
+@pytest.mark.parametrize("options", [("--preload",), ()])
+def test_flask_worker_that_only_subscribes_is_told(
+    shop: EtcdMapping, environment: dict[str, str], tmp_path: Path, options: list[str]
+) -> None:
+    """With the lines for gunicorn, whatever was forked after the replica was made."""
+    pytest.importorskip("flask")
+    pytest.importorskip("gunicorn")
+    write_files("flask.md", tmp_path)
+    with (tmp_path / "service.py").open("a") as file:
+        file.write(TELLING)
+    with gunicorn(tmp_path, environment, *options, app="service:service") as address:
+        # With this answer the worker is there, and has the replica.
+        assert requests.get(f"{address}/up", timeout=30).json() == {}
+        shop["greeting"] = "good evening"
+        answer = requests.get(f"{address}/told", timeout=30)
+    assert answer.json() == {"value": "good evening"}
 
 
 def test_flask_application_answers_503_in_an_outage(

@@ -238,7 +238,7 @@ class EtcdMapping(Writing):
             InvalidKey: the key can't exist.
 
         Cost: 1 request, none with ``after``; then 1 for each change, and while it waits
-        1 small one every 2 s and 1 quorum read every 6 to 8 s, which find out whether
+        1 small one every 2 s and 1 quorum read every 6 to 7.5 s, which find out whether
         the member that is asked has fallen silent.
 
         >>> before = m.index()
@@ -267,7 +267,7 @@ class EtcdMapping(Writing):
         is no replica, and never an empty one.
 
         Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and one quorum
-        read for each ``max_stale``.
+        read in each 0.6 to 0.75 of ``max_stale``.
 
         >>> with m.live() as now:
         ...     now["port"], now.wait(m.set("port", 8081)), now["port"]

@@ -54,7 +54,9 @@ class ListedMapping(Mapping[str, Any]):
         return EtcdKeysView(self)
 
     def values(self) -> EtcdValuesView:
-        """Return a live view of the values; one loop costs 1 request, and none of a `Live`.
+        """Return a live view of the values.
+
+        Cost: 1 request for each loop; none of a `Live`.
 
         >>> list(m["db"].values())
         ['localhost', 5432]
@@ -62,7 +64,9 @@ class ListedMapping(Mapping[str, Any]):
         return EtcdValuesView(self)
 
     def items(self) -> EtcdItemsView:
-        """Return a live view of the pairs; one loop costs 1 request, and none of a `Live`.
+        """Return a live view of the pairs.
+
+        Cost: 1 request for each loop; none of a `Live`.
 
         >>> list(m["db"].items())
         [('host', 'localhost'), ('port', 5432)]
