@@ -45,8 +45,8 @@ class Live(Reading):
     `EtcdMapping.live` made.
 
     Threads: share it freely.  A forked child may go on using it: its first read, or
-    `wait`, begins to follow anew, and waits up to a second for the present state.  Until
-    then no callback is called there.  It can't be pickled.
+    `wait`, begins to follow anew, and waits up to a second for the present state.
+    Until then no callback is called there.  It can't be pickled.
     """
 
     _feed: Feed
