@@ -128,8 +128,7 @@ def _obey_signals() -> list[int]:
 
 
 def _tell(cluster: etcdmap.local.LocalCluster, data_dir: str | None) -> None:
-    hosts = ",".join(url.removeprefix("http://") for url in cluster.endpoints)
     print(f"etcd {cluster.version} serves v2.  To use it, paste this elsewhere:\n")
-    print(f"  export ETCDMAP_URL=etcd://{hosts}/app\n")
+    print(f"  export ETCDMAP_URL={cluster.url('/app')}\n")
     stays = f"data and ports stay in {data_dir}" if data_dir else "the data goes, too"
     print(f"Ctrl-C ends it; {stays}.", flush=True)

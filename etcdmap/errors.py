@@ -100,10 +100,10 @@ class Refusal(NamedTuple):
 def __tracebackhide__(failure: Any) -> bool:
     """Have pytest hide the frames of a module with this name, if an error is ours.
 
-    Such an error tells what is wrong with the call, and not where in the library that
-    was found out.  Of any other exception all frames are shown.
+    Such an error, or a refusal, tells what is wrong with the call, and not where in the
+    library that was found out.  Of any other exception all frames are shown.
     """
-    return isinstance(failure.value, EtcdMapError)
+    return isinstance(failure.value, EtcdMapError) or hasattr(failure.value, "refusals")
 
 
 class EtcdMapError(Exception):
@@ -316,7 +316,11 @@ def _count(times: list[float]) -> str:
 
 
 class ClusterUnavailable(RequestFailed):
-    """No member answered; nothing was applied, so trying again is safe."""
+    """No member answered; the request was not applied, so trying again is safe.
+
+    What the call did by earlier requests remains: if a value was to replace a
+    directory, the directory may be gone.
+    """
 
 
 class DeadlineExceeded(RequestFailed, TimeoutError):
@@ -331,7 +335,7 @@ class OutcomeUnknown(RequestFailed):
     """
 
     hint = (
-        "Do it again if twice does no harm, else read the key first, with "
+        "Repeat it if repeating is harmless; otherwise read the key first, with "
         "consistency='linearizable'"
     )
 

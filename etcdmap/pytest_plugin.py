@@ -29,8 +29,7 @@ def etcd_cluster() -> Iterator[LocalCluster]:
 @pytest.fixture
 def etcd_url(etcd_cluster: LocalCluster) -> str:
     """Return the URL of an empty directory, as ``ETCDMAP_URL`` takes it."""
-    address = etcd_cluster.endpoints[0].removeprefix("http://")
-    return f"etcd://{address}/test-{uuid.uuid4().hex}"
+    return etcd_cluster.url(f"/test-{uuid.uuid4().hex}")
 
 
 @pytest.fixture

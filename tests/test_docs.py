@@ -79,8 +79,7 @@ def environment(
     tmp_path: Path,
 ) -> Iterator[None]:
     """Let examples find the cluster and the etcd; leave no keys to the next page."""
-    address = docs_etcd.endpoints[0].removeprefix("http://")
-    monkeypatch.setenv("ETCDMAP_URL", f"etcd://{address}")
+    monkeypatch.setenv("ETCDMAP_URL", docs_etcd.url())
     monkeypatch.setenv("ETCDMAP_ETCD", str(binaries()[etcd_version]))
     monkeypatch.chdir(tmp_path)
     clients = note_clients(monkeypatch)
@@ -123,7 +122,7 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "page", module)
     namespace = vars(module)
     for line, source in fences_of(page):
-        if name := re.match(r"# (\w+\.py)$", source, re.M):
+        if name := re.match(r"# ([\w.]+\.py)$", source, re.M):
             Path(name[1]).write_text(source)
         if ">>> " in source:
             run_doctest(page, line, source, namespace)
@@ -239,6 +238,18 @@ def test_help_of_other_mappings_has_the_same_order(kind: type) -> None:
         name for name in ours if name in common
     ]
     assert theirs[0] == "__getitem__"
+
+
+def test_help_of_a_live_replica_tells_no_cost_that_it_has_not(
+    environment: None,
+) -> None:
+    """What it has in common with a mapping says that of it there is none."""
+    with EtcdMapping(prefix="/app") as mapping, mapping.live() as now:
+        shown = [now, now.flat, now.keys(), now.values(), now.items()]
+        texts = [pydoc.plain(pydoc.render_doc(type(each))) for each in shown]
+    costs = re.findall(r"costs?:? \d request[^.]*", "".join(texts), re.I)
+    assert len(costs) > 20
+    assert not [cost for cost in costs if "`Live`" not in cost]
 
 
 def test_order_of_help_makes_no_named_tuple_of_a_mapping(environment: None) -> None:

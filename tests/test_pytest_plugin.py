@@ -128,6 +128,7 @@ def test_failure_of_ours_shows_the_lines_of_the_test_only(
     run.makepyfile(
         """
         from etcdmap import EtcdMapping
+        from etcdmap.local import LocalCluster
 
         def test_absent(etcd_mapping): etcd_mapping["nope"]
         def test_pop(etcd_mapping): etcd_mapping.pop("nope")
@@ -147,13 +148,18 @@ def test_failure_of_ours_shows_the_lines_of_the_test_only(
         def test_read(): outage()["k"]
         def test_list(): list(outage())
         def test_write(): outage()["k"] = 1
+        def test_no_value(etcd_mapping): etcd_mapping["k"] = object()
+        def test_no_values(etcd_mapping): etcd_mapping.update(a={"b": [float("nan")]})
+        def test_no_document(etcd_mapping): etcd_mapping.assign(["a", "list"])
+        def test_no_text(etcd_mapping): etcd_mapping[1] = 2
+        def test_no_etcd(): LocalCluster(binary="/no/etcd").start()
 
         def outage():
             return EtcdMapping("http://127.0.0.1:1", "/a", timeout=0.1)
         """
     )
     result = run.runpytest_subprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(failed=15)
+    result.assert_outcomes(failed=20)
     result.stdout.no_re_match_line(r".*[/\\]etcdmap[/\\].*\.py:\d+")
 
 
@@ -166,6 +172,7 @@ def test_plugin_without_an_etcd_says_how_to_get_one(
     result = run.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*LocalClusterError*no-etcd*"])
+    result.stdout.no_re_match_line(r".*[/\\]local[/\\].*\.py:\d+")
 
 
 def test_docs_example_of_the_fixtures_passes(run: pytest.Pytester) -> None:

@@ -20,7 +20,7 @@ from etcdmap.local import LocalCluster
 from support.servers import binaries
 
 HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
-FILE = re.compile(r"^```python\n(# (\w+\.py)\n.*?)^```$", re.M | re.S)
+FILE = re.compile(r"^```python\n(# ([\w.]+\.py)\n.*?)^```$", re.M | re.S)
 
 
 def write_files(page: str, folder: Path) -> None:
@@ -32,8 +32,7 @@ def write_files(page: str, folder: Path) -> None:
 @pytest.fixture
 def environment(etcd: LocalCluster) -> dict[str, str]:
     """Give the environment of a program that finds the cluster."""
-    address = etcd.endpoints[0].removeprefix("http://")
-    return {**os.environ, "ETCDMAP_URL": f"etcd://{address}"}
+    return {**os.environ, "ETCDMAP_URL": etcd.url()}
 
 
 @pytest.fixture
@@ -45,11 +44,13 @@ def shop(etcd: LocalCluster) -> Iterator[EtcdMapping]:
 
 
 @contextmanager
-def gunicorn(folder: Path, env: Mapping[str, str], *options: str) -> Iterator[str]:
+def gunicorn(
+    folder: Path, env: Mapping[str, str], *options: str, app: str = "app:app"
+) -> Iterator[str]:
     """Run gunicorn in a folder; give its address."""
     command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *options]
     with subprocess.Popen(
-        [*command, "app:app"], cwd=folder, env=env, stderr=subprocess.PIPE, text=True
+        [*command, app], cwd=folder, env=env, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         try:
@@ -76,6 +77,44 @@ def test_flask_application_answers_from_all_workers(
     assert answers == [{"greeting": "good morning"}] * 20
 
 
+#: What a worker is told, for who asks; nothing in it reads the replica.
+TELLING = """
+
+import queue
+
+told = queue.Queue()
+now.subscribe(told.put, "greeting")
+
+
+@service.get("/up")
+def up():
+    return {}
+
+
+@service.get("/told")
+def what_was_told():
+    return {"value": told.get(timeout=20).value}
+"""
+
+
+@pytest.mark.parametrize("options", [("--preload",), ()])
+def test_flask_worker_that_only_subscribes_is_told(
+    shop: EtcdMapping, environment: dict[str, str], tmp_path: Path, options: list[str]
+) -> None:
+    """With the lines for gunicorn, whatever was forked after the replica was made."""
+    pytest.importorskip("flask")
+    pytest.importorskip("gunicorn")
+    write_files("flask.md", tmp_path)
+    with (tmp_path / "service.py").open("a") as file:
+        file.write(TELLING)
+    with gunicorn(tmp_path, environment, *options, app="service:service") as address:
+        # With this answer the worker is there, and has the replica.
+        assert requests.get(f"{address}/up", timeout=30).json() == {}
+        shop["greeting"] = "good evening"
+        answer = requests.get(f"{address}/told", timeout=30)
+    assert answer.json() == {"value": "good evening"}
+
+
 def test_flask_application_answers_503_in_an_outage(
     etcd_version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,8 +122,7 @@ def test_flask_application_answers_503_in_an_outage(
     pytest.importorskip("flask")
     write_files("flask.md", tmp_path)
     with LocalCluster(binary=binaries()[etcd_version]) as cluster:
-        address = cluster.endpoints[0].removeprefix("http://")
-        monkeypatch.setenv("ETCDMAP_URL", f"etcd://{address}")
+        monkeypatch.setenv("ETCDMAP_URL", cluster.url())
         names = runpy.run_path(str(tmp_path / "app.py"))
         cluster.members[0].kill()
         with names["cfg"]:

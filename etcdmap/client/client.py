@@ -139,7 +139,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         Raises:
             ServerError: etcd's own refusal.
             InvalidResponse: all endpoints answer, none of them as etcd does.
-            ClusterUnavailable: no endpoint could be used; nothing was applied.
+            ClusterUnavailable: no endpoint could be used; it was not applied.
             DeadlineExceeded: the same, with an attempt still waiting.
             OutcomeUnknown: a write may have been received; see its ``attempts``.
 

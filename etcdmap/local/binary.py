@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from etcdmap.errors import LocalClusterError
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 #: Names the etcd to run, where no ``binary=`` does.
 ENV_VAR = "ETCDMAP_ETCD"

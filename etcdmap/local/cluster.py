@@ -18,8 +18,10 @@ import os
 import secrets
 import weakref
 from pathlib import Path
+from urllib.parse import quote
 
 from etcdmap.errors import LocalClusterError
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.local import probe
 from etcdmap.local.binary import find_binary, read_version
 from etcdmap.local.guardian import Guardian
@@ -173,6 +175,15 @@ class LocalCluster:
     def endpoints(self) -> tuple[str, ...]:
         """The client URLs of all members, running or not."""
         return tuple(member.endpoint for member in self.members)
+
+    def url(self, prefix: str = "/") -> str:
+        """Return the URL of a directory, for ``ETCDMAP_URL`` and ``from_url``.
+
+        >>> cluster.url("/app")
+        'etcd://127.0.0.1:2379/app'
+        """
+        hosts = ",".join(url.removeprefix("http://") for url in self.endpoints)
+        return f"etcd://{hosts}/{quote(prefix.lstrip('/'))}"
 
     @property
     def version(self) -> str:

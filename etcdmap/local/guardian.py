@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from etcdmap.errors import LocalClusterError
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.local.binary import clean_environment
 
 #: Longest wait for an answer, and for the guard's end.  Answers take 2 s at most; the

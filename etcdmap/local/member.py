@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from etcdmap.errors import LocalClusterError
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.local import probe
 from etcdmap.local.guardian import Guardian
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from etcdmap.errors import LocalClusterError
+from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ from etcdmap.mapping.handle import Handle, absent, sought
 from etcdmap.mapping.views import Contents, ListedMapping, plain_mapping
 from etcdmap.marks import alters_data
 from etcdmap.paths import warn_left_out
-from etcdmap.refusals import shown_key, tell
+from etcdmap.refusals import place, shown_key, tell
 from etcdmap.tree import Directory, Fence, File, Node, Present, ReadableStore, Store
 
 B = TypeVar("B", bound="Base")
@@ -88,7 +88,7 @@ class Listed(Handle, ListedMapping):
         Raises:
             DecodeError: the codec can't read the text.
 
-        Cost: 1 request, none if cached.
+        Cost: 1 request, none if cached or of a `Live`.
 
         >>> m.get("port"), m.get("nope"), m.get("nope", 1)
         (8080, None, 1)
@@ -101,7 +101,7 @@ class Listed(Handle, ListedMapping):
     # --- loops
 
     def __iter__(self) -> Iterator[str]:
-        """Return the keys, sorted.  Cost: 1 request.
+        """Return the keys, sorted.  Cost: 1 request; none of a `Live`.
 
         >>> [key for key in m]
         ['db', 'port']
@@ -109,7 +109,7 @@ class Listed(Handle, ListedMapping):
         return iter([key for key, _, _ in self._entries(self._view.store)])
 
     def __reversed__(self) -> Iterator[str]:
-        """Return the keys in reverse order.  Cost: 1 request.
+        """Return the keys in reverse order.  Cost: 1 request; none of a `Live`.
 
         >>> list(reversed(m))
         ['port', 'db']
@@ -117,7 +117,9 @@ class Listed(Handle, ListedMapping):
         return reversed([key for key, _, _ in self._entries(self._view.store)])
 
     def __len__(self) -> int:
-        """Count the keys; not those of directories in this one.  Cost: 1 request.
+        """Count the keys; not those of directories in this one.
+
+        Cost: 1 request; none of a `Live`.
 
         >>> len(m), len(m["db"])
         (2, 2)
@@ -127,7 +129,7 @@ class Listed(Handle, ListedMapping):
     def _ipython_key_completions_(self) -> list[str]:
         """Complete ``m["``Tab in IPython; with nothing, if etcd takes long or fails.
 
-        Cost: 1 request.
+        Cost: 1 request; none of a `Live`.
         """
         store = self._view.store.using(timeout=_COMPLETION_PATIENCE)
         with suppress(Exception):
@@ -313,8 +315,8 @@ class Base(Listed, MutableMapping[str, Any]):
     def _encode_all(
         self, other: Any, more: Mapping[str, Any], until: float
     ) -> dict[str, Any]:
-        values = dict(plain_mapping(other, until, stored=True))
         root, naming = self._view.root, self._view.naming
+        values = _as_dict(plain_mapping(other, until, stored=True), root)
         encoder = self._encoder(until)
         wanted: dict[str, plan.Encoded] = {}
         for key, value in {**values, **more}.items():
@@ -390,6 +392,16 @@ class Base(Listed, MutableMapping[str, Any]):
         """
         self.update(other)
         return self
+
+
+def _as_dict(contents: Contents, path: str) -> dict[str, Any]:
+    """Return a mapping or pairs as a dict; what is neither is refused as a value is."""
+    try:
+        return dict(contents)
+    except (TypeError, ValueError) as error:
+        if type(error) in (TypeError, ValueError):  # others may be of who is read
+            place(error, path or "/")
+        raise
 
 
 #: Most rounds of one call, whatever its deadline.

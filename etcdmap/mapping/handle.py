@@ -145,7 +145,8 @@ class Handle:
                 that, they fail.  With the cache: own writes at once, others'
                 within ``cache_ttl``.  ``"linearizable"``: the cluster agrees on
                 each read, which costs a round of raft and passes the cache by.
-                ``"any"``: whatever the member in use says.
+                ``"any"``: whatever the member in use says.  A `Live` asks nobody, so
+                to it this and ``timeout`` make no difference.
             timeout: deadline of one call, seconds; of each request, in writes of
                 many keys.
             codec: as for `EtcdMapping`.

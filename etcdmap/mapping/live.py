@@ -47,9 +47,9 @@ class Live(Reading):
     Sub-mappings (``cfg["db"]``) follow too, and end with the mapping that
     `EtcdMapping.live` made.
 
-    Threads: share it freely.  A forked child may go on using it: its first read begins
-    to follow anew, and waits up to a second for the present state.  It can't be
-    pickled.
+    Threads: share it freely.  A forked child may go on using it: its first read, or
+    `wait`, begins to follow anew, and waits up to a second for the present state.
+    Until then no callback is called there.  It can't be pickled.
     """
 
     _feed: Feed
@@ -191,7 +191,8 @@ class Live(Reading):
     def state(self) -> str:
         """How following goes.
 
-        ``"starting"``: in a forked child, nothing was read yet.  ``"following"``.
+        ``"starting"``: in a forked child, where nothing was read yet, or the first read
+        has had no answer; to look at this property is no read.  ``"following"``.
         ``"suspended"``: no member can be followed at the moment.  ``"failed"``: the
         same, and that will hardly pass by itself (a right or the API is missing, a
         certificate is refused), though it is tried again.  ``"closed"``.
@@ -226,15 +227,17 @@ class Live(Reading):
         """Have a function called with each `Event`, in order.
 
         It is called by a thread of the replica, one call at a time, after the change
-        can be read.  Others wait for it; following does not, but for 10 ms at most.  If
-        it is slow, it gets ``coalesced`` events in the end; if it raises, that is
-        logged.
+        can be read.  Other callbacks wait for it; following does not, but for 10 ms at
+        most.  If it raises, that is logged, and the next call is for the next event.
+        If it is so slow that 1,000 events wait, it gets the differences instead, as
+        ``coalesced`` events.
 
         Args:
             callback: gets an event.
             key: only of this key and those below it.
             initial: whether it gets what is there first, as ``coalesced`` events.
-            quiet: seconds of calm to wait for; it then gets the differences.
+            quiet: seconds of calm to wait for; then it is called once for each
+                difference.
 
         Returns:
             What ends it, by `close` or a ``with`` block.
@@ -349,15 +352,15 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         self._feed = feed
         self._view = view
         self._events: list[Event] = []
-        #: What wakes a coroutine that waits; called with the feed's lock held.
-        self._wake: Callable[[], object] | None = None
+        #: What wakes the coroutines that wait; called with the feed's lock held.
+        self._wakes: list[Callable[[], object]] = []
         self.subscription = feed.subscribe(
             path, self._events.append, initial=initial, wake=self._notice
         )
 
     def _notice(self) -> None:
-        wake, self._wake = self._wake, None
-        if wake is not None:
+        wakes, self._wakes = self._wakes, []
+        for wake in wakes:
             wake()
 
     def _fetch(self) -> bool:
@@ -393,7 +396,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         self._feed.moment()
         with self._feed.changed:
             if not self._fetch():
-                self._wake = partial(_wake, loop, woken)
+                self._wakes.append(partial(_wake, loop, woken))
                 return None
             if not self._events:
                 raise StopAsyncIteration

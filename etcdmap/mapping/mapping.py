@@ -18,7 +18,7 @@ from etcdmap.connecting.options import (
     told,
 )
 from etcdmap.connecting.urls import parse_url
-from etcdmap.errors import NotADirectory
+from etcdmap.errors import NotADirectory, Refusal
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping import execution, plan
 from etcdmap.mapping.differences import Differences, differences
@@ -33,6 +33,7 @@ from etcdmap.mapping.watch import Watch
 from etcdmap.mapping.writing import Writing
 from etcdmap.marks import alters_data
 from etcdmap.paths import ESCAPED, FLAT, PLAIN, clean_prefix
+from etcdmap.refusals import tell
 from etcdmap.tree import Consistency, Directory, File, Node, Store
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class EtcdMapping(Writing):
             InvalidKey: the key can't exist.
 
         Cost: 1 request, none with ``after``; then 1 for each change, and while it waits
-        1 small one every 2 s and 1 quorum read every 6 to 8 s, which find out whether
+        1 small one every 2 s and 1 quorum read every 6 to 7.5 s, which find out whether
         the member that is asked has fallen silent.
 
         >>> before = m.index()
@@ -265,9 +266,9 @@ class EtcdMapping(Writing):
         Raises: what a read raises, within the client's timeout: if etcd is down there
         is no replica, and never an empty one.
 
-        Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and for each
-        ``max_stale`` one quorum read, and 2 polls if something changed elsewhere.  A
-        busy neighbour costs a poll every 2 s more.
+        Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and in each 0.6
+        to 0.75 of ``max_stale`` one quorum read, and 2 polls if something changed
+        elsewhere.  A busy neighbour costs a poll every 2 s more.
 
         >>> with m.live() as now:
         ...     now["port"], now.wait(m.set("port", 8081)), now["port"]
@@ -436,7 +437,7 @@ class EtcdMapping(Writing):
         self, other: Contents, dry_run: bool = False, progress: Progress | None = None
     ) -> tuple[Plan, Directory]:
         root, store = self._view.root, self._view.store.call()
-        content = _content(plain_mapping(other, store.until, stored=True))
+        content = _content(plain_mapping(other, store.until, stored=True), root)
         wanted = self._encode(root, content, store.until)
         todo, current = self._plan(store)
         # Without its ttl, for which `become` would delete the directory and all in it.
@@ -464,19 +465,25 @@ class EtcdMapping(Writing):
         return node
 
 
-def _content(other: Any) -> dict[Any, Any]:
+def _content(other: Any, path: str) -> dict[Any, Any]:
     """Return what `assign` shall make of a directory.
 
     Nothing at all, as an empty file or a variable that is not set gives it, would
-    delete everything, so only an empty mapping does that.
+    delete everything, so only an empty mapping does that.  Nor is a list of names one,
+    of which `dict` takes those of two letters for pairs.
     """
+    if isinstance(other, Mapping):
+        return dict(other)
     try:
-        content = {} if isinstance(other, str | bytes) else dict(other)
+        pairs = other if hasattr(other, "keys") else list(other)
+        names = pairs is not other and any(isinstance(each, str) for each in pairs)
+        content = {} if names else dict(pairs)
     except (TypeError, ValueError):
         content = {}
-    if content or isinstance(other, Mapping):
+    if content:
         return content
-    raise TypeError(
+    why = (
         f"assign() takes a mapping, or pairs of key and value, and this "
         f"{type(other).__name__} is none; assign({{}}) deletes all keys"
     )
+    raise tell(TypeError(), [Refusal(path or "/", why)])

@@ -71,12 +71,13 @@ class Reading(Listed):
         """Return the seconds that a node has left, rounded up; None for ever.
 
         A node that has expired may be seen for half a second more, with 0.  The ttl of
-        a directory above it, with which it goes, is not shown.
+        a directory above it, with which it goes, is not shown.  A `Live` knows no ttl:
+        always None.
 
         Raises:
             KeyNotFound: the key is absent.
 
-        Cost: 1 request.
+        Cost: 1 request; none of a `Live`.
 
         >>> m.ttl("port") is None
         True
@@ -91,7 +92,7 @@ class Reading(Listed):
             NotADirectory: a file stands where this mapping's directory was.
             DecodeError: the codec can't read a text; names the key.
 
-        Cost: 1 request, whatever the size; none in a `Live`.  Atomic: one moment's
+        Cost: 1 request, whatever the size; none of a `Live`.  Atomic: one moment's
         state.
 
         >>> m.snapshot().value["port"]

@@ -54,7 +54,9 @@ class ListedMapping(Mapping[str, Any]):
         return EtcdKeysView(self)
 
     def values(self) -> EtcdValuesView:
-        """Return a live view of the values; one loop costs 1 request.
+        """Return a live view of the values.
+
+        Cost: 1 request for each loop; none of a `Live`.
 
         >>> list(m["db"].values())
         ['localhost', 5432]
@@ -62,7 +64,9 @@ class ListedMapping(Mapping[str, Any]):
         return EtcdValuesView(self)
 
     def items(self) -> EtcdItemsView:
-        """Return a live view of the pairs; one loop costs 1 request.
+        """Return a live view of the pairs.
+
+        Cost: 1 request for each loop; none of a `Live`.
 
         >>> list(m["db"].items())
         [('host', 'localhost'), ('port', 5432)]
@@ -90,7 +94,8 @@ class ListedMapping(Mapping[str, Any]):
             NotADirectory: a file stands where this mapping's directory was.
             DecodeError: the codec can't read a text; names the key.
 
-        Cost: 1 request, whatever the size.  Atomic: one moment's state.
+        Cost: 1 request, whatever the size; none of a `Live`.  Atomic: one moment's
+        state.
 
         >>> m.to_dict()
         {'db': {'host': 'localhost', 'port': 5432}, 'port': 8080}
@@ -111,7 +116,9 @@ class ListedMapping(Mapping[str, Any]):
         return self.to_dict()
 
     def __eq__(self, other: object) -> bool:
-        """Compare by value.  Cost: 1 request for each mapping on etcd.
+        """Compare by value.
+
+        Cost: 1 request for each mapping on etcd; none of a `Live`.
 
         >>> m["db"] == {"host": "localhost", "port": 5432}
         True
@@ -124,7 +131,9 @@ class ListedMapping(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, ``other`` winning.  Cost: 1 request.
+        """Return a plain dict of both, ``other`` winning.
+
+        Cost: 1 request for each mapping on etcd; none of a `Live`.
 
         >>> m["db"] | {"port": 1}
         {'host': 'localhost', 'port': 1}
@@ -135,7 +144,9 @@ class ListedMapping(Mapping[str, Any]):
         return {**(self._whole(until) or {}), **plain_mapping(other, until)}
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, this mapping winning.  Cost: 1 request.
+        """Return a plain dict of both, this mapping winning.
+
+        Cost: 1 request for each mapping on etcd; none of a `Live`.
 
         >>> {"port": 1, "user": "shop"} | m["db"]
         {'port': 5432, 'user': 'shop', 'host': 'localhost'}
@@ -196,12 +207,15 @@ class _OneListing(Set[E]):
             return other - self._listed()
 
     def isdisjoint(self, other: Iterable[Any]) -> bool:
-        """Tell whether nothing is in both.  Cost: 1 request."""
+        """Tell whether nothing is in both.  Cost: 1 request; none of a `Live`."""
         return bool(self._listed().isdisjoint(other))
 
 
 class EtcdKeysView(_OneListing[str], KeysView[str]):
-    """Keys, sorted.  A loop costs 1 request; ``k in view`` 1; ``len`` 1."""
+    """Keys, sorted.
+
+    Cost: 1 request for a loop, ``k in view`` or ``len``; none of a `Live`.
+    """
 
     _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
 
@@ -216,7 +230,10 @@ class EtcdKeysView(_OneListing[str], KeysView[str]):
 
 
 class EtcdValuesView(ValuesView[Any]):
-    """Values in the order of the keys.  A loop costs 1 request; ``in`` 1."""
+    """Values in the order of the keys.
+
+    Cost: 1 request for a loop, or ``in``; none of a `Live`.
+    """
 
     _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
 
@@ -234,7 +251,10 @@ class EtcdValuesView(ValuesView[Any]):
 
 
 class EtcdItemsView(_OneListing[tuple[str, Any]], ItemsView[str, Any]):
-    """Pairs in the order of the keys.  A loop costs 1 request; ``in`` 1."""
+    """Pairs in the order of the keys.
+
+    Cost: 1 request for a loop, or ``in``; none of a `Live`.
+    """
 
     _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
 

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from operator import setitem
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -758,17 +759,40 @@ def test_single_write_that_fails_raises_its_own_error(
     assert not isinstance(caught.value, PartialWrite)
 
 
-@pytest.mark.parametrize("nothing", [None, "", b"", [], (), 5, "ab", [1]])
+@pytest.mark.parametrize(
+    "nothing", [None, "", b"", [], (), 5, "ab", [1], ["ab", "cd"], {"ab"}, date.today()]
+)
 def test_assign_of_what_is_no_mapping_deletes_nothing(
     filled: EtcdMapping, cost: Cost, nothing: Any
 ) -> None:
     """An empty file or variable is no wish to delete everything."""
 
     def attempt() -> None:
-        with pytest.raises(TypeError, match=r"assign\(\) takes a mapping"):
+        with pytest.raises(TypeError, match=r"assign\(\) takes a mapping") as caught:
             filled.assign(nothing)
+        assert refusals_of(caught.value) == [filled.prefix]
 
     assert cost(attempt) == []
+
+
+@pytest.mark.parametrize("write", ["merge", "update"])
+@pytest.mark.parametrize("value", [None, 5, "text", ["a", "list"], date.today()])
+def test_write_of_what_is_no_mapping_is_refused_like_a_value(
+    filled: EtcdMapping, cost: Cost, write: str, value: Any
+) -> None:
+    """Of a whole document as of each value in it, `.refusals` says what was wrong."""
+
+    def attempt() -> None:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            getattr(filled, write)(value)
+        assert refusals_of(caught.value) == [filled.prefix]
+
+    assert cost(attempt) == []
+
+
+def refusals_of(error: BaseException) -> list[str]:
+    """Give the paths that an error refuses."""
+    return [path for path, _ in error.refusals]  # type: ignore[attr-defined]
 
 
 def test_dry_run_on_a_readonly_mapping_tells_what_would_change(

@@ -576,6 +576,48 @@ def test_changes_in_a_loop_and_in_a_coroutine(live: Live, mapping: EtcdMapping) 
     assert not thread.is_alive()
 
 
+def test_changes_of_a_cancelled_task_go_on_and_those_of_a_closed_loop_stop_nothing(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """No event is lost; what wakes a coroutine that is no more is not the replica's."""
+    changes = live.changes("k")
+
+    async def cancel_one_that_waits() -> None:
+        waiting = asyncio.create_task(changes.__anext__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    async def main() -> list[Any]:
+        await cancel_one_that_waits()
+        await asyncio.to_thread(mapping.set, "k", 1)
+        await asyncio.to_thread(mapping.set, "k", 2)
+        values = [(await changes.__anext__()).value for _ in range(2)]
+        await cancel_one_that_waits()
+        return values
+
+    assert asyncio.run(main()) == [1, 2]
+    for number in (3, 4):
+        assert live.wait(mapping.set("k", number))
+        assert next(changes).value == number
+
+
+def test_changes_wake_all_coroutines_that_wait(
+    live: Live, mapping: EtcdMapping
+) -> None:
+    """Each gets an event of its own, and none sleeps on."""
+
+    async def two() -> set[str]:
+        with live.changes() as changes:
+            waiting = [asyncio.ensure_future(anext(changes)) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(mapping.update, {"one": 1, "two": 2})
+            return {event.key for event in await asyncio.gather(*waiting)}
+
+    assert asyncio.run(asyncio.wait_for(two(), 10)) == {"one", "two"}
+
+
 def test_changes_end_with_the_replica(live: Live) -> None:
     """A loop that waits ends when the replica is closed."""
     thread = threading.Thread(target=list, args=(live.changes(),))

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from etcdmap import EtcdMapping
 from etcdmap.errors import LocalClusterError
 from etcdmap.local import LocalCluster, Member, find_binary
 
@@ -111,6 +112,19 @@ def test_start_three_members_healthy_with_a_leader() -> None:
             assert sorted(known) == sorted(cluster.endpoints)
         put(cluster.endpoints[0], "1")
         assert get(cluster.endpoints[2]) == "1"
+
+
+def test_url_leads_to_the_directory_on_all_members() -> None:
+    """As ``ETCDMAP_URL`` takes it, whatever the name of the directory."""
+    with LocalCluster(3) as cluster:
+        prefix = "/a b/50%?#"
+        with EtcdMapping.from_url(cluster.url(prefix), shuffle=False) as mapping:
+            assert mapping.client.endpoints == cluster.endpoints
+            assert mapping.prefix == prefix
+            mapping["k"] = 1
+        with EtcdMapping.from_url(cluster.url()) as mapping:
+            assert mapping.prefix == "/"
+            assert mapping[f"{prefix[1:]}/k"] == 1
 
 
 def test_start_settings_of_the_caller_do_not_reach_etcd(
