@@ -396,7 +396,8 @@ class Feed:
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
         # Not before: what it proves is that nothing newer was there than this state.
-        self.proved = max(self.proved, follower.proved)
+        if follower.proved > self.proved:
+            self.proved = follower.proved
         if follower.trouble is not None or self._reported != "following":
             self._note_condition()
         if self._waiting:

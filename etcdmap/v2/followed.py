@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 from etcdmap.client import Request, Resend
 from etcdmap.errors import EtcdMapError, ExchangeFailed, KeyNotFound, NotADirectory
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
+from etcdmap.paths import MAX_DEPTH, UNREADABLE
 from etcdmap.transport import Answer, Exchange, Line, wait_any
 from etcdmap.tree import Change, Reading, Tree
-from etcdmap.v2.events import change_of, index_in, is_clean, is_left_out
+from etcdmap.v2.events import change_of, index_in
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.listing import tree_of
 from etcdmap.v2.models import Asked
@@ -189,22 +190,18 @@ class Followed:
         if found is None or answer.status != 200:
             return self._any_poll.read(answer)
         action, path, text, number, before = found.groups()
-        below = path[len(self._below) - 1 :]
-        if (
-            not path.startswith(self._below)
-            or is_left_out(below)
-            or not is_clean(below)
-        ):
+        if not path.startswith(self._below):
             return self._any_poll.read(answer)
         index = int(number)
         change = Change("set", path, text, index, before)
         return PollEvent(index, change, path, action)
 
 
-# As Go's encoder writes it, see `etcdmap.v2.listing`.
+# As Go's encoder writes it, see `etcdmap.v2.listing`; of a key that is not left out.
 _match_plain = re.compile(
     r'\{"action":"(set|create|update|compareAndSwap)",'
-    r'"node":\{"key":"([^"\\]*)","value":"([^"\\]*)",'
+    rf'"node":\{{"key":"((?:/(?!_)[^"\\/{UNREADABLE}]+){{1,{MAX_DEPTH}}})",'
+    r'"value":"([^"\\]*)",'
     r'"modifiedIndex":([1-9][0-9]{0,17}),"createdIndex":[0-9]+\}'
     r'(?:,"prevNode":\{"key":"[^"\\]*","value":"([^"\\]*)",'
     r'"modifiedIndex":[0-9]+,"createdIndex":[0-9]+\})?\}\n?'

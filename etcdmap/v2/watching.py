@@ -158,7 +158,8 @@ class V2Follower:
 
     @property
     def covered(self) -> int:
-        return max(self._next - 1, self._passed)
+        known, passed = self._next - 1, self._passed
+        return known if known > passed else passed
 
     @property
     def seen(self) -> int:
