@@ -115,6 +115,10 @@ class Follower(Protocol):
         """The index up to which all changes were told."""
 
     @property
+    def settled(self) -> int:
+        """The index that another one may go on from: nothing before can still come."""
+
+    @property
     def seen(self) -> int:
         """The highest index that its client has seen, of own writes too."""
 

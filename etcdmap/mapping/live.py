@@ -78,7 +78,7 @@ class Live(Reading):
         """Return a mapping of the same replica; see `EtcdMapping.with_view`."""
         other = self._on(view)
         other._feed, other._subscriptions = self._feed, self._subscriptions
-        other._state_calls = self._state_calls
+        other._state_calls, other._ticket = self._state_calls, self._ticket
         mine = self._view
         same = view.codec is mine.codec and view.naming is mine.naming
         number = self._slot.partition(" ")[0] if same else f"{next(_numbers)}"
@@ -197,7 +197,9 @@ class Live(Reading):
         same, and that will hardly pass by itself (a right or the API is missing, a
         certificate is refused), though it is tried again.  ``"closed"``.
         """
-        return self._feed.condition
+        # The feed may go on for others.
+        closed = self._ticket not in self._feed.users
+        return "closed" if closed else self._feed.condition
 
     @property
     def error(self) -> EtcdMapError | None:
@@ -293,6 +295,8 @@ class Live(Reading):
     def _keep(self, subscription: Subscription) -> None:
         mine = self._subscriptions
         mine[:] = [each for each in mine if not each.ended] + [subscription]
+        if self.state == "closed":
+            self._feed.end(subscription)
 
     def _path_of(self, key: str | None) -> str:
         view = self._view

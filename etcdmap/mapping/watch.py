@@ -53,7 +53,7 @@ class Watch(Iterator[Event]):
         """
         if self._events:
             return self._events[0].index - 1
-        return self._follower.covered
+        return self._follower.settled
 
     def __next__(self) -> Event:
         """Wait for the next change.

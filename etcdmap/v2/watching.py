@@ -157,6 +157,10 @@ class V2Follower:
         self._put_proof_off()
 
     @property
+    def settled(self) -> int:
+        return self._next - 1
+
+    @property
     def covered(self) -> int:
         known, passed = self._next - 1, self._passed
         return known if known > passed else passed

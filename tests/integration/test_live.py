@@ -135,6 +135,12 @@ def test_live_is_one_watch_for_a_directory(
         told: list[Event] = []
         two.subscribe(told.append)
         two.close()
+        assert (one.state, two.state, two.sub("a").state) == (
+            "following",
+            *["closed"] * 2,
+        )
+        two.subscribe(told.append)
+        assert list(two.changes()) == []
         assert one.wait(mapping.set("a/b", 2))
         assert one["a/b"] == three["b"] == 2
         assert told == []

@@ -154,6 +154,10 @@ class MemoryFollower:
         self._woken = threading.Event()
 
     @property
+    def settled(self) -> int:
+        return self.covered
+
+    @property
     def seen(self) -> int:
         return self._store.index(self._path)
 

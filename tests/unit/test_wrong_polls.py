@@ -367,3 +367,16 @@ def test_event_that_a_barrier_swallows_is_not_lost(heals: bool) -> None:
     )
     assert not any(event.coalesced for event in world.events)
     assert len([e for e in world.events if e.action == "set"]) == 3
+
+
+def test_watch_goes_on_from_before_what_a_barrier_has_passed() -> None:
+    """What it swallowed, if it did, comes late, and another watch must get it, too."""
+    server = Server()
+    world = World(server, heals=False)
+    world.follow(0.5, MOST)
+    known = server.index
+    server.do(lambda keys: keys.set("/elsewhere", "x"))
+    world.follower.prove()
+    world.follow(0.1, MOST)
+    assert world.follower.covered == server.index > known
+    assert world.follower.settled == known
