@@ -122,6 +122,25 @@ def test_live_is_not_suspended_while_another_member_can_be_followed(
         assert (states, live.state, live.error) == ([], "following", None)
 
 
+def test_live_of_an_idle_directory_goes_on_once_there_is_a_new_leader(
+    cluster: SplitCluster, opened: Callable[..., EtcdMapping]
+) -> None:
+    """What is asked of a member that still believes in the dead one is lost."""
+    leader = cluster.leader()
+    others = [m.endpoint for m in cluster.members if m is not leader]
+    writer = opened(others, timeout=10)
+    writer["k"] = 1
+    reader = opened([leader.endpoint, *others], shuffle=False, timeout=10)
+    with reader.live() as live:
+        assert followed(cluster, live) is leader
+        leader.kill()
+        writer["k"] = 2
+        acknowledged = time.monotonic()
+        while live["k"] != 2:
+            time.sleep(0.001)
+        assert time.monotonic() - acknowledged < 3
+
+
 @pytest.mark.parametrize(
     "fault", [kill_followed, stop_followed, cut_followed, restart_all, all_down]
 )
