@@ -20,7 +20,8 @@ from benchmarks.faults.report import (
     examples,
     format_result,
 )
-from benchmarks.faults.rows import ROWS, TIMEOUT, Row
+from benchmarks.faults.row import TIMEOUT, Row
+from benchmarks.faults.rows import ROWS
 from benchmarks.faults.world import PEER, Options
 from etcdmap.errors import LocalClusterError
 

@@ -19,7 +19,7 @@ from benchmarks.faults.judge.calls import Bulk, count_expired, most_failed, sum_
 from benchmarks.faults.judge.checker import Report, check, longest_gap
 from benchmarks.faults.judge.following import Followed, sum_up_following
 from benchmarks.faults.judge.history import Op
-from benchmarks.faults.rows import Row
+from benchmarks.faults.row import Row
 from benchmarks.faults.workloads import next_tick
 from benchmarks.faults.world import PEER, Options, World
 
