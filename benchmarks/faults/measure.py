@@ -80,9 +80,7 @@ class Run:
         """How many errors were of a type that the documentation does not promise."""
         return sum(
             count
-            for report in self.reports
-            for kind, errors in report.errors.items()
-            for name, count in errors.items()
+            for (kind, name), count in self.errors.items()
             if name not in HONEST or (kind == "get" and name == "OutcomeUnknown")
         )
 
