@@ -26,8 +26,6 @@ from benchmarks.faults.world import PEER, Options, World
 _WARM_UP = 1.5
 #: From the start of a bulk write to the fault.
 _INTO_CALL = 0.3
-#: Long enough for what a frozen member wakes up with.
-_TAIL = 4.0
 #: Within which a client notes what it was told; shorter than an outage.
 _NOTED = 1.0
 
@@ -114,7 +112,7 @@ def run_once(row: Row, options: Options) -> dict[str, Run]:
         stage.began = time.monotonic()
         row.fault(stage)
         stage.ended = time.monotonic()
-        time.sleep(max(_TAIL, stage.began + row.whole - stage.ended))
+        time.sleep(max(row.tail, stage.began + row.whole - stage.ended))
         until = time.monotonic()
         world.stop_clients()
         after = _requests(world) if row.auth else {}

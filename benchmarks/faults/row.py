@@ -41,7 +41,9 @@ class Row(NamedTuple):
         delay: most seconds that a bulk write may take longer than without a fault.
         deadlines: most timeouts that a bulk write may go on during the fault.
         options: further ones of the client under test.
-        whole: how long the fault and what comes after it last at least, seconds.
+        tail: how long it goes on after the fault, seconds: long enough for what a
+            frozen member wakes up with.
+        whole: how long the fault and its tail last at least, seconds.
         followed: whether a live replica and a watch follow what is written.
         proxied: whether they do so through a proxy, before the member in use.
         max_stale: of the replica, seconds.
@@ -73,12 +75,17 @@ class Row(NamedTuple):
     delay: float | None = None
     deadlines: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    tail: float = 4.0
     whole: float = 0.0
     followed: bool = False
     proxied: bool = False
     max_stale: float = 10.0
     late: float | None = None
     gaps: bool = False
+
+    def quick(self) -> Row:
+        """Make the fault as short as can be: only to see that the row runs."""
+        return self._replace(lasts=1.0, tail=0.5, whole=0.0)
 
 
 class Hit(NamedTuple):
