@@ -32,22 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.speed.run import run
 
         return run(given)
+    return run_inside(given.env, "benchmarks.compare", arguments)
+
+
+def run_inside(directory: Path | None, module: str, arguments: list[str] | None) -> int:
+    """Run a benchmark in an environment with all clients; give its exit status.
+
+    Without a directory the environment is a temporary one.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
     with tempfile.TemporaryDirectory(prefix="etcdmap-benchmark-") as temporary:
-        directory = given.env or Path(temporary) / "env"
-        return run_inside(directory, "benchmarks.compare", arguments)
-
-
-def run_inside(directory: Path, module: str, arguments: list[str] | None) -> int:
-    """Run a benchmark in an environment with all clients; give its exit status."""
-    python = make_environment(directory)
-    command = [
-        python,
-        "-m",
-        module,
-        *(sys.argv[1:] if arguments is None else arguments),
-    ]
-    environment = {**os.environ, INSIDE: "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+        python = make_environment(directory or Path(temporary) / "env")
+        command = [python, "-m", module, *given]
+        environment = {**os.environ, INSIDE: "1"}
+        return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
 def make_environment(directory: Path) -> str:

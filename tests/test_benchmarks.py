@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,15 +65,28 @@ def test_steady_compares_reads_and_writes() -> None:
         assert f"\n{row}" in printed
 
 
-def test_faults_runs_a_row_and_writes_what_it_found(tmp_path: Path) -> None:
-    """The shortest one: a member is killed, and the client goes on."""
-    figures = tmp_path / "figures.json"
-    row = "heartbeat-kill-follower"
-    printed = run("benchmarks.faults", "--rows", row, "--alone", "--json", str(figures))
-    (found,) = json.loads(figures.read_text())
+def run_row(row: str, figures: Path) -> Any:
+    """Run a row of the faults, a short one; give what was found."""
+    command = ["benchmarks.faults", "--rows", row, "--alone", "--quick"]
+    printed = run(*command, "--json", str(figures))
     assert f"\n{row} " in printed
+    (found,) = json.loads(figures.read_text())
     assert found["row"] == row
-    assert found["runs"][0]["operations"] > 0
+    (one,) = found["runs"]
+    assert one["operations"] > 0
+    return one
+
+
+def test_faults_runs_a_row_and_writes_what_it_found(tmp_path: Path) -> None:
+    """A member is killed, and the client goes on."""
+    assert run_row("heartbeat-kill-follower", tmp_path / "figures.json")["reports"]
+
+
+def test_faults_runs_a_row_of_those_who_follow(tmp_path: Path) -> None:
+    """The member that is followed is killed, and no change is lost."""
+    followed = run_row("live-kill-follower", tmp_path / "figures.json")["followed"]
+    assert followed["late"]
+    assert followed["examples"] == []
 
 
 def test_failover_writes_what_the_picture_is_drawn_from(tmp_path: Path) -> None:

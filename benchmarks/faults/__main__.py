@@ -20,7 +20,8 @@ from benchmarks.faults.report import (
     examples,
     format_result,
 )
-from benchmarks.faults.rows import ROWS, TIMEOUT, Row
+from benchmarks.faults.row import TIMEOUT, Row
+from benchmarks.faults.rows import ROWS
 from benchmarks.faults.world import PEER, Options
 from etcdmap.errors import LocalClusterError
 
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{PEER} is not installed, and nobody beside", file=sys.stderr)
     results: list[Result] = []
     print(HEADER, flush=True)
-    for row in given.rows:
+    for row in (row.quick() if given.quick else row for row in given.rows):
         found = _run_row(row, given.runs, options)
         print(*map(format_result, found), sep="\n", flush=True)
         results += found
@@ -150,6 +151,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         type=Path,
         help="run in this environment, which has python-etcd; made if it is not "
         "there; that of benchmarks.compare will do",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="short faults: only to see that it runs"
     )
     parser.add_argument("--etcd", metavar="PATH", help="the etcd to run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write details there")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 from benchmarks.faults.judge.history import NOT_TRIED, Level, Op, Outcome
 from etcdmap import EtcdMapping
@@ -24,8 +23,6 @@ from etcdmap.errors import (
     PartialWrite,
     RequestFailed,
 )
-
-T = TypeVar("T")
 
 
 class Setup(NamedTuple):
@@ -96,14 +93,10 @@ class EtcdMapSubject:
             return None
 
     def create(self, key: str, value: str) -> None:
-        self._method("create")(self._name("create", key), value)
+        self._mapping.create(key, value)
 
     def cas(self, key: str, expected: str, value: str) -> None:
-        if hasattr(self._mapping, "compare_and_swap"):
-            self._mapping.compare_and_swap(key, expected, value)
-        else:
-            path = self._name("compare_and_swap", key)
-            self._mapping.keys_api.compare_and_swap(path, value, prev_value=expected)
+        self._mapping.compare_and_swap(key, expected, value)
 
     def delete(self, key: str) -> None:
         del self._mapping[key]
@@ -139,8 +132,6 @@ class EtcdMapSubject:
         return {}
 
     def using(self, level: Level) -> EtcdMapSubject:
-        if not hasattr(self._mapping, "using"):
-            return self
         mapping = self._mapping.using(consistency=level)
         return EtcdMapSubject(self._setup._replace(level=level), mapping)
 
@@ -157,17 +148,6 @@ class EtcdMapSubject:
     def close(self) -> None:
         self._mapping.close()
 
-    def _method(self, name: str) -> Callable[..., Any]:
-        """Find a method of the mapping, or what there is of it below."""
-        found = getattr(self._mapping, name, None)
-        method: Callable[..., Any] = found or getattr(self._mapping.keys_api, name)
-        return method
-
-    def _name(self, method: str, key: str) -> str:
-        if hasattr(self._mapping, method):
-            return key
-        return f"{self._mapping.prefix}/{key}"
-
 
 def _connect(setup: Setup) -> EtcdMapping:
     options: dict[str, Any] = {
@@ -176,10 +156,9 @@ def _connect(setup: Setup) -> EtcdMapping:
         "timeout": setup.timeout,
         "username": setup.username,
         "password": setup.password,
+        "consistency": setup.level,
         **dict(setup.options),
     }
-    if "consistency" in inspect.signature(EtcdMapping).parameters:
-        options.setdefault("consistency", setup.level)
     return EtcdMapping(setup.endpoints, setup.prefix, **options)
 
 

@@ -21,7 +21,7 @@ _LOOK_EVERY = 0.005
 _ARRIVES_IN = 20.0
 
 
-class Seat(NamedTuple):
+class Assignment(NamedTuple):
     """Whom to follow, and how."""
 
     endpoints: tuple[str, ...]
@@ -32,21 +32,21 @@ class Seat(NamedTuple):
     deadline: float
 
 
-def follow(seat: Seat, stop: Signal) -> None:
+def follow(job: Assignment, stop: Signal) -> None:
     """Follow until told to stop; the target of a process."""
-    stopped = stopper(seat.deadline, stop)
+    stopped = stopper(job.deadline, stop)
     logging.getLogger("etcdmap").setLevel(logging.ERROR)
     told: list[Told] = []
     samples: list[Sample] = []
     with (
         EtcdMapping(
-            seat.endpoints, seat.prefix, codec="text", shuffle=False, timeout=20.0
+            job.endpoints, job.prefix, codec="text", shuffle=False, timeout=20.0
         ) as mapping,
-        mapping.live(seat.max_stale) as live,
+        mapping.live(job.max_stale) as live,
     ):
         live.subscribe(lambda event: told.append(_told(event)), initial=True)
         watcher = _Watcher(mapping)
-        seat.notes.with_suffix(".begun").touch()
+        job.notes.with_suffix(".begun").touch()
         while not stopped():
             before, stale_for, now = live.index(), live.stale_for, time.monotonic()
             shown = live.to_dict()
@@ -58,7 +58,7 @@ def follow(seat: Seat, stop: Signal) -> None:
         watched = watcher.end(final.index)
         arrived = arrived and live.to_dict() == final.value
     notes = Notes(told, watched, samples, final.value, arrived)
-    seat.notes.write_text(json.dumps(notes), encoding="utf-8")
+    job.notes.write_text(json.dumps(notes), encoding="utf-8")
 
 
 def read_notes(path: Path) -> Notes:
@@ -105,18 +105,17 @@ class _Watcher:
                 told = Told(now, "set", key, value, None, snapshot.index, True)
                 self._told.append(told)
             try:
-                if self._watch(snapshot.index):
-                    return
+                self._watch(snapshot.index)
+                return
             except WatchExpired:
                 pass
 
-    def _watch(self, after: int) -> bool:
+    def _watch(self, after: int) -> None:
         with self._mapping.watch(after=after, timeout=0.5) as watch:
             while watch.index < self._until:
                 for event in watch:
                     self._told.append(_told(event))
                     if event.index >= self._until:
-                        return True
+                        return
                 if self._until < float("inf"):  # its last event was elsewhere, perhaps
-                    return True
-        return True
+                    return

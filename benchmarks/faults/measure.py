@@ -19,15 +19,13 @@ from benchmarks.faults.judge.calls import Bulk, count_expired, most_failed, sum_
 from benchmarks.faults.judge.checker import Report, check, longest_gap
 from benchmarks.faults.judge.following import Followed, sum_up_following
 from benchmarks.faults.judge.history import Op
-from benchmarks.faults.rows import Row
+from benchmarks.faults.row import Row
 from benchmarks.faults.workloads import next_tick
 from benchmarks.faults.world import PEER, Options, World
 
 _WARM_UP = 1.5
 #: From the start of a bulk write to the fault.
 _INTO_CALL = 0.3
-#: Long enough for what a frozen member wakes up with.
-_TAIL = 4.0
 #: Within which a client notes what it was told; shorter than an outage.
 _NOTED = 1.0
 
@@ -80,9 +78,7 @@ class Run:
         """How many errors were of a type that the documentation does not promise."""
         return sum(
             count
-            for report in self.reports
-            for kind, errors in report.errors.items()
-            for name, count in errors.items()
+            for (kind, name), count in self.errors.items()
             if name not in HONEST or (kind == "get" and name == "OutcomeUnknown")
         )
 
@@ -116,7 +112,7 @@ def run_once(row: Row, options: Options) -> dict[str, Run]:
         stage.began = time.monotonic()
         row.fault(stage)
         stage.ended = time.monotonic()
-        time.sleep(max(_TAIL, stage.began + row.whole - stage.ended))
+        time.sleep(max(row.tail, stage.began + row.whole - stage.ended))
         until = time.monotonic()
         world.stop_clients()
         after = _requests(world) if row.auth else {}

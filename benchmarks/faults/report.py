@@ -13,7 +13,7 @@ from benchmarks.faults import actions
 from benchmarks.faults.judge.counters import Counters
 from benchmarks.faults.judge.following import Followed
 from benchmarks.faults.measure import Run
-from benchmarks.faults.rows import Row
+from benchmarks.faults.row import Row
 
 #: Of the first column.
 NAME_WIDTH = 32

@@ -1,88 +1,18 @@
-"""The rows of the table: a fault, who is hit by it, and how good is good."""
+"""All rows of the table."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from benchmarks.faults import actions
 from benchmarks.faults.actions import Fault
+from benchmarks.faults.row import AWAY, HITS, TIMEOUT, Hit, Row
+from benchmarks.faults.rows_live import LIVE
 
-#: Of a call, seconds: the client's default.
-TIMEOUT = 5.0
 #: An election: 1 to 2 s without the leader's heartbeat, and a vote.
 ELECTION = 2.2
 #: Longest age of a session read, seconds, and what measuring it may add.
 MAX_AGE = 2.0 + 1.0
-
-
-class Row(NamedTuple):
-    """One fault.
-
-    Attributes:
-        name: for the command line.
-        title: for the table.
-        fault: what is done.
-        workload: what the clients do meanwhile; see `worker.WORKLOADS`.
-        in_use: what the member that the client uses must be when the fault begins.
-        split: whether members must be able to lose each other.
-        outage: whether there is a time in which nothing can succeed, so that calls may
-            fail, with an error that says so.
-        honest: errors that need no outage, as pairs of a kind of operation and the
-            name of a type.
-        auth: whether users are checked.
-        clients: how many processes use clients of their own.
-        write_gap: most seconds without a successful write, or None.
-        read_gap: the same for reads, by the threads that write as well.
-        reader_gap: the same for a thread that only reads.
-        oldest_read: most seconds that a value read may have been replaced, or None.
-        lasts: how long the fault lasts, seconds, if not as long as usual.
-        timeout: of a call, seconds, if not the command line's.
-        beside: whether python-etcd does the same beside the client.
-        watched: whether the cluster's events are followed, which is one request each.
-        failures: most calls of one thread that may fail since the fault began, or
-            keys of its bulk writes; None where none may, or where nothing can succeed.
-        tolerated: counters that need not be zero.
-        delay: most seconds that a bulk write may take longer than without a fault.
-        deadlines: most timeouts that a bulk write may go on during the fault.
-        options: further ones of the client under test.
-        whole: how long the fault and what comes after it last at least, seconds.
-        followed: whether a live replica and a watch follow what is written.
-        proxied: whether they do so through a proxy, before the member in use.
-        max_stale: of the replica, seconds.
-        late: most seconds from when a write is acknowledged to when it is shown; of
-            99 in 100 where there is no fault, as other programs are one for a few.
-        gaps: whether history may be too short, so that differences are told.
-    """
-
-    name: str
-    title: str
-    fault: Fault
-    workload: str = "mixed"
-    in_use: Literal["leader", "follower"] = "follower"
-    split: bool = False
-    outage: bool = False
-    honest: frozenset[tuple[str, str]] = frozenset()
-    auth: bool = False
-    clients: int = 1
-    write_gap: float | None = None
-    read_gap: float | None = None
-    reader_gap: float | None = None
-    oldest_read: float | None = None
-    lasts: float | None = None
-    timeout: float | None = None
-    beside: bool = False
-    watched: bool = True
-    failures: int | None = None
-    tolerated: frozenset[str] = frozenset()
-    delay: float | None = None
-    deadlines: float | None = None
-    options: tuple[tuple[str, Any], ...] = ()
-    whole: float = 0.0
-    followed: bool = False
-    proxied: bool = False
-    max_stale: float = 10.0
-    late: float | None = None
-    gaps: bool = False
 
 
 def _contend(name: str, title: str, fault: Fault, *, split: bool = False) -> Row:
@@ -98,57 +28,11 @@ def _contend(name: str, title: str, fault: Fault, *, split: bool = False) -> Row
     )
 
 
-class _Hit(NamedTuple):
-    """A fault of one member, for the rows of each kind of writes."""
-
-    name: str
-    title: str
-    fault: Fault
-    in_use: Literal["leader", "follower"] = "follower"
-    split: bool = False
-
-    @property
-    def kills(self) -> bool:
-        """Whether connections end at once."""
-        return self.name.startswith("kill")
-
-    @property
-    def elects(self) -> bool:
-        """Whether a leader must be elected."""
-        return "leader" in self.name
-
-
-_HITS = (
-    _Hit("kill-follower", "SIGKILL of a follower, in use", actions.kill_in_use),
-    _Hit("kill-leader", "SIGKILL of the leader, in use", actions.kill_leader, "leader"),
-    _Hit("stop-follower", "SIGSTOP of a follower, in use", actions.stop_in_use),
-    _Hit("stop-leader", "SIGSTOP of the leader, in use", actions.stop_leader, "leader"),
-    _Hit("cut-follower", "a follower, in use, cut off", actions.cut_in_use, split=True),
-    _Hit(
-        "cut-leader", "the leader, in use, cut off", actions.cut_leader, "leader", True
-    ),
-)
-_AWAY = (
-    _Hit(
-        "kill-leader-elsewhere", "SIGKILL of another one, it leads", actions.kill_leader
-    ),
-    _Hit(
-        "stop-leader-elsewhere", "SIGSTOP of another one, it leads", actions.stop_leader
-    ),
-    _Hit(
-        "cut-leader-elsewhere",
-        "another one cut off, it leads",
-        actions.cut_leader,
-        split=True,
-    ),
-)
-
-
 def _honest(*kinds: str) -> frozenset[tuple[str, str]]:
     return frozenset((kind, "OutcomeUnknown") for kind in kinds)
 
 
-def _unfenced(hit: _Hit) -> Row:
+def _unfenced(hit: Hit) -> Row:
     # What is sent once waits for its answer as long as it may.
     waits = hit.elects or not hit.kills
     return Row(
@@ -169,7 +53,7 @@ def _unfenced(hit: _Hit) -> Row:
     )
 
 
-def _heartbeat(hit: _Hit) -> Row:
+def _heartbeat(hit: Hit) -> Row:
     return Row(
         f"heartbeat-{hit.name}",
         f"a ttl of 4 s renewed every 0.5 s, {hit.title}",
@@ -187,7 +71,7 @@ def _heartbeat(hit: _Hit) -> Row:
     )
 
 
-def _bulk(hit: _Hit) -> Row:
+def _bulk(hit: Hit) -> Row:
     return Row(
         f"bulk-{hit.name}",
         f"2,000 keys in one call, {hit.title}",
@@ -217,34 +101,6 @@ def _silent(name: str, title: str, *options: tuple[str, Any]) -> Row:
         watched=False,
         deadlines=2.0,
         options=options,
-    )
-
-
-def _live(name: str, title: str, fault: Fault, late: float | None, **more: Any) -> Row:
-    return Row(
-        f"live-{name}",
-        f"a live replica and a watch, {title}",
-        fault,
-        "count",
-        clients=4,
-        whole=26.0,
-        followed=True,
-        late=late,
-        **more,
-    )
-
-
-def _live_hit(hit: _Hit) -> Row:
-    return _live(
-        hit.name,
-        hit.title.replace("in use", "followed"),
-        hit.fault,
-        # Silence is noticed by the looks at the member, each 2 s.
-        0.5 if hit.kills else 4.0,
-        in_use=hit.in_use,
-        split=hit.split,
-        # 4 s are nearly all that history holds, at 220 changes a second.
-        gaps=not hit.kills,
     )
 
 
@@ -390,64 +246,10 @@ ROWS: tuple[Row, ...] = (
     _contend("stop-leader", "SIGSTOP of the leader", actions.stop_leader),
     _contend("cut-follower", "a follower cut off", actions.cut_in_use, split=True),
     _contend("cut-leader", "the leader cut off", actions.cut_leader, split=True),
-    *map(_unfenced, (*_HITS, *_AWAY)),
-    *map(_heartbeat, (*_HITS, *_AWAY)),
-    *map(_bulk, _HITS),
+    *map(_unfenced, (*HITS, *AWAY)),
+    *map(_heartbeat, (*HITS, *AWAY)),
+    *map(_bulk, HITS),
     _silent("bulk-stop-all", "SIGSTOP of all members"),
     _silent("bulk-stop-all-unfenced", "the same with fence=False", ("fence", False)),
-    _live("calm", "no fault", actions.calm, 0.005),
-    *map(_live_hit, _HITS),
-    _live("rolling", "rolling restart of all members", actions.rolling_restart, 0.5),
-    _live(
-        "all-killed", "all 3 killed, back after 3 s", actions.kill_all, 6.0, outage=True
-    ),
-    _live(
-        "rebuilt",
-        "cluster wiped and rebuilt",
-        actions.rebuild,
-        None,
-        outage=True,
-        gaps=True,
-    ),
-    _live(
-        "rebuilt-past",
-        "the same, and its index is past the old one",
-        actions.rebuild_past,
-        None,
-        outage=True,
-        proxied=True,
-        gaps=True,
-    ),
-    _live(
-        "outrun",
-        "2,000 changes elsewhere while nothing gets through",
-        actions.outrun,
-        None,
-        proxied=True,
-        gaps=True,
-    ),
-    _live(
-        "dropped",
-        "all connections ended every 2 s",
-        actions.drop_often,
-        0.5,
-        proxied=True,
-    ),
-    _live(
-        "forgotten",
-        "a middlebox forgets the poll",
-        actions.forget_polls,
-        3.0 + 1.0,
-        proxied=True,
-        max_stale=3.0,
-        gaps=True,
-    ),
-    _live(
-        "late",
-        "answers come late",
-        actions.answer_late,
-        4.0,
-        proxied=True,
-        gaps=True,
-    ),
+    *LIVE,
 )

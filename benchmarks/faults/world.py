@@ -6,21 +6,25 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event as Signal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from benchmarks.faults.clients import Setup
-from benchmarks.faults.following import Seat, follow, read_notes
+from benchmarks.faults.following import Assignment, follow, read_notes
 from benchmarks.faults.judge.events import EventLog, Line, Watcher, read_all
 from benchmarks.faults.judge.following import Notes
 from benchmarks.faults.judge.history import Level, Op, load
-from benchmarks.faults.rows import Row
+from benchmarks.faults.row import TIMEOUT, Row
 from benchmarks.faults.worker import Foreign, Job, work, write_foreign
 from etcdmap.local import LocalCluster, Member
 
 from support.isolation import SplitCluster
 from support.tcp_proxy import TcpProxy
+
+T = TypeVar("T")
 
 PREFIX = "/faults"
 USER, PASSWORD = "root", "correct horse"
@@ -48,11 +52,36 @@ class Options(NamedTuple):
     factory: str = "etcdmap"
     level: Level = "session"
     rate: float = 200.0
-    timeout: float = 5.0
+    timeout: float = TIMEOUT
     client_options: tuple[tuple[str, Any], ...] = ()
     binary: str | None = None
     #: Whether `PEER` is there to do the same, in the rows that ask for it.
     beside: bool = False
+
+
+class _Processes:
+    """Those that are told to stop by one signal."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._stop = self._context.Event()
+        self._started: list[SpawnProcess] = []
+
+    def start(self, target: Callable[[T, Signal], None], job: T) -> None:
+        process = self._context.Process(target=target, args=(job, self._stop))
+        process.start()
+        self._started.append(process)
+
+    def stop(self, patience: float) -> None:
+        """Wait for them so many seconds; kill those that are left."""
+        self._stop.set()
+        end = time.monotonic() + patience
+        for process in self._started:
+            process.join(max(0.0, end - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._started.clear()
 
 
 class World:
@@ -75,10 +104,7 @@ class World:
         self.cluster = kind(
             3, election_timeout=1.0, heartbeat=0.1, binary=options.binary
         )
-        self._context = multiprocessing.get_context("spawn")
-        self._stop, self._stop_following = (self._context.Event() for _ in range(2))
-        self._processes: list[Any] = []
-        self._followers: list[Any] = []
+        self._clients, self._followers = _Processes(), _Processes()
         self._watcher: Watcher | None = None
         self.logs: list[EventLog] = []
 
@@ -123,7 +149,7 @@ class World:
         deadline = time.monotonic() + _LONGEST_RUN
         # Not where requests to other members are counted.
         if self._row.watched and not self._row.auth:
-            self._spawn(
+            self._clients.start(
                 write_foreign,
                 Foreign(
                     (*endpoints[1:], endpoints[0]),
@@ -135,11 +161,11 @@ class World:
             )
         for number in range(self._row.clients):
             turned = endpoints[number:] + endpoints[:number]
-            self._spawn(work, self._job(f"c{number}", turned, deadline))
+            self._clients.start(work, self._job(f"c{number}", turned, deadline))
         if self.beside:
             job = self._job(PEER, endpoints, deadline)
             setup = job.setup._replace(level="any", options=())
-            self._spawn(work, job._replace(factory=PEER, setup=setup))
+            self._clients.start(work, job._replace(factory=PEER, setup=setup))
         if self._row.followed:
             self._follow(endpoints, deadline)
 
@@ -148,14 +174,10 @@ class World:
         if self._row.proxied:
             self.proxy = TcpProxy(endpoints[0])
             endpoints = (self.proxy.__enter__().endpoint,)
-        seat = Seat(
+        job = Assignment(
             endpoints, PREFIX, self._row.max_stale, self._dir / "notes", deadline
         )
-        process = self._context.Process(
-            target=follow, args=(seat, self._stop_following)
-        )
-        process.start()
-        self._followers.append(process)
+        self._followers.start(follow, job)
 
     @property
     def follows(self) -> bool:
@@ -202,26 +224,11 @@ class World:
         """Of one call, seconds."""
         return self._row.timeout or self._options.timeout
 
-    def _spawn(self, target: Callable[..., None], job: Job | Foreign) -> None:
-        process = self._context.Process(target=target, args=(job, self._stop))
-        process.start()
-        self._processes.append(process)
-
     def stop_clients(self) -> None:
         """Have all processes end; kill those that don't."""
-        # Those who follow come last: they look at what is there at the end.
-        for stop, processes, patience in (
-            (self._stop, self._processes, self.timeout + _JOIN),
-            (self._stop_following, self._followers, 3 * _JOIN),
-        ):
-            stop.set()
-            end = time.monotonic() + patience
-            for process in processes:
-                process.join(max(0.0, end - time.monotonic()))
-                if process.is_alive():
-                    process.kill()
-                    process.join()
-            processes.clear()
+        self._clients.stop(self.timeout + _JOIN)
+        # Last: they look at what is there at the end.
+        self._followers.stop(3 * _JOIN)
 
     def ops(self) -> list[Op]:
         """Read what all clients did up to now."""

@@ -11,18 +11,51 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.compare import INSIDE, run_inside
 
-#: What is measured, and what that is.
-PARTS = {
-    "reads": "reads beside those of a dict, and memory",
-    "told": "from the return of a write to a callback",
-    "rate": "many writers: what gets lost, and CPU for each event",
-    "busy": "1,000 events a second, with a thread that computes beside them",
+if TYPE_CHECKING:
+    from benchmarks.speed.model import Check
+
+# What they need is imported within: the environment may be what brings it.
+
+
+def _reads(rounds: int, quick: bool) -> Iterator[Check]:
+    from benchmarks.live.reads import reads
+
+    return reads(rounds)
+
+
+def _told(rounds: int, quick: bool) -> Iterator[Check]:
+    from benchmarks.live.events import told
+
+    return told(rounds, count=10 if quick else 150)
+
+
+def _rate(rounds: int, quick: bool) -> Iterator[Check]:
+    from benchmarks.live.events import rate
+
+    return rate(count=400 if quick else 20_000)
+
+
+def _busy(rounds: int, quick: bool) -> Iterator[Check]:
+    from benchmarks.live.events import busy
+
+    return busy(seconds=0.2 if quick else 5.0)
+
+
+#: What can be measured: what that is, and what measures it.
+PARTS: dict[str, tuple[str, Callable[[int, bool], Iterator[Check]]]] = {
+    "reads": ("reads beside those of a dict, and memory", _reads),
+    "told": ("from the return of a write to a callback", _told),
+    "rate": ("many writers: what gets lost, and CPU for each event", _rate),
+    "busy": (
+        "1,000 events a second, with a thread that computes beside them",
+        _busy,
+    ),
 }
 
 
@@ -31,26 +64,20 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parse(arguments)
     if given.quick or os.environ.get(INSIDE):
         return _measure(given)
-    with tempfile.TemporaryDirectory(prefix="etcdmap-benchmark-") as temporary:
-        directory = given.env or Path(temporary) / "env"
-        return run_inside(directory, "benchmarks.live", arguments)
+    return run_inside(given.env, "benchmarks.live", arguments)
 
 
 def _measure(given: argparse.Namespace) -> int:
-    # Only here: the environment may be what brings their dependencies.
-    from benchmarks.live import events, reads
-    from benchmarks.speed.model import Check, Report
+    from benchmarks.speed.model import Report
     from benchmarks.speed.report import as_text
 
     rounds = 2 if given.quick else given.rounds
-    parts: dict[str, Callable[[], Iterator[Check]]] = {
-        "reads": lambda: reads.reads(rounds),
-        "told": lambda: events.told(rounds, count=10 if given.quick else 150),
-        "rate": lambda: events.rate(count=400 if given.quick else 20_000),
-        "busy": lambda: events.busy(seconds=0.2 if given.quick else 5.0),
-    }
-    chosen = given.only or list(PARTS)
-    checks = [check for name in PARTS if name in chosen for check in parts[name]()]
+    checks = [
+        check
+        for name, (_, measure) in PARTS.items()
+        if not given.only or name in given.only
+        for check in measure(rounds, given.quick)
+    ]
     print(as_text(Report({}, checks=checks)))
     missed = any(check.verdict == "MISSED" for check in checks)
     return int(given.check and missed)
@@ -61,7 +88,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.live",
         description="Measure a live replica on an etcd on this machine, python-etcd in "
         "the same rounds.",
-        epilog="; ".join(f"{name}: {what}" for name, what in PARTS.items()),
+        epilog="; ".join(f"{name}: {what}" for name, (what, _) in PARTS.items()),
     )
     parser.add_argument(
         "--env",
