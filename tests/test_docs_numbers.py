@@ -69,6 +69,8 @@ LIMITS: dict[str, float] = {
     "the time between two looks": watching._LOOK_EVERY,
     "the answer of the member": watching._PATIENCE,
     "its answer": watching._QUORUM_PATIENCE,
+    "the first answer of a member": watching._CONTACT_PATIENCE,
+    "an outage before": watching._ELECTION,
     "the pause while no member": watching._LONGEST_PAUSE,
     "the time that a callback may": feed._GLANCE,
     "the wait of the first read": feed._CATCH_UP,
