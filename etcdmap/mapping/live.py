@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from etcdmap.client import positive_seconds
 from etcdmap.codecs import decode_node
-from etcdmap.errors import EtcdMapError, KeyNotFound
+from etcdmap.errors import EtcdMapError, KeyNotFound, ReadOnly
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.base import UNCHANGEABLE
 from etcdmap.mapping.feed import Feed
@@ -116,6 +116,10 @@ class Live(Reading):
         path = self._view.naming.readable(self._view.root, key)
         return path is not None and self._view.store.exists(path)
 
+    def __ior__(self, other: object) -> NoReturn:
+        # Without it, `live |= ...` would put a dict in the place of the replica.
+        raise ReadOnly("a live replica can't be written: write to the EtcdMapping")
+
     def _look_up(self, key: str) -> Any:
         """Find a value, and keep it with the moment that it was found in."""
         now = self._feed.moment()
@@ -184,8 +188,12 @@ class Live(Reading):
         Cost: no request if they are shown or come at once; else 1 quorum read and 1 or
         2 connections, as the change need not be one of this directory.
         """
-        seconds = self.client.timeout if timeout is None else timeout
-        return self._feed.wait(index, seconds)
+        if index is not None and type(index) is not int:
+            kind = type(index).__name__
+            raise TypeError(f"index is an int, as `set` returns it, not {kind}")
+        if timeout is None:
+            timeout = self.client.timeout
+        return self._feed.wait(index, positive_seconds("timeout", timeout))
 
     @property
     def state(self) -> str:
@@ -325,7 +333,7 @@ class Live(Reading):
         )
 
     def __repr__(self) -> str:
-        state = self._feed.state()
+        state = self._feed.now[STATE]  # a look at it begins nothing in a forked child
         return f"<Live {self.prefix!r} as of index {state.index}, {self.state}>"
 
 

@@ -30,6 +30,7 @@ from etcdmap import (
     KeyNotFound,
     Live,
     NotADirectory,
+    ReadOnly,
 )
 from etcdmap.errors import DeadlineExceeded
 from etcdmap.local import LocalCluster
@@ -104,6 +105,8 @@ def test_live_can_not_be_written(live: Live) -> None:
     """It has no method that writes."""
     with pytest.raises(TypeError):
         live["k"] = 1  # type: ignore[index]
+    with pytest.raises(ReadOnly):
+        live |= {"k": 1}
     assert not hasattr(live, "pop")
     assert not hasattr(live, "update")
     assert live.readonly
@@ -349,6 +352,15 @@ def test_wait_for_what_never_comes_ends(live: Live) -> None:
     begun = time.monotonic()
     assert not live.wait(live.index() + 1000, timeout=0.2)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"index": "5"}, {"index": True}, {"timeout": "1"}, {"timeout": 0}]
+)
+def test_wait_for_what_is_none_is_refused(live: Live, arguments: Any) -> None:
+    """By its name, and not with a comparison that fails somewhere."""
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(arguments))} "):
+        live.wait(**arguments)
 
 
 def test_write_after_a_foreign_refresh_ends_well(
