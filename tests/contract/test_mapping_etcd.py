@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from operator import delitem, setitem
@@ -37,6 +36,7 @@ from etcdmap.transport import Request as HTTPRequest
 from support.mapping_kit import read_tree, write_tree
 from support.transports import Between, CountingTransport, answer
 from support.values import same_value
+from support.waiting import soon
 
 Cost = Callable[[Callable[[], object]], list[str]]
 Call = Callable[[EtcdMapping], object]
@@ -54,14 +54,6 @@ def stored(mapping: EtcdMapping) -> Callable[[], Any]:
 def fill(mapping: EtcdMapping, content: dict[str, Any]) -> None:
     """Store the first content of a mapping, behind its back."""
     write_tree(mapping.keys_api, mapping.prefix, content)
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    """Poll until something is so."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 # --- path keys ---------------------------------------------------------------
@@ -443,7 +435,7 @@ def test_set_ttl_passed_the_key_is_absent(mapping: EtcdMapping) -> None:
     """When the ttl is over, the key is gone."""
     mapping.set("k", "v", ttl=1)
     assert mapping["k"] == "v"
-    wait_until(lambda: "k" not in mapping)
+    assert soon(lambda: "k" not in mapping)
     assert mapping.get("k", "default") == "default"
 
 
@@ -617,7 +609,7 @@ def test_ttl_of_a_directory_passed_takes_all_with_it(mapping: EtcdMapping) -> No
     mapping.set("d", {"a": 1}, ttl=1)
     held = mapping["d"]
     assert held == {"a": 1}
-    wait_until(lambda: "d" not in mapping)
+    assert soon(lambda: "d" not in mapping)
     assert held == {}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +12,7 @@ from support.isolation import SplitCluster
 from support.links import CutMode
 from support.raw_http import ask
 from support.servers import binaries
+from support.waiting import soon
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +27,8 @@ def whole_links(cluster: SplitCluster) -> Iterator[None]:
     """Mend the links after a test, and wait until all members agree."""
     yield
     cluster.links.heal()
-    wait_until(lambda: len({value_at(member) for member in cluster.members}) == 1)
+    assert soon(lambda: len({value_at(member) for member in cluster.members}) == 1)
     cluster.wait_healthy()
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
-    """Wait for a condition, not for ever."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def put(member: Member, value: str) -> None:
@@ -74,14 +66,14 @@ def test_isolated_follower_serves_stale_reads_only(
     leader = cluster.leader()
     follower = next(member for member in cluster.members if member is not leader)
     put(leader, "old")
-    wait_until(lambda: value_at(follower) == "old")
+    assert soon(lambda: value_at(follower) == "old")
     cluster.isolate(follower, mode=mode)
     put(leader, "new")
     assert value_at(follower) == "old"
     assert not answers_quorum_read(follower)
     assert value_at(follower) == "old"
     cluster.links.heal()
-    wait_until(lambda: value_at(follower) == "new")
+    assert soon(lambda: value_at(follower) == "new")
 
 
 def test_isolated_leader_steps_down(cluster: SplitCluster) -> None:
@@ -91,12 +83,12 @@ def test_isolated_leader_steps_down(cluster: SplitCluster) -> None:
     before = leader_of(leader)
     put(leader, "old")
     cluster.isolate(leader)
-    wait_until(lambda: leader_of(leader) is None)
-    wait_until(lambda: leader_of(others[0]) not in (None, before))
+    assert soon(lambda: leader_of(leader) is None)
+    assert soon(lambda: leader_of(others[0]) not in (None, before))
     put(others[0], "new")
     assert value_at(leader) == "old"
     cluster.links.heal()
-    wait_until(lambda: value_at(leader) == "new")
+    assert soon(lambda: value_at(leader) == "new")
 
 
 def test_cut_between_followers_hurts_nobody(cluster: SplitCluster) -> None:
@@ -105,7 +97,7 @@ def test_cut_between_followers_hurts_nobody(cluster: SplitCluster) -> None:
     one, other = (member for member in cluster.members if member is not leader)
     cluster.links.cut(one.name, other.name)
     put(one, "1")
-    wait_until(lambda: value_at(other) == "1")
+    assert soon(lambda: value_at(other) == "1")
     assert cluster.leader() is leader
 
 
@@ -115,8 +107,8 @@ def test_cut_one_way_lets_the_other_way_pass(cluster: SplitCluster) -> None:
     deaf, heard = (member for member in cluster.members if member is not leader)
     cluster.links.cut(heard.name, leader.name, one_way=True)
     put(leader, "1")
-    wait_until(lambda: value_at(heard) == "1")
-    wait_until(lambda: value_at(deaf) == "1")
+    assert soon(lambda: value_at(heard) == "1")
+    assert soon(lambda: value_at(deaf) == "1")
 
 
 def test_restarted_member_is_known_again(cluster: SplitCluster) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from support.raw_etcd import raw_etcd
 from support.servers import newest
 from support.transports import CountingTransport
 from support.v2_walk import ask
+from support.waiting import soon
 
 pytestmark = pytest.mark.etcd
 
@@ -53,16 +54,6 @@ def live(mapping: EtcdMapping) -> Iterator[Live]:
     mapping.assign(CONTENT)
     with mapping.live() as live:
         yield live
-
-
-def soon(true: Callable[[], object], seconds: float = 20.0) -> bool:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.001)
-    return True
 
 
 # --- reads

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,9 @@ import pytest
 from etcdmap import EtcdMapping, Event
 from etcdmap.local import LocalCluster
 
+from support.waiting import soon
+
 pytestmark = pytest.mark.etcd
-
-
-def soon(true: Callable[[], object], seconds: float = 20.0) -> bool:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def test_logging_levels_follow_the_config(mapping: EtcdMapping) -> None:

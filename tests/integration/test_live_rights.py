@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from etcdmap.local import LocalCluster
 
 from support.raw_http import ask
 from support.servers import newest
+from support.waiting import soon
 
 pytestmark = pytest.mark.etcd
 
@@ -48,16 +48,6 @@ def protect(cluster: LocalCluster) -> None:
     manage(cluster, "enable", None)
     everything = {"kv": {"read": ["/*"], "write": ["/*"]}}
     manage(cluster, "roles/guest", {"role": "guest", "revoke": everything})
-
-
-def soon(true: Callable[[], object], seconds: float = 15.0) -> bool:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_live_whose_role_is_revoked_is_told_and_goes_on_when_it_may(

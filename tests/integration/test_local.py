@@ -13,10 +13,9 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +24,8 @@ import pytest
 from etcdmap import EtcdMapping
 from etcdmap.errors import LocalClusterError
 from etcdmap.local import LocalCluster, Member, find_binary
+
+from support.waiting import soon
 
 pytestmark = pytest.mark.etcd
 
@@ -51,14 +52,6 @@ def get(endpoint: str) -> str:
     answer, _ = request(endpoint, "/v2/keys/k?quorum=true")
     value: str = answer["node"]["value"]
     return value
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
-    """Wait for a condition, not for ever."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
@@ -399,7 +392,7 @@ def test_majority_lost_no_leader_and_not_healthy() -> None:
         three.pause()
         with pytest.raises(LocalClusterError, match=r"no leader .* running: m0$"):
             cluster.leader(timeout=0.1)
-        wait_until(lambda: not healthy(one))
+        assert soon(lambda: not healthy(one))
         with pytest.raises(LocalClusterError, match=r"not healthy .*: m0 at http"):
             one.wait_healthy(timeout=0)
         three.resume()
@@ -419,7 +412,7 @@ def test_member_that_dies_by_itself_is_reported() -> None:
     """A crash is told with the exit status and the log."""
     with LocalCluster() as cluster:
         os.kill(pid_of(cluster.members[0]), signal.SIGKILL)
-        wait_until(lambda: not cluster.members[0].running)
+        assert soon(lambda: not cluster.members[0].running)
         with pytest.raises(LocalClusterError, match=r"exit status -9.*m0\.log"):
             cluster.wait_healthy()
 
@@ -592,8 +585,8 @@ def script(temp: Path, body: str) -> Iterator[tuple[Any, list[int]]]:
 
 def assert_all_gone(temp: Path, running: list[int]) -> None:
     """Wait until processes and temporary files are gone."""
-    wait_until(lambda: not any(alive(pid) for pid in running))
-    wait_until(lambda: os.listdir(temp) == [])
+    assert soon(lambda: not any(alive(pid) for pid in running))
+    assert soon(lambda: os.listdir(temp) == [])
 
 
 @pytest.mark.parametrize("pause", ["", "cluster.members[1].pause()\n"])
@@ -634,7 +627,7 @@ def test_owner_killed_during_the_first_start_leaves_no_data_dir(
     command = [sys.executable, "-c", text]
     done = subprocess.run(command, env=environment, timeout=30, check=False)
     assert done.returncode == -signal.SIGKILL
-    wait_until(lambda: not data.exists() and os.listdir(temp) == [])
+    assert soon(lambda: not data.exists() and os.listdir(temp) == [])
 
 
 def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp: Path) -> None:
@@ -654,7 +647,7 @@ def test_owner_killed_while_a_forked_child_lives_leaves_nothing(temp: Path) -> N
         assert_all_gone(temp, running)
         assert alive(child)
         process.stdin.close()
-        wait_until(lambda: not alive(child))
+        assert soon(lambda: not alive(child))
 
 
 def test_guard_killed_leaves_nothing(temp: Path) -> None:
@@ -665,7 +658,7 @@ def test_guard_killed_leaves_nothing(temp: Path) -> None:
     running = pids(cluster)
     cluster.members[0].pause()
     os.kill(cluster.members[0]._guardian._process.pid, signal.SIGKILL)
-    wait_until(lambda: not any(alive(pid) for pid in running))
+    assert soon(lambda: not any(alive(pid) for pid in running))
     with pytest.raises(LocalClusterError, match=r"guard process .* does not answer"):
         cluster.wait_healthy()
     cluster.close()

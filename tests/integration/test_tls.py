@@ -6,7 +6,6 @@ import logging
 import re
 import socket
 import ssl
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from support.fault_server import FaultServer, Stopwatch
 from support.raw_etcd import raw_etcd
 from support.servers import binaries
 from support.tcp_proxy import TcpProxy
+from support.waiting import soon
 
 HERE = "subjectAltName = IP:127.0.0.1"
 
@@ -244,16 +244,6 @@ def test_renewed_certificates_of_a_running_etcd_need_no_restart(
 
 
 # --- following
-
-
-def soon(true: Callable[[], object], seconds: float = 20.0) -> bool:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 @pytest.mark.parametrize("whose", ["server", "client"])
