@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from etcdmap import forking
-from etcdmap.errors import EtcdMapError
+from etcdmap.errors import ClientClosed, EtcdMapError
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.replica import State, after
 from etcdmap.mapping.subscription import STATE, Moment, Subscription
@@ -37,12 +37,12 @@ from etcdmap.tree import Change, Event, Follower, Reading, WatchableStore
 
 log = logging.getLogger("etcdmap")
 
-#: Seconds to wait for an event to come by itself, before it is found out whether one
-#: is missing; until that is tried again, twice as many each time; and the most.
+#: Seconds that `wait` leaves an event to come by itself before it asks for a proof; the
+#: pause before the next proof, doubled each time; and the longest one.
 _PATIENCE, _AGAIN, _LONGEST = 0.02, 0.1, 1.0
 #: Seconds that the first read in a forked child waits for the present state.
 _CATCH_UP = 1.0
-#: Seconds to wait for the threads to end: a callback may take any time.
+#: Seconds that `close` waits for the threads in all: a callback may take any time.
 _PARTING = 0.01
 #: Seconds before it is tried again after what should not happen.
 _AFTER_A_FAULT = 0.5
@@ -60,6 +60,8 @@ class Feed:
     """A directory that is followed, for all who read it and want to be told."""
 
     now: Moment
+    #: Who is being told.
+    _telling: Subscription | None = None
 
     def __init__(self, store: WatchableStore, path: str, max_stale: float) -> None:
         self.path = path
@@ -72,15 +74,15 @@ class Feed:
         self._subscriptions: list[Subscription] = []
         #: Those of them that are called, and do not come for the events themselves.
         self._called: list[Subscription] = []
-        #: Who is told of the feed's own state.
-        self._state_calls: list[Callable[[str], object]] = []
+        #: Who is told of the feed's own state, and for which user.
+        self._state_calls: dict[Callable[[str], object], object] = {}
         self._reported = "starting"
         self.after_fork()
         forking.register(self)
 
     def after_fork(self) -> None:
         """Start anew in a forked child, which has neither threads nor connections."""
-        #: Held for moments.
+        #: Held briefly: never while something is sent, or in a caller's function.
         self._lock = threading.Lock()
         #: Told when there is a new moment, if somebody waits; with that lock.
         self.changed = threading.Condition(self._lock)
@@ -98,23 +100,40 @@ class Feed:
         self._readings = 0
         #: When nothing newer was there than what is shown, on the client's clock.
         self.proved = float("-inf")
-        self._to_report: deque[str] = deque()
-        now = getattr(self, "now", None)
-        if now is not None:  # no hit, so that the first read starts it
-            self.now = {STATE: now[STATE]}
+        #: What its state became, the latest two: a callback may take any time.
+        self._to_report: deque[str] = deque(maxlen=2)
+        if hasattr(self, "now"):  # no hit, so that the first read starts it
+            self.now = {STATE: self.now[STATE]}
+        if self._telling is not None:  # the thread is not here that was at it
+            self._telling.tell_again(self._clock())
+            self._telling = None
 
     # --- begin and end
 
     def start(self) -> None:
         """Read the tree and begin to follow it, unless this was done already."""
+        if self._follower is not None:
+            return
+        # Not with the lock held: in an outage one would wait for the other's timeout.
+        follower = self._new_follower()
+        reading = follower.read()
         with self._starting:
             if self._follower is None and not self.closed:
-                follower = self._new_follower()
-                reading = follower.read()
+                self._begin_with(follower, reading)
+                self._run(follower)
+                return
+        follower.close()
+        if not hasattr(self, "now"):
+            raise ClientClosed("this client was closed; make a new mapping or client")
+
+    def _begin_with(self, follower: Follower, reading: Reading) -> None:
+        self._reported = "following"
+        with self._lock:
+            if hasattr(self, "now"):  # in a forked child: who subscribed is told
+                self._show(follower, *self._after([reading]))
+            else:
                 self.now = {STATE: State(self.path, reading.root, reading.index)}
                 self.proved, self._readings = follower.proved, 1
-                self._reported = "following"
-                self._run(follower)
 
     def _new_follower(self) -> Follower:
         return self._store.follower(
@@ -154,12 +173,8 @@ class Feed:
         """End it; the last moment stays."""
         with self._lock:
             self.closed = True
-            for subscription in self._subscriptions:
-                subscription.ended = True
-                if subscription.wake is not None:
-                    subscription.wake()
-            self._set_subscriptions([])
-            self.changed.notify_all()
+            self._state_calls.clear()
+            self._end(self._subscriptions)
         self._wake()
         if self._follower is not None:
             self._follower.close()
@@ -245,6 +260,7 @@ class Feed:
 
     def subscribe(
         self,
+        ticket: object,
         path: str,
         call: Callable[[Event], object],
         *,
@@ -254,14 +270,15 @@ class Feed:
     ) -> Subscription:
         """Have somebody told from now on, with `initial` of what is there as well.
 
+        It ends with the user who has this ticket, if not sooner.
         With `wake`, called with the lock held, they take the events themselves.
         """
         self.moment()
         with self._lock:
             state = self.now[STATE]
             told = state._replace(root=None) if initial else state
-            subscription = Subscription(path, call, told, quiet, wake=wake)
-            if self.closed:
+            subscription = Subscription(ticket, path, call, told, quiet, wake=wake)
+            if self.closed or ticket not in self.users:
                 subscription.ended = True
             else:
                 self._set_subscriptions([*self._subscriptions, subscription])
@@ -273,26 +290,38 @@ class Feed:
     def end(self, subscription: Subscription) -> None:
         """Have somebody not told any more."""
         with self._lock:
-            subscription.ended = True
-            if subscription.wake is not None:
-                subscription.wake()
-            self._set_subscriptions([s for s in self._subscriptions if not s.ended])
-            self.changed.notify_all()
+            self._end([subscription])
+
+    def end_all(self, ticket: object) -> None:
+        """Have nobody told any more for a user, who has been taken from `users`."""
+        with self._lock:
+            for call, owner in list(self._state_calls.items()):
+                if owner is ticket:
+                    del self._state_calls[call]
+            self._end([each for each in self._subscriptions if each.ticket is ticket])
+
+    def _end(self, subscriptions: list[Subscription]) -> None:
+        for each in subscriptions:
+            each.ended = True
+            if each.wake is not None:
+                each.wake()
+        self._set_subscriptions([s for s in self._subscriptions if not s.ended])
+        self.changed.notify_all()
 
     def _set_subscriptions(self, subscriptions: list[Subscription]) -> None:
         self._subscriptions = subscriptions
         self._called = [each for each in subscriptions if each.wake is None]
 
-    def on_state(self, call: Callable[[str], object]) -> None:
-        """Have somebody told what `condition` becomes."""
-        with self.changed:
-            self._state_calls = [*self._state_calls, call]
+    def on_state(self, ticket: object, call: Callable[[str], object]) -> None:
+        """Have somebody told what `condition` becomes, until the user ends."""
+        with self._lock:
+            if not self.closed and ticket in self.users:
+                self._state_calls[call] = ticket
 
-    def off_state(self, calls: Sequence[Callable[[str], object]]) -> None:
-        """Have some not told of that any more."""
-        with self.changed:
-            left = [call for call in self._state_calls if call not in calls]
-            self._state_calls = left
+    def off_state(self, call: Callable[[str], object]) -> None:
+        """Have somebody not told of that any more."""
+        with self._lock:
+            self._state_calls.pop(call, None)
 
     # --- the threads
 
@@ -323,7 +352,7 @@ class Feed:
         return None, max(0.0, self._idle_until - now)
 
     def _wake(self) -> None:
-        """Wake the thread that waits; not with the lock held, which it takes next."""
+        """Wake the thread that waits; without the lock, which it needs at once."""
         if self._baton.locked():  # else it is awake, or will not wait
             try:
                 self._baton.release()
@@ -419,7 +448,7 @@ class Feed:
                 if told is not None and not told.ended:
                     self._call(told.call, event)
             with self._lock:
-                self._tells = False
+                self._tells, self._telling = False, None
                 job = None if self.closed else self._next_job()
 
     def _next_job(self) -> _Job | None:
@@ -435,7 +464,7 @@ class Feed:
                 first = each
         if first is None:
             return None
-        self._tells, self._told_at = True, now
+        self._tells, self._told_at, self._telling = True, now, first
         return None, first, first.take(self.now[STATE])
 
     def _report(self, condition: str) -> None:
@@ -445,8 +474,9 @@ class Feed:
         else:
             what = "live replica of %s: %s: %s"
             _log(logging.WARNING, what, self.path, condition, trouble)
-        for call in self._state_calls:
-            self._call(call, condition)
+        for call in list(self._state_calls):
+            if call in self._state_calls:  # one before it may have ended it
+                self._call(call, condition)
 
     def _call(self, call: Callable[[Any], object], argument: Any) -> None:
         try:

@@ -58,11 +58,12 @@ class Feeds:
                 return
             if feed.users:
                 feed.keep_pace()
-                return
-            if feed not in self._feeds:  # `close` was quicker
-                return
-            self._feeds.remove(feed)
-        feed.close()
+            elif feed in self._feeds:  # else `close` was quicker
+                self._feeds.remove(feed)
+        # Not before: who subscribes meanwhile finds the ticket, or is ended here.
+        feed.end_all(ticket)
+        if not feed.users:
+            feed.close()
 
     def close(self) -> None:
         """Close all; what was seen last can still be read."""

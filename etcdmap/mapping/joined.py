@@ -51,7 +51,7 @@ def joined(cls: type[T]) -> type[T]:
     body |= {name: vars(cls)[name] for name in ("__module__", "__doc__")}
     body["_fields"] = _Fields()
     kind: Any = Mapping
-    if issubclass(cls, MutableMapping):  # what can't be written is in memory
+    if issubclass(cls, MutableMapping):  # else it sends nothing
         kind = MutableMapping
         body |= {name: brief(body[name]) for name in _SENDING & body.keys()}
     one: Any = ABCMeta(cls.__name__, (kind,), body)

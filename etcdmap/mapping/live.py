@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -55,10 +56,7 @@ class Live(Reading):
     _feed: Feed
     #: Which values decoded from a moment are this mapping's.
     _slot: str
-    #: Those of this mapping and its sub-mappings, to be ended with it.
-    _subscriptions: list[Subscription]
-    _state_calls: list[Callable[[str], object]]
-    #: What the feed knows the one by that `EtcdMapping.live` made.
+    #: Identifies this replica, and its sub-mappings, to the feed.
     _ticket: object
 
     @classmethod
@@ -70,15 +68,13 @@ class Live(Reading):
         store = cast("Store", Replica(view.store.client, feed.state))
         live = cls._on(replace(view, store=store, readonly=True))
         live._feed, live._owner, live._ticket = feed, True, ticket
-        live._subscriptions, live._state_calls = [], []
         live._slot = f"{next(_numbers)}"
         return live
 
     def with_view(self: V, view: View) -> V:
         """Return a mapping of the same replica; see `EtcdMapping.with_view`."""
         other = self._on(view)
-        other._feed, other._subscriptions = self._feed, self._subscriptions
-        other._state_calls, other._ticket = self._state_calls, self._ticket
+        other._feed, other._ticket = self._feed, self._ticket
         mine = self._view
         same = view.codec is mine.codec and view.naming is mine.naming
         number = self._slot.partition(" ")[0] if same else f"{next(_numbers)}"
@@ -254,36 +250,28 @@ class Live(Reading):
 
         Cost: no request.
         """
+        _check_callback(callback)
         if quiet is not None:
             quiet = positive_seconds("quiet", quiet)
         view, path = self._view, self._path_of(key)
         subscription = self._feed.subscribe(
+            self._ticket,
             path,
             lambda event: callback(decoded(view, event)),
             initial=initial,
             quiet=quiet,
         )
-        self._keep(subscription)
-        return Subscribed(lambda: self._feed.end(subscription))
+        return Subscribed(partial(self._feed.end, subscription))
 
     def subscribe_state(self, callback: Callable[[str], object]) -> Subscribed:
-        """Have a function called with `state` whenever it has changed.
+        """Have a function called with `state` whenever it has changed, but by `close`.
 
         Cost: no request.
         """
-        feed, calls = self._feed, self._state_calls
-
-        def call(state: str) -> object:  # its own, though the same is given twice
-            return callback(state)
-
-        def end() -> None:
-            feed.off_state([call])
-            with suppress(ValueError):  # it was ended before
-                calls.remove(call)
-
-        calls.append(call)
-        feed.on_state(call)
-        return Subscribed(end)
+        _check_callback(callback)
+        call = partial(callback)  # its own, though the same is given twice
+        self._feed.on_state(self._ticket, call)
+        return Subscribed(partial(self._feed.off_state, call))
 
     def changes(self, key: str | None = None, *, initial: bool = False) -> Changes:
         """Return an iterator over events, for ``for`` or ``async for``.
@@ -296,15 +284,9 @@ class Live(Reading):
 
         Cost: no request.
         """
-        changes = Changes(self._feed, self._view, self._path_of(key), initial)
-        self._keep(changes.subscription)
-        return changes
-
-    def _keep(self, subscription: Subscription) -> None:
-        mine = self._subscriptions
-        mine[:] = [each for each in mine if not each.ended] + [subscription]
-        if self.state == "closed":
-            self._feed.end(subscription)
+        return Changes(
+            self._feed, self._ticket, self._view, self._path_of(key), initial
+        )
 
     def _path_of(self, key: str | None) -> str:
         view = self._view
@@ -316,14 +298,12 @@ class Live(Reading):
     def close(self) -> None:
         """Stop following; what was seen last can still be read.
 
-        A sub-mapping's does nothing.  From any thread, callbacks too; the threads have
+        It goes on to change while another replica of the directory is open.  A
+        sub-mapping's does nothing.  From any thread, callbacks too; the threads have
         ended when it returns, but for one that runs a callback.
         """
         if self._owner:
             self._owner = False
-            for subscription in self._subscriptions:
-                self._feed.end(subscription)
-            self._feed.off_state(self._state_calls)
             Feeds.of(self.client).give_back(self._feed, self._ticket)
 
     def __reduce__(self) -> NoReturn:
@@ -335,6 +315,14 @@ class Live(Reading):
     def __repr__(self) -> str:
         state = self._feed.now[STATE]  # a look at it begins nothing in a forked child
         return f"<Live {self.prefix!r} as of index {state.index}, {self.state}>"
+
+
+def _check_callback(callback: object) -> None:
+    """Refuse now what would only fail, in a log, once it is called."""
+    if not callable(callback):
+        raise TypeError(f"callback is a function, not {type(callback).__name__}")
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError("callback is a plain function; for coroutines use changes()")
 
 
 class Subscribed:
@@ -360,24 +348,30 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     subscription: Subscription
 
-    def __init__(self, feed: Feed, view: View, path: str, initial: bool) -> None:
+    def __init__(
+        self, feed: Feed, ticket: object, view: View, path: str, initial: bool
+    ) -> None:
         self._feed = feed
         self._view = view
         self._events: list[Event] = []
-        #: What wakes the coroutines that wait; called with the feed's lock held.
-        self._wakes: list[Callable[[], object]] = []
+        #: The coroutines that wait, by what wakes them; changed with the feed's lock.
+        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self.subscription = feed.subscribe(
-            path, self._events.append, initial=initial, wake=self._notice
+            ticket, path, self._events.append, initial=initial, wake=self._notice
         )
 
     def _notice(self) -> None:
-        wakes, self._wakes = self._wakes, []
-        for wake in wakes:
-            wake()
+        for woken, loop in self._waiting.items():
+            with suppress(RuntimeError):  # the loop has ended: nobody waits there
+                loop.call_soon_threadsafe(woken.set)
+        self._waiting = {}
 
     def _fetch(self) -> bool:
         """Take what there is to tell, with the lock held; tell whether to go on."""
-        while not self._events and not self.subscription.ended:
+        if self.subscription.ended:
+            self._events = []
+            return True
+        while not self._events:
             if self.subscription.due == float("inf"):
                 return False
             self._events = self.subscription.take(self._feed.now[STATE])[::-1]
@@ -399,7 +393,11 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
     async def __anext__(self) -> Event:
         """Wait for the next event; no thread is blocked."""
         while (event := self._next_or(woken := asyncio.Event())) is None:
-            await woken.wait()
+            try:
+                await woken.wait()
+            finally:  # it may have been cancelled
+                with self._feed.changed:
+                    self._waiting.pop(woken, None)
         return decoded(self._view, event)
 
     def _next_or(self, woken: asyncio.Event) -> Event | None:
@@ -408,7 +406,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         self._feed.moment()
         with self._feed.changed:
             if not self._fetch():
-                self._wakes.append(partial(_wake, loop, woken))
+                self._waiting[woken] = loop
                 return None
             if not self._events:
                 raise StopAsyncIteration
@@ -424,8 +422,3 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-        loop.call_soon_threadsafe(woken.set)

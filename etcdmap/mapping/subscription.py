@@ -32,17 +32,21 @@ def memo(moment: Moment, reader: str) -> dict[str, Any]:
 class Subscription:
     """What somebody has still to be told; its fields are changed under the feed's lock.
 
-    `call` gets the events one by one; with `wake`, it is who waits that takes them.
+    `call` gets the events one by one.  With `wake`, nobody is called: who waits takes
+    them.
     """
 
     def __init__(
         self,
+        ticket: object,
         path: str,
         call: Callable[[Event], object],
         told: State,
         quiet: float | None = None,
         wake: Callable[[], object] | None = None,
     ) -> None:
+        #: Which user of the feed it is for.
+        self.ticket = ticket
         self.path = path
         self._below = f"{path}/"
         self._of_all = path == told.path
@@ -51,7 +55,7 @@ class Subscription:
         self.ended = False
         #: When the next events are to be told.
         self.due = float("inf")
-        self._told = told
+        self._told = self._before = told
         self._quiet = quiet
         self._queue: list[Event] = []
         #: What the queue leads to; of those in between none is kept: each may be large.
@@ -78,8 +82,14 @@ class Subscription:
         self._queue, self._queued = [], self._told
         self._behind, self.due = True, now
 
+    def tell_again(self, now: float) -> None:
+        """Have it told of the difference to before what was taken last."""
+        self._told = self._before
+        self.catch_up(now)
+
     def take(self, present: State) -> list[Event]:
         """Return what to tell now."""
+        self._before = self._told
         if self._behind:
             events = self._mine_of(differences(self._told, present))
             self._told = self._queued = present

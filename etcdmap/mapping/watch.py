@@ -31,7 +31,9 @@ class Watch(Iterator[Event]):
         self._timeout = math.inf
         if timeout is not None:
             self._timeout = positive_seconds("timeout", timeout)
-        if start is not None and (isinstance(start, bool) or start < 0):
+        if start is not None and type(start) is not int:
+            raise TypeError(f"after is an int, not {type(start).__name__}")
+        if start is not None and start < 0:
             raise ValueError(f"after is the index of the store, not {start!r}")
         where = view.root if path is None else path
         self._follower = view.store.follower(

@@ -135,7 +135,8 @@ class Followed:
                 pass
             answer = exchange.result()
         except EtcdMapError:
-            transport.distrust(self.endpoint)
+            if not self.closing.is_set():  # else nothing is wrong with it
+                transport.distrust(self.endpoint)
             raise
         finally:
             self._asking = None

@@ -80,7 +80,7 @@ _MOMENT = 0.01
 _BUSY = 500
 #: Polls under way at once.
 _DEPTH = 256
-#: Those of them that a new connection is quicker than, if they bring what is known.
+#: With more of them open than this, connect anew rather than read what is known.
 _VAIN = 8
 #: Changes behind from which reading the tree is quicker, and surer, than draining.
 _FAR = 700
@@ -94,12 +94,14 @@ _NEVER = float("inf")
 
 
 class _Missed(Exception):
-    """It is not known what happened."""
+    """Changes may have been missed."""
 
 
 class V2Follower:
     """A `Follower` on one client."""
 
+    trouble: EtcdMapError | None = None
+    lasting = False
     #: The last answer; how far it is behind is found out when nobody waits for it.
     _latest: Answer | None = None
     #: When the first of the failures in a row was.
@@ -122,8 +124,6 @@ class V2Follower:
         self._heals = heals
         self._timeout = timeout
         self.proved = float("-inf")
-        self.trouble: EtcdMapError | None = None
-        self.lasting = False
         #: Held while it is followed.
         self._using = threading.Lock()
         self._line: Line | None = None
@@ -158,7 +158,9 @@ class V2Follower:
         self._obsolete = 0
         #: How often in a row something failed, for good, or in time; track was lost;
         #: a proof did not come about.
-        self._failures = self._refusals = self._slow = self._losses = self._unproved = 0
+        self._failures = self._slow = self._losses = self._unproved = 0
+        #: The members that refuse for good.
+        self._refusing: set[str] = set()
         self._look_due = client.clock()
         self._put_proof_off()
 
@@ -283,7 +285,8 @@ class V2Follower:
         self._patience = self._bounded(_TIMES * took)
         if store_index:
             self._member.failed = self._seamless = self.lasting = False
-            self._refusals, self.trouble = 0, None
+            self._refusing.clear()
+            self.trouble = None
             self._begun, self._store_index = clock(), store_index
             self._rate(store_index)
             if store_index < self.covered:  # it lags behind, or was built anew
@@ -299,7 +302,7 @@ class V2Follower:
         if line is None:
             raise AssertionError("unreachable")
         if not self._polls:
-            # Only now: whoever got the last event has been told first.
+            # Polled only now, so that the caller has handled the last event first.
             self._poll_on(line)
         self._silent_since = clock()
         answer = line.receive(min(until, self._look_due, self._proof_due))
@@ -533,10 +536,10 @@ class V2Follower:
         for_long = _will_last(error) or now - self._failing_since >= _ELECTION
         if rounds and for_long and (self._member.failed or self._failures > 1):
             self.trouble = error
-        if _will_last(error):
-            # A member that is cut off does not know new users: most must agree.
-            self._refusals += 1
-            self.lasting = 2 * self._refusals > len(endpoints)
+        # A member that is cut off does not know new users: most must agree.
+        refusing, endpoint = self._refusing, self._member.endpoint
+        (refusing.add if _will_last(error) else refusing.discard)(endpoint)
+        self.lasting = 2 * len(refusing.intersection(endpoints)) > len(endpoints)
         timed_out = isinstance(error, ExchangeFailed) and error.timed_out
         if self._member.failed:
             self._member.move_on(endpoints)

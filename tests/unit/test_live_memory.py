@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import queue
+import signal
 import threading
 import time
+from collections.abc import Callable
 from itertools import permutations
 from typing import Any
 
@@ -13,7 +17,7 @@ import pytest
 
 from etcdmap import EtcdMapping, Event, View
 from etcdmap.codecs import get_codec
-from etcdmap.errors import EtcdMapError
+from etcdmap.errors import ClientClosed, EtcdMapError
 from etcdmap.mapping import feed as feeds
 from etcdmap.mapping import subscription as subscriptions
 from etcdmap.mapping.feeds import Feeds
@@ -324,3 +328,143 @@ def test_memory_follower_is_a_follower() -> None:
     """The waist has what the feed asks for."""
     follower: Follower = MemoryFollower(MemoryStore(Tree()), "/app", 0)
     assert follower.read().root is None
+
+
+def in_a_child(act: Callable[[], object]) -> str:
+    """Fork, and return what something comes to there."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        signal.alarm(20)
+        try:
+            os.write(write, repr(act()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        result = pipe.read()
+    os.waitpid(child, 0)
+    return result
+
+
+def test_second_live_in_a_forked_child_tells_who_subscribed_before() -> None:
+    """What happened since the fork is told, though nobody read in between."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    mapping["a"] = 1
+    with mapping.live() as live:
+        told: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        live.subscribe(told.put)
+
+        def act() -> object:
+            mapping["a"] = 2
+            with mapping.live():
+                return told.get(timeout=10)[:4]
+
+        assert in_a_child(act) == "('set', 'a', 2, 1)"
+
+
+def test_batch_that_a_fork_cut_off_is_told_as_the_difference() -> None:
+    """The thread that was at it is not there; what is left must not be lost."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    mapping["a"] = 0
+    with mapping.live() as live:
+        told: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        blocked, gate = threading.Event(), threading.Event()
+
+        def block(event: Event) -> None:
+            told.put(event)
+            blocked.set()
+            gate.wait(10)
+
+        live.subscribe(block)
+        mapping["a"] = 1
+        assert blocked.wait(10)
+
+        def act() -> object:
+            gate.set()
+            mapping["a"] = 2
+            assert live["a"] in (1, 2)
+            told.get(timeout=10)  # of before the fork
+            again = [told.get(timeout=10)]
+            while again[-1].value != 2:
+                again.append(told.get(timeout=10))
+            return again[0].previous, again[0].coalesced
+
+        assert in_a_child(act) == "(0, True)"
+        gate.set()
+
+
+def test_coroutines_that_gave_up_leave_nothing() -> None:
+    """As with a timeout for each event."""
+    mapping = mapping_on(MemoryStore(Tree()))
+
+    async def give_up(changes: Any) -> None:
+        for _ in range(20):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(changes), 0.001)
+
+    with mapping.live() as live, live.changes() as changes:
+        asyncio.run(give_up(changes))
+        assert not changes._waiting
+
+
+def test_changes_that_were_closed_tell_nothing_more() -> None:
+    """Not even what had been fetched with what was told last."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    with mapping.live() as live:
+        mapping["a"] = 0
+        assert live.wait(mapping.index())
+        changes = live.changes()
+        for number in range(1, 6):
+            mapping["a"] = number
+        assert live.wait(mapping.index())
+        assert next(changes).value == 1
+        changes.close()
+        assert list(changes) == []
+
+
+def test_live_of_a_client_that_is_closed_meanwhile_is_refused() -> None:
+    """A replica that has read nothing would show nothing."""
+    mapping = mapping_on(MemoryStore(Tree()))
+
+    class Closing(MemoryFollower):
+        """Is read while the client is closed."""
+
+        def read(self) -> Reading:
+            Feeds.of(mapping.client).close()
+            return super().read()
+
+    store: Any = mapping._view.store
+    store.follower = lambda *_, **__: Closing(store, "/app", 0)
+    with pytest.raises(ClientClosed):
+        mapping.live()
+
+
+def test_state_call_that_another_one_ended_is_not_made() -> None:
+    """Each may end the next; and a closed replica is told nothing."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    with mapping.live() as live, mapping.live() as other:
+        told: list[str] = []
+        live.subscribe_state(lambda state: second.close())
+        second = live.subscribe_state(told.append)
+        other.close()
+        other.subscribe_state(told.append)
+        live._feed._report("suspended")
+        assert told == []
+
+
+@pytest.mark.parametrize("callback", [None, "f", asyncio.sleep])
+def test_callback_that_can_not_be_called_is_refused(callback: Any) -> None:
+    """At once, and not in a log once something happens."""
+    with mapping_on(MemoryStore(Tree())).live() as live:
+        with pytest.raises(TypeError, match=r"^callback is a "):
+            live.subscribe(callback)
+        with pytest.raises(TypeError, match=r"^callback is a "):
+            live.subscribe_state(callback)
+
+
+@pytest.mark.parametrize("after", [5.0, "5", True])
+def test_watch_after_what_is_no_index_is_refused(after: Any) -> None:
+    """etcd would refuse it again and again."""
+    with pytest.raises(TypeError, match=r"^after is an int"):
+        mapping_on(MemoryStore(Tree())).watch(after=after)

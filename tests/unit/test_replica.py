@@ -169,7 +169,7 @@ class Root(dict[str, Any]):
 
 def test_queue_of_a_slow_subscriber_holds_one_state() -> None:
     """Each may be a large dict of its own; the events tell how they came about."""
-    subscription = Subscription("/p", print, state(Root()))
+    subscription = Subscription(None, "/p", print, state(Root()))
     made: list[weakref.ref[Root]] = []
     for number in range(500):
         root = Root(k=str(number))
