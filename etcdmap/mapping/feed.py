@@ -104,9 +104,12 @@ class Feed:
         self._to_report: deque[str] = deque(maxlen=2)
         if hasattr(self, "now"):  # no hit, so that the first read starts it
             self.now = {STATE: self.now[STATE]}
-        if self._telling is not None:  # the thread is not here that was at it
-            self._telling.tell_again(self._clock())
+        # What a thread of the parent was about to tell, or to queue, is told from here.
+        if self._telling is not None:
+            self._telling.take_back()
             self._telling = None
+        for each in self._subscriptions:
+            each.catch_up(self._clock())
 
     # --- begin and end
 

@@ -15,6 +15,7 @@ class Feeds:
 
     def __init__(self, client: Client) -> None:
         self._feeds: list[Feed] = []
+        self._closed = False
         client.on_close.append(self.close)
         self.after_fork()
         forking.register(self)
@@ -39,6 +40,7 @@ class Feeds:
             feed = next((each for each in self._feeds if _covers(each, path)), None)
             if feed is None:
                 feed = Feed(store, path, max_stale)
+                feed.closed = self._closed  # then it refuses to start
                 self._feeds.append(feed)
             feed.users[ticket] = max_stale
             hurried = feed.keep_pace()
@@ -68,7 +70,7 @@ class Feeds:
     def close(self) -> None:
         """Close all; what was seen last can still be read."""
         with self._lock:
-            feeds, self._feeds = self._feeds, []
+            feeds, self._feeds, self._closed = self._feeds, [], True
         for feed in feeds:
             feed.close()
 

@@ -82,10 +82,9 @@ class Subscription:
         self._queue, self._queued = [], self._told
         self._behind, self.due = True, now
 
-    def tell_again(self, now: float) -> None:
-        """Have it told of the difference to before what was taken last."""
+    def take_back(self) -> None:
+        """Have what was taken last count as not told."""
         self._told = self._before
-        self.catch_up(now)
 
     def take(self, present: State) -> list[Event]:
         """Return what to tell now."""

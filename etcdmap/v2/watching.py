@@ -129,7 +129,7 @@ class V2Follower:
         self._line: Line | None = None
         #: `waitIndex` of the polls under way on it.
         self._polls: deque[int] = deque()
-        self._width, self._too_close = 1, False
+        self._width, self._already_known = 1, False
         self._next = 1 if after is None else after + 1
         #: Whether an event came live and left a gap; what was asked for again for that.
         self._has_gap, self._asked_again_for = False, 0
@@ -140,7 +140,7 @@ class V2Follower:
         self._news: list[Change | Reading] = []
         self._expired: WatchExpired | None = None
         #: The index up to which a barrier said that nothing happened.
-        self._passed = 0
+        self._barrier_index = 0
         #: When the poll on the line was seen to have begun; the store's index then.
         self._begun, self._store_index = _NEVER, 0
         #: Whether so much happens elsewhere that history may be gone at the next proof;
@@ -158,7 +158,7 @@ class V2Follower:
         self._obsolete = 0
         #: How often in a row something failed, for good, or in time; track was lost;
         #: a proof did not come about.
-        self._failures = self._slow = self._losses = self._unproved = 0
+        self._failures = self._slow = self._times_lost = self._unproved = 0
         #: The members that refuse for good.
         self._refusing: set[str] = set()
         self._look_due = client.clock()
@@ -170,7 +170,7 @@ class V2Follower:
 
     @property
     def covered(self) -> int:
-        known, passed = self._next - 1, self._passed
+        known, passed = self._next - 1, self._barrier_index
         return known if known > passed else passed
 
     @property
@@ -225,7 +225,7 @@ class V2Follower:
 
     def _start_at(self, reading: Reading, began: float) -> None:
         self._next, self._last, self._seamless = reading.index + 1, None, True
-        self._passed = 0
+        self._barrier_index = 0
         self._has_proof(began)
 
     def _has_proof(self, since: float) -> None:
@@ -288,7 +288,7 @@ class V2Follower:
             self._refusing.clear()
             self.trouble = None
             self._begun, self._store_index = clock(), store_index
-            self._rate(store_index)
+            self._note_traffic(store_index)
             if store_index < self.covered:  # it lags behind, or was built anew
                 self._proof_due = clock()
         if self._look_due <= clock():
@@ -331,7 +331,7 @@ class V2Follower:
             return
         self._latest = answer
         self._use(event, asked_for, answer)
-        in_vain = self._too_close and len(self._polls) > _VAIN
+        in_vain = self._already_known and len(self._polls) > _VAIN
         if self._polls and (event.index >= self._next or in_vain):
             # The polls behind it may be silent, and hold up the one that is needed; or
             # bring the same, which with a password takes etcd 60 ms each.
@@ -358,8 +358,8 @@ class V2Follower:
         """Take an event for news, if it is the next one."""
         index, change, _, _ = event
         wanted = self._next
-        self._too_close = not asked_for <= wanted <= index  # it was known
-        if self._too_close:
+        self._already_known = not asked_for <= wanted <= index  # it was known
+        if self._already_known:
             return
         if index > wanted and index > (store_index := index_of(answer)):
             # It came live, so history had nothing when the poll began.
@@ -375,14 +375,14 @@ class V2Follower:
             self._news.append(change)
             if not change.implied:  # else a live watch may not be told of it
                 self._last = event
-        self._failures = self._losses = 0
+        self._failures = self._times_lost = 0
 
     def _poll_on(self, line: Line) -> None:
         latest, self._latest = self._latest, None
         behind = 0 if latest is None else index_of(latest) - self._next + 1
         if behind > _FAR and self._width == _DEPTH and self._heals:
             raise _Missed("far behind")
-        if self._too_close:
+        if self._already_known:
             self._width = 1
         elif behind > 0:
             self._width = min(_DEPTH, 2 * self._width)
@@ -424,7 +424,7 @@ class V2Follower:
             if self._busy:  # nearer to the present, before history is gone
                 self._reopen()
 
-    def _rate(self, store_index: int) -> None:
+    def _note_traffic(self, store_index: int) -> None:
         """Note how much happens in the store."""
         now = self._client.clock()
         took, changes = now - self._rated_at, store_index - self._rated
@@ -440,7 +440,7 @@ class V2Follower:
         store_index = self._member.ask(self._member.index(), patience)
         if store_index < self.covered:
             raise _Missed("the cluster's index went back")
-        self._rate(store_index)
+        self._note_traffic(store_index)
         while self.covered < store_index and self._line is not None:
             if not self._polls:
                 self._poll_on(self._line)
@@ -453,7 +453,7 @@ class V2Follower:
             self._open()
             self._pass(self._barrier())
         if self.covered >= store_index:
-            self._failures = self._losses = self._unproved = 0
+            self._failures = self._times_lost = self._unproved = 0
             self._has_proof(began)
         else:
             self._unproved += 1
@@ -464,7 +464,7 @@ class V2Follower:
         line = self._line
         answer = None if line is None else line.receive(self._client.clock())
         if answer is None:
-            self._passed = max(self._passed, store_index)
+            self._barrier_index = max(self._barrier_index, store_index)
         else:
             self._take(answer)
 
@@ -510,8 +510,8 @@ class V2Follower:
         if self._heals:
             # Not all replicas of a cluster that was wiped at once; and ever less often
             # where the history is gone before anybody can ask for it.
-            pause = _backoff(_SPREAD, self._losses) * self._client.rng.random()
-            self._losses += 1
+            pause = _backoff(_SPREAD, self._times_lost) * self._client.rng.random()
+            self._times_lost += 1
             self._member.closing.wait(pause)
         else:
             self._expired = WatchExpired(

@@ -9,7 +9,9 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from typing import Any
 
@@ -22,6 +24,7 @@ from etcdmap.mapping import feed as feeds
 from etcdmap.mapping import subscription as subscriptions
 from etcdmap.mapping.feeds import Feeds
 from etcdmap.mapping.replica import State, after
+from etcdmap.mapping.subscription import Subscription
 from etcdmap.paths import ESCAPED, PLAIN, Naming
 from etcdmap.tree import Follower, Reading
 
@@ -330,21 +333,20 @@ def test_memory_follower_is_a_follower() -> None:
     assert follower.read().root is None
 
 
-def in_a_child(act: Callable[[], object]) -> str:
-    """Fork, and return what something comes to there."""
-    read, write = os.pipe()
+def in_child(check: Callable[[], object]) -> None:
+    """Run something in a forked child; what it raises is shown, and fails the test."""
     child = os.fork()
     if child == 0:  # pragma: no cover
         signal.alarm(20)
+        code = 1
         try:
-            os.write(write, repr(act()).encode())
+            check()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        result = pipe.read()
-    os.waitpid(child, 0)
-    return result
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_second_live_in_a_forked_child_tells_who_subscribed_before() -> None:
@@ -355,43 +357,102 @@ def test_second_live_in_a_forked_child_tells_who_subscribed_before() -> None:
         told: queue.SimpleQueue[Event] = queue.SimpleQueue()
         live.subscribe(told.put)
 
-        def act() -> object:
+        def child() -> None:
             mapping["a"] = 2
             with mapping.live():
-                return told.get(timeout=10)[:4]
+                assert told.get(timeout=10)[:4] == ("set", "a", 2, 1)
 
-        assert in_a_child(act) == "('set', 'a', 2, 1)"
+        in_child(child)
 
 
-def test_batch_that_a_fork_cut_off_is_told_as_the_difference() -> None:
-    """The thread that was at it is not there; what is left must not be lost."""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_while_a_callback_runs_loses_none_of_its_events() -> None:
+    """The child has them still to come; together, as nothing tells which were told."""
     mapping = mapping_on(MemoryStore(Tree()))
-    mapping["a"] = 0
-    with mapping.live() as live:
-        told: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        blocked, gate = threading.Event(), threading.Event()
+    parent, told = os.getpid(), queue.Queue[Event]()
+    blocked, over = threading.Semaphore(0), threading.Semaphore(0)
 
-        def block(event: Event) -> None:
-            told.put(event)
-            blocked.set()
+    def block(event: Event) -> None:
+        told.put(event)
+        if os.getpid() == parent:
+            blocked.release()
+            over.acquire(timeout=10)
+
+    def child() -> None:
+        assert live["k"] == 3
+        seen = [told.get(timeout=5) for _ in range(3)]
+        assert [(e.value, e.coalesced) for e in seen] == [
+            (0, False),
+            (1, False),
+            (3, True),
+        ]
+
+    with mapping.live() as live, live.subscribe(block, "k"):
+        try:
+            mapping["k"] = 0
+            assert blocked.acquire(timeout=5)
+            for number in (1, 2, 3):
+                assert live.wait(mapping.set("k", number), 5)
+            over.release()
+            assert blocked.acquire(timeout=5)  # by 1, with 2 and 3 in the same batch
+            in_child(child)
+        finally:
+            over.release(10)
+        assert told.get(timeout=5).value == 0
+        rest = [told.get(timeout=5) for _ in range(3)]
+        assert [event.value for event in rest] == [1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_while_an_event_is_shown_loses_it_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The child reads it already, and nobody has queued it yet."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    parent, told = os.getpid(), queue.Queue[object]()
+    reached, gate, add = threading.Event(), threading.Event(), Subscription.add
+
+    def slow(self: Subscription, *args: Any) -> None:
+        if os.getpid() == parent:
+            reached.set()
             gate.wait(10)
+        add(self, *args)
 
-        live.subscribe(block)
-        mapping["a"] = 1
-        assert blocked.wait(10)
+    def child() -> None:
+        assert live["k"] == 1
+        assert told.get(timeout=5) == next(changes).value == 1
 
-        def act() -> object:
+    with mapping.live() as live, live.changes("k") as changes:
+        live.subscribe(lambda event: told.put(event.value), "k")
+        monkeypatch.setattr(Subscription, "add", slow)
+        mapping["k"] = 1
+        try:
+            assert reached.wait(5)
+            in_child(child)
+        finally:
             gate.set()
-            mapping["a"] = 2
-            assert live["a"] in (1, 2)
-            told.get(timeout=10)  # of before the fork
-            again = [told.get(timeout=10)]
-            while again[-1].value != 2:
-                again.append(told.get(timeout=10))
-            return again[0].previous, again[0].coalesced
+        assert told.get(timeout=5) == next(changes).value == 1
 
-        assert in_a_child(act) == "(0, True)"
-        gate.set()
+
+def test_who_subscribes_in_the_midst_of_closing_is_ended_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may do so, while a replica beside it keeps the feed."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    give_back = Feeds.give_back
+
+    def subscribe_first(self: Feeds, feed: Any, ticket: object) -> None:
+        live.subscribe(print)
+        live.subscribe_state(print)
+        give_back(self, feed, ticket)
+
+    with mapping.live() as other:
+        live = mapping.live()
+        monkeypatch.setattr(Feeds, "give_back", subscribe_first)
+        live.close()
+        monkeypatch.undo()
+        assert not other._feed._subscriptions
+        assert not other._feed._state_calls
 
 
 def test_coroutines_that_gave_up_leave_nothing() -> None:
@@ -468,3 +529,49 @@ def test_watch_after_what_is_no_index_is_refused(after: Any) -> None:
     """etcd would refuse it again and again."""
     with pytest.raises(TypeError, match=r"^after is an int"):
         mapping_on(MemoryStore(Tree())).watch(after=after)
+
+
+def test_live_in_an_outage_waits_for_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of four at once each ends after its own timeout, not after all of them."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    all_ask = threading.Barrier(4)
+
+    def read(self: MemoryFollower) -> Reading:
+        all_ask.wait(5)
+        raise EtcdMapError("nobody is there")
+
+    def ask() -> str:
+        with pytest.raises(EtcdMapError) as raised:
+            mapping.live()
+        return str(raised.value)
+
+    monkeypatch.setattr(MemoryFollower, "read", read)
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        assert [each.result() for each in asking] == ["nobody is there"] * 4
+
+
+def test_live_of_several_threads_at_once_is_followed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reading of the first one begins it; the others' are not needed."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    all_read, read = threading.Barrier(4), MemoryFollower.read
+
+    def read_at_once(self: MemoryFollower) -> Reading:
+        reading = read(self)
+        all_read.wait(5)
+        return reading
+
+    monkeypatch.setattr(MemoryFollower, "read", read_at_once)
+    with ThreadPoolExecutor(4) as pool:
+        lives = [pool.submit(mapping.live) for _ in range(4)]
+    feed = lives[0].result()._feed
+    assert len(feed._threads) == 2
+    for live in lives:
+        assert live.result()._feed is feed
+        assert live.result().wait(mapping.set("k", 1), 5)
+        live.result().close()
+    assert feed.closed
