@@ -106,6 +106,8 @@ class V2Follower:
     _latest: Answer | None = None
     #: When the first of the failures in a row was.
     _failing_since = 0.0
+    #: When the latest attempt began.
+    _tried_at = 0.0
 
     def __init__(
         self,
@@ -251,6 +253,7 @@ class V2Follower:
         return news
 
     def _try(self, until: float) -> None:
+        self._tried_at = self._client.clock()
         try:
             self._go_on(until)
         except _Missed as error:
@@ -540,15 +543,15 @@ class V2Follower:
         refusing, endpoint = self._refusing, self._member.endpoint
         (refusing.add if _will_last(error) else refusing.discard)(endpoint)
         self.lasting = 2 * len(refusing.intersection(endpoints)) > len(endpoints)
-        timed_out = isinstance(error, ExchangeFailed) and error.timed_out
         if self._member.failed:
             self._member.move_on(endpoints)
-            if timed_out:
+            if isinstance(error, ExchangeFailed) and error.timed_out:
                 self._slow += 1  # is none of them there, or are all far away?
                 slow = max(0, self._slow // len(endpoints) - 1)
                 self._patience = self._bounded(_PATIENCE * 2 ** min(slow, 10))
-        if rounds and not timed_out:
+        if self._failures > len(endpoints):
             pause = _backoff(_FIRST_PAUSE, rounds) * self._client.rng.uniform(0.5, 1.0)
+            pause -= now - self._tried_at  # who has waited for an answer need not again
             self._member.closing.wait(max(0.0, min(pause, until - now)))
 
 
