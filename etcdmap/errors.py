@@ -468,6 +468,11 @@ class CredentialsMissing(EtcdMapError):
 class ClientClosed(EtcdMapError, RuntimeError):
     """The client was used after ``close()``."""
 
+    def __init__(
+        self, message: str = "this client was closed; make a new mapping or client"
+    ) -> None:
+        super().__init__(message)
+
 
 class PartialWrite(EtcdMapError):
     """A write of many keys that did not end whole.

@@ -52,16 +52,17 @@ _GLANCE, _CALM = 0.01, 0.1
 _FOR_EVER, _NEVER = 3600.0, float("inf")
 
 
-#: What to tell: a condition of the feed, or events to a subscriber.
-_Job = tuple["str | None", "Subscription | None", list[Event]]
+#: What to tell: a condition of the feed, or events to a subscriber, who had been told
+#: of what led to a state before.
+_Job = tuple["str | None", "tuple[Subscription, State] | None", list[Event]]
 
 
 class Feed:
     """A directory that is followed, for all who read it and want to be told."""
 
     now: Moment
-    #: Who is being told.
-    _telling: Subscription | None = None
+    #: What one of the threads is telling.
+    _job: _Job | None = None
 
     def __init__(self, store: WatchableStore, path: str, max_stale: float) -> None:
         self.path = path
@@ -92,7 +93,7 @@ class Feed:
         self._starting = threading.Lock()
         self._follower: Follower | None = None
         self._threads: list[threading.Thread] = []
-        self._follows = self._tells = False
+        self._follows = False
         #: When the thread that has nothing to do looks again by itself.
         self._idle_until = _NEVER
         #: When a subscriber was last told something.
@@ -105,9 +106,10 @@ class Feed:
         if hasattr(self, "now"):  # no hit, so that the first read starts it
             self.now = {STATE: self.now[STATE]}
         # What a thread of the parent was about to tell, or to queue, is told from here.
-        if self._telling is not None:
-            self._telling.take_back()
-            self._telling = None
+        if self._job is not None and self._job[1] is not None:
+            subscription, before = self._job[1]
+            subscription.told = before
+        self._job = None
         for each in self._subscriptions:
             each.catch_up(self._clock())
 
@@ -127,7 +129,7 @@ class Feed:
                 return
         follower.close()
         if not hasattr(self, "now"):
-            raise ClientClosed("this client was closed; make a new mapping or client")
+            raise ClientClosed
 
     def _begin_with(self, follower: Follower, reading: Reading) -> None:
         self._reported = "following"
@@ -265,7 +267,7 @@ class Feed:
         self,
         ticket: object,
         path: str,
-        call: Callable[[Event], object],
+        call: Callable[[Event], object] | None = None,
         *,
         initial: bool = False,
         quiet: float | None = None,
@@ -273,8 +275,8 @@ class Feed:
     ) -> Subscription:
         """Have somebody told from now on, with `initial` of what is there as well.
 
-        It ends with the user who has this ticket, if not sooner.
-        With `wake`, called with the lock held, they take the events themselves.
+        It ends with the user who has this ticket, if not sooner.  With `wake` in place
+        of `call`, called with the lock held, they take the events themselves.
         """
         self.moment()
         with self._lock:
@@ -364,7 +366,7 @@ class Feed:
 
     def _due(self) -> float:
         """Return when somebody has to be told, unless the other thread does it."""
-        if self._tells:
+        if self._job is not None:
             return _NEVER
         return min([each.due for each in self._called], default=_NEVER)
 
@@ -447,28 +449,30 @@ class Feed:
             condition, told, events = job
             if condition is not None:
                 self._report(condition)
-            for event in events:
-                if told is not None and not told.ended:
-                    self._call(told.call, event)
+            if told is not None and (call := told[0].call) is not None:
+                for event in events:
+                    if not told[0].ended:
+                        self._call(call, event)
             with self._lock:
-                self._tells, self._telling = False, None
+                self._job = None
                 job = None if self.closed else self._next_job()
 
     def _next_job(self) -> _Job | None:
         """Return what this thread is to tell now, and to whom; with the lock held."""
-        if self._tells:
+        if self._job is not None:
             return None
         if self._to_report:
-            self._tells = True
-            return self._to_report.popleft(), None, []
+            self._job = self._to_report.popleft(), None, []
+            return self._job
         now, first = self._clock(), None
         for each in self._called:
             if each.due <= now and (first is None or each.due < first.due):
                 first = each
         if first is None:
             return None
-        self._tells, self._told_at, self._telling = True, now, first
-        return None, first, first.take(self.now[STATE])
+        told, self._told_at = (first, first.told), now
+        self._job = None, told, first.take(self.now[STATE])
+        return self._job
 
     def _report(self, condition: str) -> None:
         trouble = self.trouble

@@ -357,7 +357,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         #: The coroutines that wait, by what wakes them; changed with the feed's lock.
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self.subscription = feed.subscribe(
-            ticket, path, self._events.append, initial=initial, wake=self._notice
+            ticket, path, initial=initial, wake=self._notice
         )
 
     def _notice(self) -> None:

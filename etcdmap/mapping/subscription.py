@@ -32,7 +32,7 @@ def memo(moment: Moment, reader: str) -> dict[str, Any]:
 class Subscription:
     """What somebody has still to be told; its fields are changed under the feed's lock.
 
-    `call` gets the events one by one.  With `wake`, nobody is called: who waits takes
+    `call` gets the events one by one; without it, `wake` is called, and who waits takes
     them.
     """
 
@@ -40,7 +40,7 @@ class Subscription:
         self,
         ticket: object,
         path: str,
-        call: Callable[[Event], object],
+        call: Callable[[Event], object] | None,
         told: State,
         quiet: float | None = None,
         wake: Callable[[], object] | None = None,
@@ -55,7 +55,8 @@ class Subscription:
         self.ended = False
         #: When the next events are to be told.
         self.due = float("inf")
-        self._told = self._before = told
+        #: What the events that were taken lead to.
+        self.told = told
         self._quiet = quiet
         self._queue: list[Event] = []
         #: What the queue leads to; of those in between none is kept: each may be large.
@@ -79,22 +80,17 @@ class Subscription:
 
     def catch_up(self, now: float) -> None:
         """Have it told of the difference to the present state."""
-        self._queue, self._queued = [], self._told
+        self._queue, self._queued = [], self.told
         self._behind, self.due = True, now
-
-    def take_back(self) -> None:
-        """Have what was taken last count as not told."""
-        self._told = self._before
 
     def take(self, present: State) -> list[Event]:
         """Return what to tell now."""
-        self._before = self._told
         if self._behind:
-            events = self._mine_of(differences(self._told, present))
-            self._told = self._queued = present
+            events = self._mine_of(differences(self.told, present))
+            self.told = self._queued = present
             self._behind = self._quiet is not None
         else:
-            events, self._queue, self._told = self._queue, [], self._queued
+            events, self._queue, self.told = self._queue, [], self._queued
         self.due = float("inf")
         return events
 

@@ -6,7 +6,7 @@ import errno
 import socket
 import ssl
 
-from etcdmap.errors import ClientClosed, ExchangeFailed, InvalidResponse, legible
+from etcdmap.errors import ExchangeFailed, InvalidResponse, legible
 
 CLOSED = "the connection was closed before an answer came (or expects https?)"
 CUT_OFF = "the answer was cut off"
@@ -32,11 +32,6 @@ _ADVICE = {
     26: "issue one with the extended key usage serverAuth",
     **dict.fromkeys((62, 64), _NAME),  # another name, another address
 }
-
-
-def client_closed() -> ClientClosed:
-    """Return the error for the use of something closed."""
-    return ClientClosed("this client was closed; make a new mapping or client")
 
 
 def unusable_url(why: str) -> ExchangeFailed:

@@ -20,7 +20,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from etcdmap import forking
-from etcdmap.errors import EtcdMapError, ExchangeFailed, legible
+from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, legible
 from etcdmap.transport import failures
 from etcdmap.transport.head import standing_fields
 from etcdmap.transport.protocol import Answer, Request, Settings, limit_of
@@ -51,7 +51,7 @@ class RequestsTransport:
 
     def exchange(self, endpoint: str, request: Request, timeout: float) -> Answer:
         if self._closed:
-            raise failures.client_closed()
+            raise ClientClosed
         deadline = time.monotonic() + timeout
         answered = False
         try:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import cast
 
 from etcdmap import forking
-from etcdmap.errors import EtcdMapError, ExchangeFailed, legible
+from etcdmap.errors import ClientClosed, EtcdMapError, ExchangeFailed, legible
 from etcdmap.transport import failures
 from etcdmap.transport.exchange import wait_any
 from etcdmap.transport.polling import READ, Flag, Waiting, in_thread
@@ -63,7 +63,7 @@ class ThreadedTransport:
         # Only now, or close() might miss it: what it finds in `_running`, it ends.
         if self._closed:
             exchange.give_up()
-            raise failures.client_closed()
+            raise ClientClosed
         work = partial(self._work, exchange, endpoint, request, timeout, identity)
         try:
             in_thread("etcdmap-exchange", work)

@@ -17,7 +17,7 @@ from collections.abc import Collection
 from typing import Any
 
 from etcdmap import forking
-from etcdmap.transport import failures
+from etcdmap.errors import ClientClosed
 from etcdmap.transport.exchange import WireExchange
 from etcdmap.transport.line import Line
 from etcdmap.transport.pool import Pool
@@ -48,7 +48,7 @@ class WireTransport:
         identity: Identity | None = None,
     ) -> WireExchange:
         if self._closed:
-            raise failures.client_closed()
+            raise ClientClosed
         pool = self._pools.get(endpoint) or self._add_pool(endpoint)
         return WireExchange(pool, request, timeout, identity)
 
@@ -59,7 +59,7 @@ class WireTransport:
             ClientClosed: `close` was called.
         """
         if self._closed:
-            raise failures.client_closed()
+            raise ClientClosed
         return Line(self._pools.get(endpoint) or self._add_pool(endpoint))
 
     def distrust(self, endpoint: str) -> None:

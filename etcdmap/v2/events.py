@@ -46,7 +46,7 @@ def _change_inside(
 ) -> Change | None:
     node, index = payload["node"], index_in(payload)
     before = (payload.get("prevNode") or {}).get("value")
-    if not is_clean(path) or (before is not None and type(before) is not str):
+    if not _is_clean(path) or (before is not None and type(before) is not str):
         raise InvalidResponse("an event whose key is no path, or with no text before")
     shown = _shown_part(root, path)
     if gone:
@@ -62,12 +62,12 @@ def _change_inside(
     return Change("set", path, node["value"], index, before)
 
 
-def is_clean(path: str) -> bool:
+def _is_clean(path: str) -> bool:
     """Tell whether all names of a path are names."""
     return "//" not in path and path[-1:] != "/"
 
 
-def is_left_out(path: str) -> bool:
+def _is_left_out(path: str) -> bool:
     """Tell whether a path holds a name that no listing or no key shows.
 
     Or more names than any key has, which would not be read either, but for a depth at
@@ -79,10 +79,10 @@ def is_left_out(path: str) -> bool:
 def _shown_part(root: str, path: str) -> str:
     """Return the path, up to the first name that is left out."""
     below = path[len(root) :]
-    if not is_left_out(below):  # nearly always
+    if not _is_left_out(below):  # nearly always
         return path
     for name in below.split("/")[1:MAX_DEPTH]:
-        if is_left_out(f"/{name}"):
+        if _is_left_out(f"/{name}"):
             break
         root = f"{root}/{name}"
     return root
