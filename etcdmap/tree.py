@@ -82,7 +82,11 @@ class Event(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one write or expiry did; all else that follows from it is left to tell."""
+    """What one write or expiry did; all else that follows from it is left to tell.
+
+    Where all events pass, `tuple.__new__` makes this and an `Event`, as a named tuple's
+    own constructor is a call in Python.
+    """
 
     action: str  # as of an `Event`
     path: str  # what is below a node that goes, goes with it
@@ -122,14 +126,16 @@ class Follower(Protocol):
     def seen(self) -> int:
         """The highest index that its client has seen, of own writes too."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether `trouble` will not pass by itself, as far as one can tell."""
+
     #: When nothing newer was there than what was told, on the client's clock.
     proved: float
     #: Seconds within which it is proved that nothing was missed.
     max_stale: float
     #: Why nothing can be told at the moment.
     trouble: EtcdMapError | None
-    #: Whether that will not pass by itself, as far as one can tell.
-    lasting: bool
 
     def read(self) -> Reading:
         """Read the tree, to follow it from there; raises what a read raises.

@@ -32,7 +32,7 @@ from etcdmap.local import member
 from etcdmap.mapping import base as mapping_base
 from etcdmap.mapping import execution, feed, subscription
 from etcdmap.transport import head, http1, pool, protocol
-from etcdmap.v2 import memory, parsing, responses, spelling, watching
+from etcdmap.v2 import memory, parsing, responses, setbacks, spelling, watching
 from etcdmap.v2 import request as v2_request
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -67,11 +67,11 @@ LIMITS: dict[str, float] = {
     .parameters["max_stale"]
     .default,
     "the time between two looks": watching._LOOK_EVERY,
-    "the answer of the member": watching._PATIENCE,
-    "its answer": watching._QUORUM_PATIENCE,
-    "the first answer of a member": watching._CONTACT_PATIENCE,
-    "an outage before": watching._ELECTION,
-    "the pause while no member": watching._LONGEST_PAUSE,
+    "the answer of the member": setbacks.PATIENCE,
+    "its answer": setbacks.PATIENCE * watching._QUORUM_PATIENCE,
+    "the first answer of a member": setbacks.PATIENCE * watching._CONTACT_PATIENCE,
+    "an outage before": setbacks.ELECTION,
+    "the pause while no member": setbacks.LONGEST_PAUSE,
     "the time that a callback may": feed._GLANCE,
     "the wait of the first read": feed._CATCH_UP,
     "changes that a live": watching._FAR,

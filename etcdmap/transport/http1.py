@@ -29,8 +29,7 @@ MAX_INTERIM = 5
 
 _match_size = re.compile(rb"0*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?").fullmatch
 
-# Of a body that is one chunk, nearly always: its start, and its end.
-_match_only = re.compile(rb"([0-9a-f]{1,7})\r\n").match
+#: How a body ends whose chunks are as usual.
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 # Pieces of a body below this size are put together: a list of chunks of a few
@@ -208,13 +207,12 @@ class Reader:
 
     def _read_first_chunk(self, data: bytes) -> bool:
         """Take a body that came whole and in one chunk, else what came of it."""
-        match = _match_only(data)
-        if match is not None:
-            start, size = match.end(), int(match[1], 16)
-            end = start + size
-            if 0 < size <= self._limit and data[end:] == _LAST_CHUNK:
-                self._parts.append(data[start:end])
-                return True
+        start = data.find(b"\n") + 1
+        size = len(data) - start - len(_LAST_CHUNK)
+        is_one = data[:start] == b"%x\r\n" % size and data.endswith(_LAST_CHUNK)
+        if is_one and 0 < size <= self._limit:
+            self._parts.append(data[start : start + size])
+            return True
         if data:
             self._step = Reader._read_chunks
         return self._read_chunks(data)

@@ -64,11 +64,6 @@ class Line:
         except (OSError, EtcdMapError) as error:
             raise self._failure(error) from error
 
-    @property
-    def answered(self) -> bool:
-        """Whether an answer has come that `receive` returns at once."""
-        return bool(self._answers)
-
     def receive(self, until: float) -> Answer | None:
         """Return the next whole answer; None if it did not come by that time.
 
@@ -80,6 +75,14 @@ class Line:
             if not self._read(until):
                 return None
         return self._answers.popleft()
+
+    def receive_all(self, until: float) -> Sequence[Answer]:
+        """Return the next answer and those that came with it; none, as `receive`."""
+        while not self._answers:
+            if not self._read(until):
+                return ()
+        answers, self._answers = self._answers, deque()
+        return answers
 
     def head(self, until: float) -> tuple[int, Mapping[str, str]] | None:
         """Return status and fields of the next answer, even if its body is to come.
@@ -158,13 +161,17 @@ class Line:
         if connection is None:
             raise failures.given_up(sent=True)
         while True:
+            left = until - time.monotonic()
             try:
-                self._take(connection.receive())
+                # `cancel` ends it, too.
+                if left > 0:
+                    data = connection.receive_within(left)
+                else:
+                    data = connection.receive()
+                self._take(data)
                 return True
             except BLOCKED:
-                # `cancel` makes it readable, too.
-                left = until - time.monotonic()
-                if left <= 0 or not connection.readable(left):
+                if left <= 0:
                     return False
             except (OSError, EtcdMapError) as error:
                 raise self._failure(error) from error

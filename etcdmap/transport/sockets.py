@@ -39,6 +39,7 @@ _TLS_WANTS: dict[type, int] = {ssl.SSLWantReadError: READ, ssl.SSLWantWriteError
 GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
+_TIMEVAL = struct.Struct("ll")
 
 
 class Connection:
@@ -51,7 +52,7 @@ class Connection:
         self.tls = isinstance(sock, ssl.SSLSocket)
         # Where ``recv`` itself can wait for `KERNEL_PATIENCE`, that takes one call of
         # the system instead of two.  With TLS, Python would go on waiting.
-        self._blocks = not self.tls and _limit_blocking(sock)
+        self._blocks = not self.tls and _can_block(sock)
         self._flags = _DONT_WAIT if self._blocks else 0
         #: Waits some seconds until there is something to read.
         self.readable = reader(sock)
@@ -87,6 +88,18 @@ class Connection:
             return self.sock.read(RECORD)  # type: ignore[attr-defined,no-any-return]
         return self.sock.recv(CHUNK)
 
+    def receive_within(self, seconds: float) -> bytes:
+        """Like `receive`, but wait for some seconds; `receive_soon` is spoilt by it.
+
+        `BLOCKED` may also come sooner.
+        """
+        if self._blocks:
+            _limit_blocking(self.sock, seconds)
+            return self.sock.recv(CHUNK)
+        if not (self._holds() or self.readable(seconds)):
+            raise BlockingIOError
+        return self.receive()
+
     def _holds(self) -> bool:  # what TLS holds, no waiting on the socket would show
         return self.tls and bool(self.sock.pending())  # type: ignore[attr-defined]
 
@@ -101,20 +114,27 @@ class Connection:
         self.readable = lambda timeout: True
 
 
-def _limit_blocking(sock: socket.socket) -> bool:
+def _can_block(sock: socket.socket) -> bool:
     """Let reads block for `KERNEL_PATIENCE`; return whether the system can do it."""
     if type(sock).__module__.partition(".")[0] == "gevent":
         return False  # it would not block there, but wait without an end
-    limit = struct.pack("ll", 0, int(KERNEL_PATIENCE * 1_000_000))
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        supported = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, len(limit))
+        _limit_blocking(sock, KERNEL_PATIENCE)
+        supported = sock.getsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.size
+        )
     except OSError:
         return False
     if not _DONT_WAIT or not any(supported):
         return False
     sock.setblocking(True)
     return True
+
+
+def _limit_blocking(sock: socket.socket, seconds: float) -> None:
+    # A limit of 0 would be none.
+    limit = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000) or 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
 
 def dial(

@@ -63,6 +63,8 @@ class Followed:
         self.endpoint = client.pinned
         #: Whether the last that was asked of it did not go well.
         self.failed = False
+        #: The highest index that was seen of a cluster which is no more.
+        self.obsolete = 0
         self.closing = threading.Event()
         #: What `cancel` has to end.
         self._asking: Exchange | None = None
@@ -70,8 +72,9 @@ class Followed:
 
     @property
     def seen(self) -> int:
-        """The highest index that the client has seen."""
-        return self._freshness.index
+        """The highest index that the client has seen, of this cluster."""
+        seen = self._freshness.index
+        return seen if seen > self.obsolete else 0
 
     def move_on(self, endpoints: tuple[str, ...]) -> None:
         """Follow the next one."""
@@ -194,8 +197,9 @@ class Followed:
         if not path.startswith(self._below):
             return self._any_poll.read(answer)
         index = int(number)
-        change = Change("set", path, text, index, before)
-        return PollEvent(index, change, path, action)
+        fields = "set", path, text, index, before, False
+        change = tuple.__new__(Change, fields)
+        return tuple.__new__(PollEvent, (index, change, path, action))
 
 
 # As Go's encoder writes it, see `etcdmap.v2.listing`; of a key that is not left out.

@@ -42,14 +42,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from etcdmap.errors import (
-    ClientClosed,
     EtcdMapError,
     ExchangeFailed,
     InvalidResponse,
-    Unauthorized,
-    V2NotEnabled,
     WatchExpired,
-    WrongCluster,
 )
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.transport import Answer, Line
@@ -58,23 +54,18 @@ from etcdmap.v2.followed import Followed, PollEvent
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.request import look
 from etcdmap.v2.responses import index_of
+from etcdmap.v2.setbacks import Setbacks
 
-#: Seconds for which members may be electing a leader, which is no outage yet.
-_ELECTION = 2.0
 #: Seconds between two looks at the followed member.
 _LOOK_EVERY = 2.0
-#: Seconds for the member to answer what needs no other member, and what does.  More
-#: where it is far away: as many times as long as an answer took.
-_PATIENCE, _QUORUM_PATIENCE, _TIMES = 1.0, 1.5, 4
-#: The same, for the first question to a member, which is repeated, or put to another.
-_CONTACT_PATIENCE = 0.3
+#: Times `Setbacks.patience`, for what needs the other members; and for the first
+#: question to a member, which is repeated, or put to another.
+_QUORUM_PATIENCE, _CONTACT_PATIENCE = 1.5, 0.3
 #: Seconds that a poll must have been silent before a barrier: in the first 0.2 ms etcd
 #: swallows an event in 4 to 13 of 100 cases, later in none of 4,440.
 _SILENCE = 0.005
 #: From when on silence is a proof by itself.
 _LONG_SILENCE = 0.5
-#: The least seconds for an event to come by itself; more where answers take long.
-_MOMENT = 0.01
 #: Changes elsewhere in `max_stale`, from which the poll is renewed with each look: half
 #: of what history holds.
 _BUSY = 500
@@ -86,10 +77,6 @@ _VAIN = 8
 _FAR = 700
 #: Part of `max_stale` after which the next proof is due.
 _RENEW_AFTER = 0.75
-#: Seconds over which replicas spread that read the tree for the same reason.
-_SPREAD = 0.05
-#: Seconds of pause when no member can be followed: the first one, and the longest.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _NEVER = float("inf")
 
 
@@ -101,13 +88,8 @@ class V2Follower:
     """A `Follower` on one client."""
 
     trouble: EtcdMapError | None = None
-    lasting = False
     #: The last answer; how far it is behind is found out when nobody waits for it.
     _latest: Answer | None = None
-    #: When the first of the failures in a row was.
-    _failing_since = 0.0
-    #: When the latest attempt began.
-    _tried_at = 0.0
 
     def __init__(
         self,
@@ -145,24 +127,12 @@ class V2Follower:
         self._barrier_index = 0
         #: When the poll on the line was seen to have begun; the store's index then.
         self._begun, self._store_index = _NEVER, 0
-        #: Whether so much happens elsewhere that history may be gone at the next proof;
-        #: the indexes of the store at two times tell.
-        self._busy = True
-        self._rated, self._rated_at = 0, float("-inf")
+        self._traffic = _Traffic()
         #: The line whose poll this side has ended.
         self._ended: Line | None = None
         #: Since when somebody waits for an answer to a poll.
         self._silent_since = _NEVER
-        self._patience = _PATIENCE
-        #: Seconds for an event to come by itself before a barrier asks for it.
-        self._moment = _MOMENT
-        #: The highest index that was seen of a cluster which is no more.
-        self._obsolete = 0
-        #: How often in a row something failed, for good, or in time; track was lost;
-        #: a proof did not come about.
-        self._failures = self._slow = self._times_lost = self._unproved = 0
-        #: The members that refuse for good.
-        self._refusing: set[str] = set()
+        self._setbacks = Setbacks(client, timeout)
         self._look_due = client.clock()
         self._put_proof_off()
 
@@ -177,18 +147,18 @@ class V2Follower:
 
     @property
     def seen(self) -> int:
-        seen = self._member.seen
-        return seen if seen > self._obsolete else 0
+        return self._member.seen
+
+    @property
+    def lasting(self) -> bool:
+        return self._setbacks.most_refuse
 
     # --- for other threads
 
     def prove(self) -> None:
         self._proof_due = 0.0
-        line = self._line
-        if (
-            line is not None
-            and self._client.clock() - self._silent_since > self._moment
-        ):
+        line, silent_for = self._line, self._client.clock() - self._silent_since
+        if line is not None and silent_for > self._setbacks.moment:
             # It ends.  One that is not silent brings something by itself.
             self._ended = line
             line.end_sending()
@@ -216,12 +186,12 @@ class V2Follower:
     def _read_again(self) -> None:
         # What members agree on may get lost while there is no leader, and an answer to
         # that is waited for in vain: so first comes what is answered at once, or again.
-        patience = _CONTACT_PATIENCE / _PATIENCE * self._patience
+        patience = _CONTACT_PATIENCE * self._setbacks.patience
         self._member.ask(self._member.index(), patience)
         began, seen = self._client.clock(), self._member.seen
         reading = self._member.ask(self._member.whole(), self._timeout)
         if reading.index < seen:  # though the members agreed on it
-            self._obsolete = seen
+            self._member.obsolete = seen
         self._start_at(reading, began)
         self._news.append(reading)
 
@@ -253,13 +223,13 @@ class V2Follower:
         return news
 
     def _try(self, until: float) -> None:
-        self._tried_at = self._client.clock()
+        began = self._client.clock()
         try:
             self._go_on(until)
         except _Missed as error:
             self._lost_track(error)
         except EtcdMapError as error:
-            self._failed(error, until)
+            self._failed(error, began, until)
 
     def _go_on(self, until: float) -> None:
         if self._line is None:
@@ -280,25 +250,20 @@ class V2Follower:
         self._polls.append(self._next)
         clock = self._client.clock
         began = clock()
-        by = began + self._patience
+        by = began + self._setbacks.patience
         line.send([self._member.poll(index) for index in self._polls], by)
         store_index = self._member.begun(line, by)
-        took = clock() - began
-        self._slow, self._moment = 0, max(_MOMENT, 2 * took)
-        self._patience = self._bounded(_TIMES * took)
+        self._setbacks.note_speed(clock() - began)
         if store_index:
-            self._member.failed = self._seamless = self.lasting = False
-            self._refusing.clear()
+            self._member.failed = self._seamless = False
+            self._setbacks.refusing.clear()
             self.trouble = None
             self._begun, self._store_index = clock(), store_index
-            self._note_traffic(store_index)
+            self._traffic.note(store_index, self._begun, self.max_stale)
             if store_index < self.covered:  # it lags behind, or was built anew
                 self._proof_due = clock()
         if self._look_due <= clock():
             self._look_due = clock() + _LOOK_EVERY * self._client.rng.random()
-
-    def _bounded(self, patience: float) -> float:
-        return min(max(_PATIENCE, patience), max(_PATIENCE, self._timeout))
 
     def _listen(self, until: float) -> None:
         line, clock = self._line, self._client.clock
@@ -308,54 +273,42 @@ class V2Follower:
             # Polled only now, so that the caller has handled the last event first.
             self._poll_on(line)
         self._silent_since = clock()
-        answer = line.receive(min(until, self._look_due, self._proof_due))
+        answers = line.receive_all(min(until, self._look_due, self._proof_due))
         self._silent_since = _NEVER
-        if answer is not None:
-            self._take(answer)
-            while line.answered and self._line is line:  # what came with it
-                answer = line.receive(0.0)
-                if answer is not None:
-                    self._take(answer)
-        elif clock() >= self._look_due:
+        for answer in answers:
+            if self._line is line:  # else all behind it is asked for again
+                self._take(answer)
+        if not answers and clock() >= self._look_due:
             self._look()
         if clock() >= self._proof_due:
             self._prove()
 
     def _take(self, answer: Answer) -> None:
         """Use the answer to a poll, and poll on."""
-        asked_for = self._polls.popleft()
+        asked_for, last = self._polls.popleft(), self._last
         if not answer.body and answer.status == 200:
             if self._ended is not self._line:  # it was a proxy, or a member that stops
                 raise ExchangeFailed("a poll was ended without an event", sent=True)
             self._reopen()
             return
-        event = self._event(answer, asked_for)
-        if event is None:
-            return
-        self._latest = answer
-        self._use(event, asked_for, answer)
-        in_vain = self._already_known and len(self._polls) > _VAIN
-        if self._polls and (event.index >= self._next or in_vain):
-            # The polls behind it may be silent, and hold up the one that is needed; or
-            # bring the same, which with a password takes etcd 60 ms each.
-            self._reopen()
-
-    def _event(self, answer: Answer, asked_for: int) -> PollEvent | None:
-        """Read an event; None if the poll for it is not needed any more."""
-        last = self._last
-        is_check = last is not None and asked_for == last.index
         try:
             event = self._member.event(answer)
         except WatchExpired as error:
-            if is_check and not self._heals and self._next > asked_for + 1:
-                self._reopen()  # a barrier went further: that may still be known
-                return None
-            raise _Missed("the history asked for is gone") from error
+            self._history_is_gone(asked_for, error)
+            return
         if event.index < asked_for:
             raise InvalidResponse("an event from before what was asked for")
-        if last is not None and is_check and not event.is_same(last):
+        if last is not None and asked_for == last.index and not event.is_same(last):
             raise _Missed("the last event is not in the cluster's history")
-        return event
+        self._latest = answer
+        self._use(event, asked_for, answer)
+        if not self._polls:
+            return
+        in_vain = self._already_known and len(self._polls) > _VAIN
+        if in_vain or event.index >= self._next:
+            # The polls behind it may be silent, and hold up the one that is needed; or
+            # bring the same, which with a password takes etcd 60 ms each.
+            self._reopen()
 
     def _use(self, event: PollEvent, asked_for: int, answer: Answer) -> None:
         """Take an event for news, if it is the next one."""
@@ -378,7 +331,13 @@ class V2Follower:
             self._news.append(change)
             if not change.implied:  # else a live watch may not be told of it
                 self._last = event
-        self._failures = self._times_lost = 0
+        self._setbacks.failures = self._setbacks.losses = 0
+
+    def _history_is_gone(self, asked_for: int, error: WatchExpired) -> None:
+        is_check = self._last is not None and asked_for == self._last.index
+        if not is_check or self._heals or self._next <= asked_for + 1:
+            raise _Missed("the history asked for is gone") from error
+        self._reopen()  # a barrier went further: that may still be known
 
     def _poll_on(self, line: Line) -> None:
         latest, self._latest = self._latest, None
@@ -395,7 +354,7 @@ class V2Follower:
         self._has_gap = False
         count = max(1, min(self._width, behind))
         self._polls.extend(range(self._next, self._next + count))
-        by = self._client.clock() + self._patience
+        by = self._client.clock() + self._setbacks.patience
         line.send([self._member.poll(index) for index in self._polls], by)
         self._begun = _NEVER
 
@@ -405,8 +364,8 @@ class V2Follower:
         """Ask the followed member whether it is in touch with the others."""
         rng = self._client.rng
         self._look_due = self._client.clock() + _LOOK_EVERY * rng.uniform(0.9, 1.0)
-        self._member.ask(look(), self._patience)
-        self._failures = 0
+        self._member.ask(look(), self._setbacks.patience)
+        self._setbacks.failures = 0
         self._use_silence()
 
     def _use_silence(self) -> None:
@@ -424,30 +383,22 @@ class V2Follower:
                 self._take(answer)
                 return
             self._next = max(self._next, self._store_index + 1)
-            if self._busy:  # nearer to the present, before history is gone
+            if self._traffic.is_heavy:  # nearer to the present, before history is gone
                 self._reopen()
-
-    def _note_traffic(self, store_index: int) -> None:
-        """Note how much happens in the store."""
-        now = self._client.clock()
-        took, changes = now - self._rated_at, store_index - self._rated
-        if took >= 1.0:
-            self._busy = not self._rated or changes * self.max_stale > _BUSY * took
-            self._rated, self._rated_at = store_index, now
 
     def _prove(self) -> None:
         """Find out whether anything was missed, at the followed member."""
-        clock = self._client.clock
+        clock, setbacks = self._client.clock, self._setbacks
         began = clock()
-        patience = _QUORUM_PATIENCE / _PATIENCE * self._patience
+        patience = _QUORUM_PATIENCE * setbacks.patience
         store_index = self._member.ask(self._member.index(), patience)
         if store_index < self.covered:
             raise _Missed("the cluster's index went back")
-        self._note_traffic(store_index)
+        self._traffic.note(store_index, clock(), self.max_stale)
         while self.covered < store_index and self._line is not None:
             if not self._polls:
                 self._poll_on(self._line)
-            answer = self._line.receive(clock() + self._moment)
+            answer = self._line.receive(clock() + setbacks.moment)
             if answer is None:
                 break
             self._take(answer)
@@ -456,11 +407,10 @@ class V2Follower:
             self._open()
             self._pass(self._barrier())
         if self.covered >= store_index:
-            self._failures = self._times_lost = self._unproved = 0
+            setbacks.note_proof()
             self._has_proof(began)
         else:
-            self._unproved += 1
-            self._proof_due = clock() + _backoff(self._moment, self._unproved - 1)
+            self._proof_due = clock() + setbacks.before_next_proof()
 
     def _pass(self, store_index: int) -> None:
         """Take for covered what a barrier says, if the poll has nothing to tell."""
@@ -477,11 +427,12 @@ class V2Follower:
         Return the index up to which nothing happened; 0 if something did.
         """
         clock, line = self._client.clock, self._member.new_line()
-        by = clock() + self._patience
+        setbacks = self._setbacks
+        by = clock() + setbacks.patience
         try:
             line.send([self._member.poll(self._next)], by)
             store_index = self._member.begun(line, by)
-            answer = line.receive(clock() + max(_SILENCE, self._moment / 2))
+            answer = line.receive(clock() + max(_SILENCE, setbacks.moment / 2))
             if answer is None:
                 line.end_sending()
                 answer = line.receive(by)
@@ -511,11 +462,7 @@ class V2Follower:
         self._drop()
         self._last, self._seamless = None, False
         if self._heals:
-            # Not all replicas of a cluster that was wiped at once; and ever less often
-            # where the history is gone before anybody can ask for it.
-            pause = _backoff(_SPREAD, self._times_lost) * self._client.rng.random()
-            self._times_lost += 1
-            self._member.closing.wait(pause)
+            self._member.closing.wait(self._setbacks.before_next_reading())
         else:
             self._expired = WatchExpired(
                 f"{error} ({self.covered} was the last index seen); read anew, and "
@@ -523,44 +470,34 @@ class V2Follower:
                 key=self._member.path,
             )
 
-    def _failed(self, error: EtcdMapError, until: float) -> None:
+    def _failed(self, error: EtcdMapError, began: float, until: float) -> None:
         """Turn to another member, or try again what has worked."""
         self._drop()
-        if self._member.closing.is_set():
+        member, setbacks = self._member, self._setbacks
+        if member.closing.is_set():
             return
         self._seamless = False
-        endpoints, now = self._client.endpoints, self._client.clock()
-        if not self._failures:
-            self._failing_since = now
-        self._failures += 1
-        rounds = self._failures // len(endpoints)
-        # Else another member may do, or a proxy or a restart ended what had worked; or
-        # they are electing a leader.
-        for_long = _will_last(error) or now - self._failing_since >= _ELECTION
-        if rounds and for_long and (self._member.failed or self._failures > 1):
+        if setbacks.note_failure(error, member.endpoint, of_member=member.failed):
             self.trouble = error
-        # A member that is cut off does not know new users: most must agree.
-        refusing, endpoint = self._refusing, self._member.endpoint
-        (refusing.add if _will_last(error) else refusing.discard)(endpoint)
-        self.lasting = 2 * len(refusing.intersection(endpoints)) > len(endpoints)
-        if self._member.failed:
-            self._member.move_on(endpoints)
-            if isinstance(error, ExchangeFailed) and error.timed_out:
-                self._slow += 1  # is none of them there, or are all far away?
-                slow = max(0, self._slow // len(endpoints) - 1)
-                self._patience = self._bounded(_PATIENCE * 2 ** min(slow, 10))
-        if self._failures > len(endpoints):
-            pause = _backoff(_FIRST_PAUSE, rounds) * self._client.rng.uniform(0.5, 1.0)
-            pause -= now - self._tried_at  # who has waited for an answer need not again
-            self._member.closing.wait(max(0.0, min(pause, until - now)))
+        if member.failed:
+            member.move_on(self._client.endpoints)
+        # Whoever has waited for an answer need not wait again.
+        due = min(began + setbacks.before_next_attempt(), until)
+        member.closing.wait(max(0.0, due - self._client.clock()))
 
 
-def _backoff(first: float, times: int) -> float:
-    pause: float = first * 2 ** min(times, 10)
-    return min(pause, _LONGEST_PAUSE)
+class _Traffic:
+    """How much happens in a store, by its index at two times."""
 
+    #: Whether so much that history may be gone at the next proof.
+    is_heavy = True
 
-def _will_last(error: EtcdMapError) -> bool:
-    if isinstance(error, ExchangeFailed):
-        return error.lasting
-    return isinstance(error, (ClientClosed, Unauthorized, V2NotEnabled, WrongCluster))
+    def __init__(self) -> None:
+        self._index, self._noted_at = 0, float("-inf")
+
+    def note(self, store_index: int, now: float, max_stale: float) -> None:
+        """Note an index of the store."""
+        took, changes = now - self._noted_at, store_index - self._index
+        if took >= 1.0:
+            self.is_heavy = not self._index or changes * max_stale > _BUSY * took
+            self._index, self._noted_at = store_index, now

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 #: Functions of the package and of Python in which a thread waits for a socket.
-_WAITS = {"polled", "receive_soon", "select", "wait"}
+_WAITS = {"polled", "receive_soon", "receive_within", "select", "wait"}
 
 
 class HangingNames:

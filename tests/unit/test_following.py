@@ -26,12 +26,11 @@ class History:
         self.batches.append(len(requests))
         self._polls += [int(r.target.rpartition("waitIndex=")[2]) for r in requests]
 
-    @property
-    def answered(self) -> bool:
-        return bool(self._polls)
+    def receive_all(self, until: float) -> list[Answer]:
+        polls, self._polls = self._polls, deque()
+        return [self._answer(wanted) for wanted in polls]
 
-    def receive(self, until: float) -> Answer:
-        wanted = self._polls.popleft()
+    def _answer(self, wanted: int) -> Answer:
         index = next(each for each in self.indexes if each >= wanted)
         node = {"key": "/p/k", "value": "v", "modifiedIndex": index, "createdIndex": 1}
         body = json.dumps({"action": "set", "node": node}).encode()

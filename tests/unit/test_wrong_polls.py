@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from etcdmap.connecting import make_client
-from etcdmap.errors import ExchangeFailed, Unauthorized
+from etcdmap.errors import ExchangeFailed
 from etcdmap.mapping.replica import State, after
 from etcdmap.transport import Answer, Request
 from etcdmap.tree import Event, Follower
@@ -133,7 +133,6 @@ class PollLine:
         self._polls: deque[tuple[int, int]] = deque()
         self._ended = False
         self.cancel = self.close = lambda: None
-        self.answered = False
 
     def send(self, requests: Sequence[Request], until: float) -> None:
         """Begin to poll."""
@@ -164,6 +163,11 @@ class PollLine:
             return None
         self._polls.popleft()
         return answer
+
+    def receive_all(self, until: float) -> Sequence[Answer]:
+        """Give the next answer; none comes with it."""
+        answer = self.receive(until)
+        return () if answer is None else (answer,)
 
     def end_sending(self) -> None:
         """Have the server end the poll."""
@@ -380,29 +384,3 @@ def test_watch_goes_on_from_before_what_a_barrier_has_passed() -> None:
     world.follow(0.1, MOST)
     assert world.follower.covered == server.index > known
     assert world.follower.settled == known
-
-
-def test_one_member_that_refuses_twice_is_no_majority() -> None:
-    """Nor does a refusal count once the member fails in another way."""
-    follower: Any = World(Server()).follower
-    follower._client.state = follower._client.state._replace(
-        endpoints=("http://a:1", "http://b:2", "http://c:3")
-    )
-    refused, gone = Unauthorized("no"), ExchangeFailed("gone", sent=False)
-    follower._member.move_on = lambda endpoints: None
-
-    def fails(endpoint: str, error: Exception) -> bool:
-        follower._member.endpoint, follower._member.failed = endpoint, True
-        follower._failed(error, 0.0)
-        return bool(follower.lasting)
-
-    told = [
-        fails(*each)
-        for each in [
-            ("http://a:1", refused),
-            ("http://a:1", refused),
-            ("http://b:2", refused),
-            ("http://b:2", gone),
-        ]
-    ]
-    assert told == [False, False, True, False]
