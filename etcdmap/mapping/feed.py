@@ -135,7 +135,7 @@ class Feed:
         self._reported = "following"
         with self._lock:
             if hasattr(self, "now"):  # in a forked child: who subscribed is told
-                self._show(follower, *self._after([reading]))
+                self._show(follower, *self._after([reading], follower.covered))
             else:
                 self.now = {STATE: State(self.path, reading.root, reading.index)}
                 self.proved, self._readings = follower.proved, 1
@@ -267,6 +267,7 @@ class Feed:
         self,
         ticket: object,
         path: str,
+        read: Callable[[Event], Event],
         call: Callable[[Event], object] | None = None,
         *,
         initial: bool = False,
@@ -282,7 +283,9 @@ class Feed:
         with self._lock:
             state = self.now[STATE]
             told = state._replace(root=None) if initial else state
-            subscription = Subscription(ticket, path, call, told, quiet, wake=wake)
+            subscription = Subscription(
+                ticket, path, read, call, told, quiet, wake=wake
+            )
             if self.closed or ticket not in self.users:
                 subscription.ended = True
             else:
@@ -378,15 +381,16 @@ class Feed:
         while job is None and not self.closed:
             try:
                 news = follower.follow(self._clock() + _FOR_EVER)
-                state, events = self._after(news)
+                state, events = self._after(news, follower.covered)
             except Exception:  # the thread must go on, whatever is wrong
                 _log_fault("following %s failed", self.path)
                 follower = self._follow_anew(follower)
                 continue
             with self._lock:
-                self._show(follower, state, events)
                 # Now, or the thread that is woken would hold this one up.
-                job = self._next_job()
+                free = self._job is None and not self._to_report
+                job = self._show(follower, state, events, at_once=free)
+                job = job or self._next_job()
                 self._follows = job is None
                 needed = self._due() if job is None else self._told_at + 2 * _GLANCE
                 wake = needed < self._idle_until
@@ -403,30 +407,49 @@ class Feed:
                 self._follower = broken = self._new_follower()
         return broken
 
-    def _after(self, news: Sequence[Change | Reading]) -> tuple[State, list[Event]]:
-        """Return the state after some news, and the events that lead there."""
+    def _after(
+        self, news: Sequence[Change | Reading], covered: int
+    ) -> tuple[State, list[Event]]:
+        """Return the state after some news, and the events that lead there.
+
+        Up to the index `covered` nothing more has changed.
+        """
         state: State = self.now[STATE]
         events: list[Event] = []
         for each in news:
-            covered = state.index
+            shown = state.index
             state, more = after(state, each)
             if type(each) is Reading:
                 self._readings += 1
-            elif covered > state.index:
-                state = state._replace(index=covered)  # it was said too soon
+            elif shown > state.index:
+                state = state._replace(index=shown)  # it was said too soon
             events += more
+        if covered > state.index:
+            state = state._replace(index=covered)
         return state, events
 
-    def _show(self, follower: Follower, state: State, events: list[Event]) -> None:
-        """Show a state, and have it told; with the lock held."""
-        covered = follower.covered
-        if covered > state.index:  # nothing more has changed up to there
-            state = state._replace(index=covered)
+    def _show(
+        self,
+        follower: Follower,
+        state: State,
+        events: list[Event],
+        *,
+        at_once: bool = False,
+    ) -> _Job | None:
+        """Show a state, and have it told; with the lock held.
+
+        Return what this thread is to tell `at_once`, if it may.
+        """
+        job: _Job | None = None
         if events or state.root is not self.now[STATE].root:
             self.now = {STATE: state}
             now = self._clock()
-            for subscription in self._subscriptions:
-                subscription.add(state, events, now)
+            for each in self._subscriptions:
+                mine = each.add(state, events, now, at_once)
+                if mine:
+                    at_once, self._told_at = False, now
+                    job = self._job = None, (each, each.told), mine
+                    each.told = each.queued = state
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
         # Not before: what it proves is that nothing newer was there than this state.
@@ -436,6 +459,7 @@ class Feed:
             self._note_condition()
         if self._waiting:
             self.changed.notify_all()
+        return job
 
     def _note_condition(self) -> None:
         condition = self.condition
@@ -451,8 +475,12 @@ class Feed:
                 self._report(condition)
             if told is not None and (call := told[0].call) is not None:
                 for event in events:
-                    if not told[0].ended:
-                        self._call(call, event)
+                    if told[0].ended:
+                        break
+                    try:
+                        call(told[0].read(event))
+                    except BaseException:  # SystemExit would end the thread
+                        _log_fault("a callback for %s raised", self.path)
             with self._lock:
                 self._job = None
                 job = None if self.closed else self._next_job()
@@ -471,6 +499,8 @@ class Feed:
         if first is None:
             return None
         told, self._told_at = (first, first.told), now
+        # Before they are taken: a fork in between would lose them.
+        self._job = None, told, []
         self._job = None, told, first.take(self.now[STATE])
         return self._job
 
@@ -482,14 +512,11 @@ class Feed:
             what = "live replica of %s: %s: %s"
             _log(logging.WARNING, what, self.path, condition, trouble)
         for call in list(self._state_calls):
-            if call in self._state_calls:  # one before it may have ended it
-                self._call(call, condition)
-
-    def _call(self, call: Callable[[Any], object], argument: Any) -> None:
-        try:
-            call(argument)
-        except BaseException:  # SystemExit would end the thread
-            _log_fault("a callback for %s raised", self.path)
+            try:
+                if call in self._state_calls:  # one before it may have ended it
+                    call(condition)
+            except BaseException:  # as in `_tell`
+                _log_fault("a callback for %s raised", self.path)
 
 
 def _log_fault(what: str, path: str) -> None:

@@ -253,11 +253,11 @@ class Live(Reading):
         _check_callback(callback)
         if quiet is not None:
             quiet = positive_seconds("quiet", quiet)
-        view, path = self._view, self._path_of(key)
         subscription = self._feed.subscribe(
             self._ticket,
-            path,
-            lambda event: callback(decoded(view, event)),
+            self._path_of(key),
+            partial(decoded, self._view),
+            callback,
             initial=initial,
             quiet=quiet,
         )
@@ -352,12 +352,11 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         self, feed: Feed, ticket: object, view: View, path: str, initial: bool
     ) -> None:
         self._feed = feed
-        self._view = view
         self._events: list[Event] = []
         #: The coroutines that wait, by what wakes them; changed with the feed's lock.
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self.subscription = feed.subscribe(
-            ticket, path, initial=initial, wake=self._notice
+            ticket, path, partial(decoded, view), initial=initial, wake=self._notice
         )
 
     def _notice(self) -> None:
@@ -385,7 +384,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
             if not self._events:
                 raise StopIteration
             event = self._events.pop()
-        return decoded(self._view, event)
+        return self.subscription.read(event)
 
     def __aiter__(self) -> Changes:
         return self
@@ -398,7 +397,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
             finally:  # it may have been cancelled
                 with self._feed.changed:
                     self._waiting.pop(woken, None)
-        return decoded(self._view, event)
+        return self.subscription.read(event)
 
     def _next_or(self, woken: asyncio.Event) -> Event | None:
         """Return the next event; None if `woken` will be set once there is one."""

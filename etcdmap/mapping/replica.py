@@ -51,14 +51,14 @@ def after(state: State, news: Change | Reading) -> tuple[State, list[Event]]:
         new = State(state.path, news.root, news.index)
         return new, list(differences(state, new))
     names = state.names_of(news.path)
-    old = _known_at(state, names)
     if news.action == "set":
-        return _after_a_set(state, news, names, old)
+        return _after_a_set(state, news, names)
+    old = _known_at(state, names)
     if news.action in ("delete", "expire"):
         return _after_an_end(state, news, names, old)
     root, events = state.root, list(_made_on_the_way(state, names, news.index))
     if not isinstance(old, dict):
-        root = _with(root, names, {})
+        root, _ = _with(root, names, {})
         if state.whole or not news.implied:
             before = news.previous if old is None else old
             events.append(Event(news.action, news.path, None, before, news.index))
@@ -66,13 +66,14 @@ def after(state: State, news: Change | Reading) -> tuple[State, list[Event]]:
 
 
 def _after_a_set(
-    state: State, news: Change, names: list[str], old: Tree
+    state: State, news: Change, names: list[str]
 ) -> tuple[State, list[Event]]:
     _, path, text, index, before, _ = news
-    root = _with(state.root, names, text)
-    after = State(state.path, root, index, state.whole)
+    root, old = _with(state.root, names, text)
+    after = tuple.__new__(State, (state.path, root, index, state.whole))
     if isinstance(old, str):  # nearly always
-        return after, [Event("set", path, text, old, index)]
+        event = tuple.__new__(Event, ("set", path, text, old, index, False))
+        return after, [event]
     events = list(_made_on_the_way(state, names, index))
     if old is not None:
         events += _gone("delete", path, old, index)
@@ -104,16 +105,19 @@ def _known_at(state: State, names: list[str]) -> Tree:
     return found
 
 
-def _with(root: Any, names: list[str], node: Any) -> Any:
-    """Return a tree with a node in it, and the directories on its way."""
+def _with(root: Any, names: list[str], node: Any) -> tuple[Tree, Tree]:
+    """Return a tree with a node in it, and what was in its place."""
     if not names:
-        return node
-    new = dict(root) if isinstance(root, dict) else {}
-    if len(names) == 1:
-        new[names[0]] = node
-    else:
-        new[names[0]] = _with(new.get(names[0]), names[1:], node)
-    return new
+        return node, root
+    new = top = dict(root) if isinstance(root, dict) else {}
+    *above, last = names
+    for name in above:
+        below = new.get(name)
+        copy = new[name] = dict(below) if isinstance(below, dict) else {}
+        new = copy
+    old = new.get(last)
+    new[last] = node
+    return top, old
 
 
 def _without(root: Any, names: list[str]) -> Any:

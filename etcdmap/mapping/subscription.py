@@ -40,6 +40,7 @@ class Subscription:
         self,
         ticket: object,
         path: str,
+        read: Callable[[Event], Event],
         call: Callable[[Event], object] | None,
         told: State,
         quiet: float | None = None,
@@ -50,6 +51,8 @@ class Subscription:
         self.path = path
         self._below = f"{path}/"
         self._of_all = path == told.path
+        #: Makes of an event what is told; it may raise.
+        self.read = read
         self.call = call
         self.wake = wake
         self.ended = False
@@ -60,37 +63,45 @@ class Subscription:
         self._quiet = quiet
         self._queue: list[Event] = []
         #: What the queue leads to; of those in between none is kept: each may be large.
-        self._queued = told
+        self.queued = told
         #: Whether the queue was dropped, so that only the difference is known.
         self._behind = quiet is not None
 
-    def add(self, state: State, events: list[Event], now: float) -> None:
-        """Have it told of the events that lead to a state."""
+    def add(
+        self, state: State, events: list[Event], now: float, at_once: bool
+    ) -> list[Event]:
+        """Have it told of the events that lead to a state.
+
+        With `at_once`, return those that the caller is to tell, if none wait before.
+        """
         mine = events if self._of_all else self._mine_of(events)
-        if not mine:
-            return
+        if not mine or (
+            at_once and self.wake is None and not (self._behind or self._queue)
+        ):
+            return mine
         if not self._behind:
             self._queue += mine
-            self._queued = state
+            self.queued = state
             if len(self._queue) > _LONG:
                 self.catch_up(now)
         self.due = now if self._quiet is None else now + self._quiet
         if self.wake is not None:
             self.wake()
+        return []
 
     def catch_up(self, now: float) -> None:
         """Have it told of the difference to the present state."""
-        self._queue, self._queued = [], self.told
+        self._queue, self.queued = [], self.told
         self._behind, self.due = True, now
 
     def take(self, present: State) -> list[Event]:
         """Return what to tell now."""
         if self._behind:
             events = self._mine_of(differences(self.told, present))
-            self.told = self._queued = present
+            self.told = self.queued = present
             self._behind = self._quiet is not None
         else:
-            events, self._queue, self.told = self._queue, [], self._queued
+            events, self._queue, self.told = self._queue, [], self.queued
         self.due = float("inf")
         return events
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from etcdmap.client import positive_seconds
 from etcdmap.codecs import decode_node
-from etcdmap.errors import DecodeError
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.handle import View
 from etcdmap.mapping.replica import State, after
@@ -100,10 +99,10 @@ def decoded(view: View, event: Event) -> Event:
     decode = view.codec.decode
     if previous is not None:
         try:
-            previous = decode_node(path, previous, decode)
-        except DecodeError:  # it is gone: the new one counts
+            previous = decode(previous)
+        except Exception:  # it is gone: the new one counts
             previous = None
     if value is not None:
         value = decode_node(path, value, decode)
     key = path[len(view.root) + 1 :]
-    return Event(action, key, value, previous, index, coalesced)
+    return tuple.__new__(Event, (action, key, value, previous, index, coalesced))
