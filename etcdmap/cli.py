@@ -128,7 +128,8 @@ def _obey_signals() -> list[int]:
 
 
 def _tell(cluster: etcdmap.local.LocalCluster, data_dir: str | None) -> None:
-    print(f"etcd {cluster.version} serves v2.  To use it, paste this elsewhere:\n")
-    print(f"  export ETCDMAP_URL={cluster.url('/app')}\n")
-    stays = f"data and ports stay in {data_dir}" if data_dir else "the data goes, too"
-    print(f"Ctrl-C ends it; {stays}.", flush=True)
+    version, url = cluster.version, cluster.url("/app")
+    print(f"etcd {version} serves v2.  To use it, paste this into another terminal:\n")
+    print(f"  export ETCDMAP_URL={url}\n")
+    kept = f"; it keeps its data and ports in {data_dir}" if data_dir else ""
+    print(f"Ctrl-C stops etcd{kept or ' and deletes its data'}.", flush=True)
