@@ -1,4 +1,4 @@
-"""How fast etcdmap is, beside the other clients of v2 and the bare wire.
+"""How fast etcdmap is, compared with the other clients of v2 and a bare socket.
 
     python -m benchmarks.compare --help
 
@@ -66,32 +66,35 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.compare",
         description="Measure etcdmap, python-etcd, k3etcd and a bare socket on one "
         "etcd on this machine.  In every round each of them does the same work, in "
-        "an order of chance; a ratio is the median of the rounds' ratios.",
+        "random order; a ratio is the median of the ratios of all rounds.",
     )
     parser.add_argument(
         "--env",
         type=Path,
-        help="directory of the environment, kept; default: a temporary one",
+        help="directory of the environment, which is kept; default: a temporary one",
     )
     parser.add_argument(
-        "--rounds", type=int, default=12, help="rounds of each workload; %(default)s"
+        "--rounds",
+        type=int,
+        default=12,
+        help="rounds of each workload; default: %(default)s",
     )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="WORKLOAD",
-        help="only the workloads whose names begin so; may be given again",
+        help="run only the workloads whose names begin so; may be given several times",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a few operations each, in this environment: only to see that it runs",
+        help="a few operations each, in this environment, to see that it runs",
     )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file")
     parser.add_argument(
-        "--check", action="store_true", help="end with 1 if a limit is not met"
+        "--check", action="store_true", help="end with status 1 if a limit is missed"
     )
     return parser.parse_args(arguments)
 

@@ -1,11 +1,12 @@
-"""How much memory answers take that are as bad as can be: run it with -m.
+"""How much memory the worst answers take that a server can send: run it with -m.
 
 ::
 
     python -m benchmarks.memory [--limit MIB]
 
-A server sends each of them, just below `max_response`, to a process of its own, whose
-peak is taken by the operating system.  Told are multiples of `max_response`.
+A server sends each of them, just below `max_response`, to a process of its own.  The
+operating system tells how much memory that process used at most; the table shows it in
+multiples of `max_response`.
 """
 
 from __future__ import annotations
@@ -117,16 +118,16 @@ ROWS = (
         _to_dict,
         _listing("x" * 64, "\N{SNAKE}"),
     ),
-    Row("to_dict(), backslashes", _to_dict, _listing(r"\"" * 32)),
+    Row("to_dict(), nothing but quotes", _to_dict, _listing(r"\"" * 32)),
     Row("keys_api.get(), empty values", _get, _listing("")),
     Row("m[k], lists in lists", _read, _filled(lambda n: "[[[[]]]],", "[", "]")),
-    Row("m[k], as many items as may be", _read, _filled(_item, "{", "}")),
-    Row("the same and an emoji", _read, _filled(_item, '{"\N{SNAKE}":1,', "}")),
-    Row("m[k], 100,000 levels", _read, lambda size: b'{"x":' + b"[" * 100_000),
+    Row("m[k], as many names as allowed", _read, _filled(_item, "{", "}")),
+    Row("the same, and an emoji", _read, _filled(_item, '{"\N{SNAKE}":1,', "}")),
+    Row("m[k], nested 100,000 deep", _read, lambda size: b'{"x":' + b"[" * 100_000),
     Row("m[k], cut off, until the deadline", _read, _listing("x" * 64), cut=True),
-    Row("the same of 3 endpoints", _read, _listing("x" * 64), cut=True, endpoints=3),
-    Row("m[k], a refusal without end", _read, lambda size: b" " * size, status=500),
-    Row("sync(), a member list without end", _sync, lambda size: b" " * size),
+    Row("the same, with 3 endpoints", _read, _listing("x" * 64), cut=True, endpoints=3),
+    Row("m[k], a refusal without an end", _read, lambda size: b" " * size, status=500),
+    Row("sync(), members without an end", _sync, lambda size: b" " * size),
 )
 
 

@@ -1,14 +1,15 @@
-"""What being calm under faults costs while there are none: run it with -m.
+"""What the precautions against faults cost while there are none: run it with -m.
 
 ::
 
     python -m benchmarks.steady [--rounds N]
 
-On a healthy cluster of three members on this machine, in interleaved rounds: session
-reads beside reads that promise nothing (``consistency="any"``), and fenced writes
-beside unfenced ones (``fence=False``).  Ratios of the median time and of the CPU time
-are medians of the rounds; that of the mean time is of all rounds, so that it has the
-quorum read in it that a client sends once in 1.5 s.
+On a healthy cluster of three members on this machine, it compares session reads with
+reads that promise nothing (``consistency="any"``), and fenced writes with writes that
+are not fenced (``fence=False``).  The two take turns within a round.  The ratios of the
+median time and of the CPU time are medians of the rounds.  The ratio of the mean time
+is that of all rounds together, so that it includes the quorum read that a client sends
+every 1.5 s.  The limit is for the median time.
 """
 
 from __future__ import annotations

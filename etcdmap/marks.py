@@ -1,4 +1,4 @@
-"""Marks that others look for on what a user holds."""
+"""Marks on methods that write, by which template engines know not to call them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public names, together: `etcdmap` imports this when the first is asked for."""
+"""All public names; `etcdmap` imports this module when the first of them is used."""
 
 from __future__ import annotations
 

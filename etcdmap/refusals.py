@@ -1,4 +1,4 @@
-"""What a write refuses: where it would have stood, and why.
+"""Keys and values that a write refuses: where they would have stood, and why.
 
 An error of a refusal is of the class that fits (`InvalidKey`, `LimitExceeded`,
 ``TypeError``, ``ValueError``, a codec's own), and has all that was refused in

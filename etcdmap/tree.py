@@ -1,4 +1,4 @@
-"""The waist: what a mapping asks of a store, and the values that pass between them.
+"""The waist: what a mapping asks a store, and the values that they exchange.
 
 Above it nobody knows which API of etcd is spoken; below it nobody knows of mappings,
 their keys and codecs.  A *store* holds *files*, which are texts, and *directories*, by

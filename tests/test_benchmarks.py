@@ -51,7 +51,7 @@ def test_compare_runs_every_workload_and_writes_what_it_found(tmp_path: Path) ->
     assert {"m[k]", "m[k] = v", "missing key", "cached m[k]"} < set(found["workloads"])
     assert "Directory size" in found["growth"]
     assert all(
-        check["reached"] in ("goal", "must")
+        check["reached"] in ("aim", "limit")
         for check in found["checks"]
         if check["what"].endswith(": requests")
     )

@@ -43,58 +43,59 @@ CONNECT = inspect.signature(connect).parameters
 #: What bounds what, by the first column of the tables.
 LIMITS: dict[str, float] = {
     "levels of a path": paths.MAX_DEPTH,
-    "a path, as": paths.MAX_TARGET,
-    "a value, as": spelling.MAX_BODY,
+    "length of a path": paths.MAX_TARGET,
+    "size of a value": spelling.MAX_BODY,
     "lists and dicts": codecs.MAX_NESTING,
     "digits": codecs.MAX_INT_DIGITS,
     "a ttl": spelling.MAX_TTL,
     "a call": failover.DEFAULT_TIMEOUT,
     "making a connection": CONNECT["connect_timeout"].default.value,
     "the age": failover.DEFAULT_MAX_STALE,
-    "from one proof": freshness._RENEW_AFTER * failover.DEFAULT_MAX_STALE,
-    "the pause between": mapping_base._LONGEST_PAUSE,
-    "decoding": parsing._SECONDS_PER_ITEM * 1e6,
+    "how often the client": freshness._RENEW_AFTER * failover.DEFAULT_MAX_STALE,
+    "the pause before a call": mapping_base._LONGEST_PAUSE,
+    "the time allowed for decoding": parsing._SECONDS_PER_ITEM * 1e6,
     "Tab": mapping_base._COMPLETION_PATIENCE,
-    "a `sync`": failover._SYNC_TIMEOUT,
-    "the first wait": Policy().first_delay,
-    "the least such wait of a read": Policy().read_floor,
-    "the least such wait of a write": Policy().write_floor,
-    "for how long an endpoint that failed": Policy().first_rest,
-    "for how long one is avoided that failed": Policy().longest_rest,
+    "asking for the members": failover._SYNC_TIMEOUT,
+    "how long a request waits": Policy().first_delay,
+    "the shortest such wait of a read": Policy().read_floor,
+    "the shortest such wait of a write": Policy().write_floor,
+    "how long an endpoint is avoided after": Policy().first_rest,
+    "how long an endpoint is avoided that": Policy().longest_rest,
     "the pause after": Policy().first_pause,
-    "the longest pause": Policy().longest_pause,
-    "the time between two proofs": inspect.signature(EtcdMapping.live)
+    "the longest such pause": Policy().longest_pause,
+    "the time between two checks": inspect.signature(EtcdMapping.live)
     .parameters["max_stale"]
     .default,
-    "the time between two looks": watching._LOOK_EVERY,
-    "the answer of the member": setbacks.PATIENCE,
-    "its answer": setbacks.PATIENCE * watching._QUORUM_PATIENCE,
-    "the first answer of a member": setbacks.PATIENCE * watching._CONTACT_PATIENCE,
-    "an outage before": setbacks.ELECTION,
-    "the pause while no member": setbacks.LONGEST_PAUSE,
-    "the time that a callback may": feed._GLANCE,
-    "the wait of the first read": feed._CATCH_UP,
+    "how often a live replica asks": watching._LOOK_EVERY,
+    "how long it waits for the answer": setbacks.PATIENCE,
+    "how long it waits when a check": setbacks.PATIENCE * watching._QUORUM_PATIENCE,
+    "how long it waits for a first answer": setbacks.PATIENCE
+    * watching._CONTACT_PATIENCE,
+    "how long an outage lasts": setbacks.ELECTION,
+    "the pause of a live replica": setbacks.LONGEST_PAUSE,
+    "how long a callback": feed._GLANCE,
+    "how long the first read": feed._CATCH_UP,
     "changes that a live": watching._FAR,
     "events that wait": subscription._LONG,
     "the start": member.START_TIMEOUT,
-    "one answer": protocol.DEFAULT_MAX_RESPONSE,
+    "size of an answer$": protocol.DEFAULT_MAX_RESPONSE,
     "memory": float(re.findall(r"\*\*(\d+) times", PERFORMANCE.read_text())[0]),
-    "a refusal": protocol.MAX_REFUSAL,
-    "the head": http1.MAX_HEAD,
+    "size of an answer that refuses": protocol.MAX_REFUSAL,
+    "size of the head": http1.MAX_HEAD,
     "fields": head.MAX_FIELDS,
     "redirects": attempts._MOST_REDIRECTS,
-    "requests under way": execution.MOST_CONNECTIONS,
+    "requests of a write": execution.MOST_CONNECTIONS,
     "idle": pool.MAX_IDLE,
-    "rounds": mapping_base._MOST_ROUNDS,
-    "extra requests": Policy().hedge_share * 100,
+    "attempts of a call": mapping_base._MOST_ROUNDS,
+    "additional requests": Policy().hedge_share * 100,
     "nodes": cache.DEFAULT_SIZE,
     "keys whose": memory._MOST,
     "endpoints": v2_request.MOST_URLS,
-    "refusals that": refusals._MOST_TOLD,
+    "refused values": refusals._MOST_TOLD,
     "causes that a message": etcdmap_errors._MOST_CAUSES,
     "causes that a `P": etcdmap_errors._MOST_KINDS,
     "characters of": etcdmap_errors._MOST_SHOWN,
-    "characters kept": responses._MOST_CAUSE,
+    "characters that are kept": responses._MOST_CAUSE,
 }
 
 
@@ -104,8 +105,8 @@ def test_limits_are_those_of_the_code() -> None:
     rows = [row.split(" | ") for row in re.findall(r"^\| (?!what)(.*) \|$", ours, re.M)]
     shown = {what: limit for what, limit, _ in rows}
     for front, value in LIMITS.items():
-        (limit,) = [limit for what, limit in shown.items() if what.startswith(front)]
-        number = re.findall(r"[\d,.]*\d", limit)[-1 if front != "a ttl" else 1]
+        (limit,) = [limit for what, limit in shown.items() if re.match(front, what)]
+        number = re.findall(r"[\d,.]*\d", limit)[1 if front == "a ttl" else 0]
         assert float(number.replace(",", "")) == value, front
     assert len(shown) == len(LIMITS)
 

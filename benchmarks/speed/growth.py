@@ -54,9 +54,16 @@ def directories(world: World, report: Report) -> None:
             {"m[k]": get, "to_dict": listing},
             [
                 Check(
-                    f"m[k]: {most:,} siblings to {least}", get[most] / get[least], 1.3
+                    f"m[k] in a directory of {most:,} keys, compared with one of "
+                    f"{least}",
+                    get[most] / get[least],
+                    1.3,
                 ),
-                Check(f"to_dict: per key, {most:,} to {from_size:,}", per_key, 1.5),
+                Check(
+                    f"to_dict: time per key, {most:,} keys compared with {from_size:,}",
+                    per_key,
+                    1.5,
+                ),
             ],
         )
     )

@@ -23,7 +23,7 @@ _TIME_IMPORT = (
 
 
 def memory(world: World, report: Report) -> None:
-    """A snapshot of a directory: what it holds, and what making it took at most."""
+    """The memory of what `to_dict` returns, and the most that it uses meanwhile."""
     count = world.sizes.listing
     clients = world.connect("/memory")
     clients[OURS].update({f"key{n:06}": VALUE for n in range(count)})
@@ -45,15 +45,15 @@ def memory(world: World, report: Report) -> None:
     live, peak = figures[OURS]
     name = f"memory of {count:,} keys"
     report.checks += [
-        Check(f"{name}: live", live, 2.9, 2.3, unit=" MiB"),
-        Check(f"{name}: peak", peak, 6.0, 6.0, unit=" MiB"),
+        Check(f"{name}: what to_dict returns", live, 2.9, 2.3, unit=" MiB"),
+        Check(f"{name}: the most that to_dict uses", peak, 6.0, 6.0, unit=" MiB"),
     ]
     for client in clients.values():
         client.close()
 
 
 def cached(world: World, report: Report) -> None:
-    """A hit of the cache beside a lookup in a dict."""
+    """A hit of the cache, compared with a lookup in a dict."""
     plain = {f"k{n}": VALUE for n in range(100)}
     number = 1000 * world.sizes.operations
     ours = EtcdMap(world.endpoint, "/cached", cache_ttl=3600.0)
@@ -69,12 +69,14 @@ def cached(world: World, report: Report) -> None:
     samples = run_rounds(jobs, world.rounds)
     report.works.append(Work("cached m[k]", samples, "mean", "dict"))
     measured = ratio(samples[OURS], samples["dict"], "mean")
-    report.checks.append(Check("cached m[k]: to a dict", measured, 25.0, 12.0))
+    report.checks.append(
+        Check("cached m[k], compared with a dict", measured, 25.0, 12.0)
+    )
     ours.close()
 
 
 def imports(world: World, report: Report) -> None:
-    """Importing the package beside importing requests, each in a new process."""
+    """`import etcdmap`, compared with `import requests`, each in a new process."""
     with tempfile.TemporaryDirectory(prefix="etcdmap-pycache-") as cache:
         # Compiled before, as installed packages are; the warm-up does that.
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
@@ -96,7 +98,9 @@ def imports(world: World, report: Report) -> None:
         samples = run_rounds(jobs, world.rounds)
     work = Work("import", samples, "mean", "requests")
     measured = ratio(samples["etcdmap"], samples["requests"], "mean")
-    work.checks.append(Check("import etcdmap: to requests", measured, 1.2))
+    work.checks.append(
+        Check("import etcdmap, compared with import requests", measured, 1.2)
+    )
     report.about["import"] = (
         f"etcdmap {median(samples['etcdmap'], 'mean') / 1000:.0f} ms, "
         f"requests {median(samples['requests'], 'mean') / 1000:.0f} ms"

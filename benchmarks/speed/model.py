@@ -51,8 +51,8 @@ class Check(NamedTuple):
 
     what: str
     measured: float
-    must: float
-    goal: float | None = None
+    limit: float
+    aim: float | None = None
     #: Whether more is better; else less is.
     higher: bool = False
     unit: str = "x"
@@ -62,9 +62,9 @@ class Check(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        if self.goal is not None and self.reaches(self.goal):
-            return "goal"
-        return "must" if self.reaches(self.must) else "MISSED"
+        if self.aim is not None and self.reaches(self.aim):
+            return "aim"
+        return "limit" if self.reaches(self.limit) else "MISSED"
 
 
 @dataclass
@@ -86,18 +86,18 @@ class Work:
         return ratio(samples[client], reference, metric or self.metric)
 
     def limit(
-        self, what: str, must: float, goal: float | None, metric: str | None = None
+        self, what: str, limit: float, aim: float | None, metric: str | None = None
     ) -> None:
         """Check our ratio to the reference against limits."""
         measured = self.ratio(OURS, metric)
         if measured is not None:
-            self.checks.append(Check(f"{self.name}: {what}", measured, must, goal))
+            self.checks.append(Check(f"{self.name}: {what}", measured, limit, aim))
 
-    def limit_speed(self, must: float, goal: float | None) -> None:
+    def limit_speed(self, limit: float, aim: float | None) -> None:
         """Check how many times more we do in a second than the reference."""
         measured = self.ratio(OURS, "mean")
         if measured is not None:
-            check = Check(f"{self.name}: speed", 1 / measured, must, goal, higher=True)
+            check = Check(f"{self.name}: speed", 1 / measured, limit, aim, higher=True)
             self.checks.append(check)
 
 

@@ -49,7 +49,7 @@ def _aligned(rows: list[Row]) -> Iterator[str]:
 def _tables(report: Report) -> Iterator[tuple[str, Row, list[Row]]]:
     checks = report.all_checks()
     if checks:
-        columns = ("what", "measured", "must", "goal", "reached")
+        columns = ("what", "measured", "limit", "aim", "reached")
         yield "Limits", columns, [_check_row(check) for check in checks]
     for work in report.works:
         title = f"{work.name}, us for each operation; ratio of {work.metric} to "
@@ -70,7 +70,7 @@ def _check_row(check: Check) -> Row:
     measured = (
         f"{check.measured:.2f}{check.unit}" if check.unit else f"{check.measured}"
     )
-    return check.what, measured, spell(check.must), spell(check.goal), check.verdict
+    return check.what, measured, spell(check.limit), spell(check.aim), check.verdict
 
 
 def _work_rows(work: Work) -> list[Row]:

@@ -83,7 +83,7 @@ def threads(world: World, report: Report) -> None:
         many = {
             name: [c.for_thread() for _ in range(count)] for name, c in clients.items()
         }
-        for what, must, goal in (("get", 3.5, 5.0), ("set", 1.7, 2.2)):
+        for what, limit, aim in (("get", 3.5, 5.0), ("set", 1.7, 2.2)):
             jobs = {
                 name: in_threads([_call(c, what, n) for n, c in enumerate(some)], each)
                 for name, some in many.items()
@@ -91,7 +91,7 @@ def threads(world: World, report: Report) -> None:
             work = Work(
                 f"{count} threads, {what}", run_rounds(jobs, world.rounds), "mean"
             )
-            work.limit_speed(must, goal)
+            work.limit_speed(limit, aim)
             report.works.append(work)
         for own in many.get(RAW, []):
             own.close()
@@ -164,7 +164,7 @@ def _listing_of_numbers(world: World, report: Report) -> None:
     )
     measured = work.ratio(OURS_AUTO)
     assert measured is not None
-    what = f"{work.name}: auto to text"
+    what = f"{work.name}: codec auto, compared with text"
     work.checks.append(Check(what, measured, float("inf"), 1.3))
     report.works.append(work)
     as_text.close()
@@ -200,7 +200,7 @@ def https(world: World, report: Report) -> None:
     put.limit("p50", 0.72, 0.60)
     for work in (get, put):
         own = Work(work.name, work.samples, reference="etcdmap, http")
-        own.limit("p50, to own http", 1.3, 1.2)
+        own.limit("p50, compared with etcdmap over http", 1.3, 1.2)
         work.checks += own.checks
     report.works += [get, put]
 
