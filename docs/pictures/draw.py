@@ -306,7 +306,7 @@ def draw_outages() -> str:
     """Show the table of what was measured: for how long nothing succeeded."""
     _, _, *rows = table_of(_OUTAGES, "| fault | seconds |")
     place = logarithmic(0.005, 5, 16, 400)
-    parts = [text(16, 28, "The longest time without a success, logarithmic", "t h")]
+    parts = [text(16, 28, "Longest time without a success (logarithmic scale)", "t h")]
     kinds = [("b", "writes and reads in turn"), ("a", "reads alone")]
     parts += legend(16, 52, kinds)
     top = 70.0
