@@ -110,13 +110,12 @@ def _with(root: Any, names: list[str], node: Any) -> tuple[Tree, Tree]:
     if not names:
         return node, root
     new = top = dict(root) if isinstance(root, dict) else {}
-    *above, last = names
-    for name in above:
+    for name in names[:-1]:
         below = new.get(name)
         copy = new[name] = dict(below) if isinstance(below, dict) else {}
         new = copy
-    old = new.get(last)
-    new[last] = node
+    old = new.get(names[-1])
+    new[names[-1]] = node
     return top, old
 
 
