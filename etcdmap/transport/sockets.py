@@ -116,8 +116,8 @@ class Connection:
 
 def _can_block(sock: socket.socket) -> bool:
     """Let reads block for `KERNEL_PATIENCE`; return whether the system can do it."""
-    if type(sock).__module__.partition(".")[0] == "gevent":
-        return False  # it would not block there, but wait without an end
+    if type(sock).__module__ != "socket":
+        return False  # gevent's, say: it would not block, but wait without an end
     try:
         _limit_blocking(sock, KERNEL_PATIENCE)
         supported = sock.getsockopt(
