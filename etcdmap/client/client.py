@@ -57,7 +57,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     `connect` makes it, and takes its options.
 
-    Threads: they can share one client freely.  A forked child may go on using it.
+    Threads: any number can share one client.  A forked child may go on using it.
     """
 
     #: The API that `sync` asks for the members; `etcdmap.connecting` sets it.
@@ -183,7 +183,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         Returns:
             The endpoints that the client uses from now on.
 
-        Cost: 1 request; 2 with a server that only knows the older way.
+        Cost: 1 request; 2 if the server only knows an older form of it.
         """
         deadline = self.deadline(timeout)
         learnt = self._members(deadline)

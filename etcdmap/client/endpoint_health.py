@@ -25,10 +25,10 @@ class Policy:
         hedge_share: at most this share of the requests goes to a second endpoint as
             well while nothing fails.
         quiet: if no request of a kind was answered for this time (or for four times as
-            long as most answers take), extra requests are not limited by
-            ``hedge_share``.
-        again: if no endpoint answers, how long to wait before one of them is sent
-            another copy of the request; copies that were sent before an election may
+            long as most answers take, if that is longer), extra requests are not
+            limited by ``hedge_share``.
+        again: if no endpoint answers, how long to wait before another copy of the
+            request is sent to one of them; copies that were sent before an election may
             have been lost in it.
         first_pause: the pause after the first round of attempts, in which each endpoint
             is tried twice; it doubles with each round.

@@ -163,7 +163,7 @@ def _option(name: str, text: str) -> Any:
         advice = did_you_mean(name, _READERS) or "; there are " + ", ".join(
             sorted(_READERS)
         )
-        raise ValueError(f"the URL gives an option that there is not{advice}")
+        raise ValueError(f"the URL gives an option that does not exist{advice}")
     read, what = _READERS[name]
     try:
         return read(text)

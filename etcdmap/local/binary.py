@@ -66,7 +66,7 @@ def read_version(binary: Path) -> str:
     """Return an etcd's version, such as "3.5.1".
 
     Raises:
-        LocalClusterError: the file is not etcd, or an etcd that can't be used here.
+        LocalClusterError: the file is not etcd, or its version can't be used here.
     """
     try:
         output = subprocess.run(

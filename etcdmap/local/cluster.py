@@ -45,9 +45,9 @@ class LocalCluster:
 
     It is a context manager that starts the cluster on entry and closes it on exit.  The
     cluster is also closed when this object is garbage-collected, and when the process
-    ends, however that happens.  (There is a guard process for this.  If the guard is
-    killed as well, the members end on Linux only, and temporary files stay.)  A forked
-    child can use the endpoints, but it can't control the cluster.
+    ends, however that happens.  A guard process sees to this; if the guard and this
+    process are killed together, the members end on Linux only, and temporary files
+    stay.  A forked child can use the endpoints, but it can't control the cluster.
 
     Every user of this machine can reach the endpoints; nobody else can.
 

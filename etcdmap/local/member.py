@@ -130,7 +130,7 @@ class Member:
         self.start(wait=wait, timeout=timeout)
 
     def wait_healthy(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until the member is healthy, so it serves clients and knows a leader."""
+        """Wait until the member is healthy: it serves clients and knows a leader."""
         probe.wait_for(self.check_healthy, timeout, "the member was not healthy")
 
     def wait_serving(self, timeout: float = START_TIMEOUT) -> None:

@@ -118,7 +118,7 @@ class Listed(Handle, ListedMapping):
         return reversed([key for key, _, _ in self._entries(self._view.store)])
 
     def __len__(self) -> int:
-        """Count the keys of this directory, without those in its subdirectories.
+        """Count the keys; those in subdirectories count only in a flat view.
 
         Cost: 1 request; none for a `Live`.
 

@@ -12,8 +12,8 @@ from etcdmap.mapping.base import UNCHANGEABLE
 class FrozenMapping(Mapping[str, Any]):
     """A nested dict that can't be changed; the mappings in it can't be changed either.
 
-    Lists are handed out as copies.  To write it as JSON, use
-    ``json.dumps(view, default=dict)``.  It can be pickled, and compared with dicts.
+    `Live.view` makes it.  Lists are handed out as copies.  To write a ``view`` as JSON,
+    use ``json.dumps(view, default=dict)``.  It can be pickled, and compared with dicts.
     """
 
     __slots__ = ("_content",)

@@ -49,7 +49,7 @@ class Live(Reading):
     Sub-mappings (``now["db"]``) follow the cluster too, until the replica that
     `EtcdMapping.live` made is closed.
 
-    Threads: they can share one replica freely.  A forked child may go on using it: the
+    Threads: any number can share one replica.  A forked child may go on using it: the
     child's first read, or `wait`, starts to follow etcd again, and waits up to a second
     for the present state.  Until then, no callback is called in the child.  A replica
     can't be pickled.
@@ -100,7 +100,7 @@ class Live(Reading):
             return self._look_up(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return ``m[key]``, or the default if it is absent.  Cost: no request."""
+        """Return ``m[key]``, or the default if absent.  Cost: no request."""
         try:
             return self._feed.now[self._slot][key]
         except (KeyError, TypeError):
@@ -200,9 +200,9 @@ class Live(Reading):
 
         - ``"following"``: it does.
         - ``"suspended"``: no member can be followed at the moment.
-        - ``"failed"``: the same, and the reason will hardly go away without you (a
-          right or the API is missing, a certificate is refused); the replica goes on
-          trying all the same.
+        - ``"failed"``: no member can be followed, and this will hardly change before
+          somebody does something: a right or the API is missing, or a certificate is
+          refused.  The replica goes on trying all the same.
         - ``"starting"``: only in a forked child, until its first read (this property
           does not count as one) has had an answer.
         - ``"closed"``: the replica was closed.
@@ -251,8 +251,9 @@ class Live(Reading):
             key: call it only for this key and those below it; None for all keys.
             initial: whether to call it first for each key that is there already, with
                 ``coalesced`` events.
-            quiet: seconds without a change to wait for.  After these, the function is
-                called once for each difference, and not for each change.
+            quiet: a time in seconds.  The function is called only when nothing has
+                changed for this time, and then once for each difference, instead of
+                once for each change.
 
         Returns:
             An object that ends the subscription, by its `close` or as a context

@@ -109,7 +109,7 @@ class EtcdMapping(Writing):
     Subclasses: ``m["a"]`` is a mapping of the same class; see `with_view` for which
     attributes are passed on.
 
-    Threads: they can share one mapping freely.  A forked child may go on using it.  A
+    Threads: any number can share one mapping.  A forked child may go on using it.  A
     pickled mapping makes new connections where it is unpickled.  If it had credentials,
     it takes those of the environment there (``ETCDMAP_USERNAME``,
     ``ETCDMAP_PASSWORD``), but only if ``ETCDMAP_URL`` there names all of its endpoints.
@@ -248,7 +248,7 @@ class EtcdMapping(Writing):
 
         Cost: 1 request, or none with ``after``.  Then 1 request for each change.  While
         the watch waits, it also sends 1 small request every 2 s, and every 6 to 7.5 s
-        1 quorum read (one that a majority of the members confirms).  These find out
+        1 quorum read (one that a majority of the members confirms).  These two find out
         whether the member that is asked has fallen silent.
 
         >>> before = m.index()
@@ -271,19 +271,19 @@ class EtcdMapping(Writing):
         the watch of the open one, and its two threads.
 
         Args:
-            max_stale: seconds.  Within this time, the replica always proves that it has
-                missed nothing.  So this limits how long a connection that has fallen
-                silent can go unnoticed.
+            max_stale: a time in seconds.  At least once in this time, the replica
+                proves that it has missed nothing.  So the value limits how long a
+                connection that has fallen silent can go unnoticed.
 
         A failure raises what a read raises, within the client's timeout: if etcd is
         down, you get no replica, and never an empty one.
 
-        Cost: 2 requests, or none if the watch is shared.  Then 1 request for each
-        change, and 1 small one every 2 s.  A quorum read (one that a majority of the
-        members confirms) follows whenever 0.6 to 0.75 of ``max_stale`` have passed, and
-        2 more requests if keys outside of this directory have changed.  While these
-        change often, a change in this directory may take 2 requests, and there is one
-        more every 2 s.
+        Cost: 2 requests, or none if the watch is shared.  Then the watch sends
+        1 request for each change, and 1 small one every 2 s.  Whenever 0.6 to 0.75 of
+        ``max_stale`` have passed, it also sends 1 quorum read (one that a majority of
+        the members confirms), and 2 more requests if keys outside of this directory
+        have changed.  While such keys change often, a change in this directory may take
+        2 requests, and 1 more request is sent every 2 s.
 
         >>> with m.live() as now:
         ...     now["port"], now.wait(m.set("port", 8081)), now["port"]
@@ -304,7 +304,7 @@ class EtcdMapping(Writing):
 
     @alters_data
     def update(self, other: Contents = (), /, **kwargs: Any) -> None:
-        """Store many keys, as ``m[key] = value`` for each of them.
+        """Store many keys, as ``m[key] = value`` does for each of them.
 
         Everything is checked and encoded before the first write.
 
@@ -366,7 +366,7 @@ class EtcdMapping(Writing):
 
         Raises:
             InvalidKey: a key can't be written, or lies below another key of this call.
-            NotADirectory: a file stands where the key ``"a/b"`` needs a directory.
+            NotADirectory: a file stands where a key like ``"a/b"`` needs a directory.
             DirectoryGone: as for `update`.
             PartialWrite: some keys failed; the error says which, and what was done.
 

@@ -67,9 +67,9 @@ class Writing(Reading, Base):
             ttl: seconds until the value expires, rounded up to whole ones; None if it
                 never does.  For a mapping, this is the ttl of the directory, which is
                 then deleted and made again, and later expires with everything in it.
-            keep_ttl: keep what is left of the present ttl, up to the longest ttl that
-                may be written; without this option, every write drops the ttl.  For
-                values only.
+            keep_ttl: whether to keep what is left of the present ttl, up to the longest
+                ttl that may be written; without this option, every write drops the ttl.
+                It is for values only.
 
         Returns:
             The index of the write (the number that etcd gives to this change); None
@@ -133,9 +133,10 @@ class Writing(Reading, Base):
         Raises:
             KeyExists: the key is there already.
 
-        Cost: 1 request; for a mapping 1 more for each of its keys.  Atomic: yes.  If
-        several callers race to create a mapping, the one that creates the directory
-        fills it, and the others get `KeyExists`.
+        Cost: 1 request; for a mapping 1 more for each of its keys.  Atomic: yes, but
+        for a mapping only the creation of its directory.  If several callers race to
+        create a mapping, the one that creates the directory fills it, and the others
+        get `KeyExists`.
 
         >>> index = m.create("leader", "me")
         >>> m["leader"]

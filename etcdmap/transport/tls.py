@@ -31,7 +31,7 @@ class UnverifiedTLS(UserWarning):
 
 
 class RenewalFailed(UserWarning):
-    """A TLS file has changed and can't be loaded; the one before it stays in use."""
+    """A TLS file has changed and can't be loaded; its old content stays in use."""
 
 
 class Contexts:

@@ -38,7 +38,7 @@ class KeysAPI:
     the other errors of `Client.send`, and, before any request, `InvalidKey` or
     `LimitExceeded`.  ``timeout=`` is the deadline of the call, in seconds.
 
-    Cost: 1 request for each call.  Threads: they can share one object freely.
+    Cost: 1 request for each call.  Threads: any number can share one object.
     """
 
     def __init__(self, client: Client) -> None:
