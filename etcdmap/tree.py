@@ -129,7 +129,7 @@ class Follower(Protocol):
 
     @property
     def lasting(self) -> bool:
-        """Whether `trouble` will stay until somebody does something, if that is known."""
+        """Whether `trouble` stays until somebody acts on it, as far as is known."""
 
     #: The last time, on the client's clock, at which nothing was newer than the changes
     #: that were reported.
