@@ -6,8 +6,8 @@
     >>> cfg["db"]["port"], cfg["db/host"]
     (5432, 'localhost')
 
-`EtcdMapping` is the dict; `connect` makes the failover client that several
-mappings can share; `errors` tells what can go wrong.
+`EtcdMapping` is the dict.  `connect` makes a client, which sends the requests to a
+member that works; several mappings can share one client.  `errors` has all exceptions.
 """
 
 from __future__ import annotations
@@ -78,21 +78,21 @@ __all__ = [
     "connect",
 ]
 
-#: The version, as a text.  It comes from the metadata of what is installed.
+#: The version, as a text.  It comes from the metadata of the installed package.
 __version__: str
 
-# If type checkers saw this function, any misspelt name would pass.
+# Type checkers must not see this function: with it, they would accept any name.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Import what is asked for: pytest loads our plugin in every test run."""
+        """Import a name only when it is used: pytest loads our plugin in every run."""
         if name == "__version__":
             return _version()
         if name in __all__:
             public = vars(import_module("etcdmap.public"))
             globals().update({each: public[each] for each in __all__})
             return globals()[name]
-        # A module, as after an import of everything.
+        # It may be a module, which is there as if everything had been imported.
         if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return import_module(f"{__name__}.{name}")
@@ -102,7 +102,7 @@ if not TYPE_CHECKING:
 
 
 def _version() -> str:
-    # Imported here as it is slow, and few need it.
+    # Imported only here, because the import is slow and few programs need it.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

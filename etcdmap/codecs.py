@@ -1,16 +1,16 @@
-"""Values <-> the text that etcd stores: ``"auto"``, ``"json"`` and ``"text"``.
+"""Turn values into the text that etcd stores, and back: "auto", "json" and "text".
 
-``auto`` keeps two laws.  *What is written reads back*: ``decode(encode(v))`` is
-``v`` again, type by type, for every value it accepts.  *What is read writes back*:
-``encode(decode(t)) == t`` for every text.  Both follow from one rule: a text
-stands for a value only if writing that value gives this very text, and a str that
-would stand for something else is written as a JSON string.
+``auto`` keeps two laws.  *What is written reads back*: for every value that it accepts,
+``decode(encode(v))`` is ``v`` again, with the same type.  *What is read writes back*:
+``encode(decode(t)) == t`` for every text.  Both follow from one rule: a text stands for
+a value only if writing that value gives exactly this text, and a str that would stand
+for something else is written as a JSON string.
 
-All processes read a text alike: the limits of nesting and of integers are fixed here,
-and do not depend on the caller's stack or ``sys.set_int_max_str_digits``.
+All processes read a text in the same way: the limits of nesting and of integers are
+fixed here, and do not depend on the caller's stack or ``sys.set_int_max_str_digits``.
 
-No message shows a value or a stored text, which may be secret, and no error is
-raised while one that holds it (``JSONDecodeError.doc``) is being handled.
+Values and stored texts may be secret, so no message shows them, and no error is raised
+while an error that contains one (``JSONDecodeError.doc``) is being handled.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from etcdmap.refusals import no_str, shown_key, tell
 
 T = TypeVar("T")
 
-#: Lists within lists.
+#: How deep lists and dicts may be nested.
 MAX_NESTING = 100
-#: Digits of an int; the default of ``sys.set_int_max_str_digits``.
+#: How many digits an int may have; the default of ``sys.set_int_max_str_digits``.
 MAX_INT_DIGITS = 4300
-#: Digits that ``int`` and ``str`` always take; a process can set no limit below 640.
+#: So many digits ``int`` and ``str`` always take: no process can set a limit below 640.
 _PLAIN_INT_DIGITS = 600
 
 
 class Codec(Protocol):
-    """Turns values into text and back."""
+    """An object that turns values into the text that etcd stores, and back."""
 
     def encode(self, value: Any, /) -> str:
-        """Return the text to store; TypeError or ValueError if there is none."""
+        """Return the text to store; raise TypeError or ValueError to refuse a value."""
 
     def decode(self, text: str, /) -> Any:
-        """Return the value of a stored text; DecodeError if it has none."""
+        """Return the value of a stored text; raise DecodeError if it has none."""
 
 
 @dataclass(frozen=True, repr=False)
 class _Builtin:
-    """The base of the three; without state, so all instances of one are equal."""
+    """The base class of the three codecs; all instances of one of them are equal."""
 
     name: ClassVar[str]
 
@@ -66,53 +66,56 @@ class _Builtin:
 
 
 class AutoCodec(_Builtin):
-    """Bare text where that is safe, JSON where it is needed."""
+    """Writes a str as bare text if that is safe, and every other value as JSON."""
 
     name = "auto"
 
     def encode(self, value: Any, /) -> str:
-        """Write a str as it is, or as a JSON string; the rest as compact JSON.
+        """Write a str as it is or as a JSON string, and other values as compact JSON.
 
         Raises:
-            TypeError: a type that would not be read back; says what to use.
-            ValueError: NaN, an infinity, a lone surrogate, or beyond a limit.
+            TypeError: the value has a type that would not be read back; the message
+                says what to use instead.
+            ValueError: the value is NaN or an infinity, contains a lone surrogate, or
+                is beyond a limit.
         """
         if type(value) is not str:
             return _write_single(value)
         return checked(value) if _is_plain(value) else _write_str(value)
 
     def decode(self, text: str, /) -> Any:
-        """Read a text as the value that is written so, or as itself; never raise."""
+        """Return the value that is written as this text, or the text; never raise."""
         reader = _READERS.get(text[:1])
         return text if reader is None else reader(text)
 
 
 class JsonCodec(_Builtin):
-    """JSON always, for keys shared with programs that expect it."""
+    """Always writes JSON, for keys that are shared with programs that expect JSON."""
 
     name = "json"
 
     def encode(self, value: Any, /) -> str:
-        """Write compact JSON; refuses what :class:`AutoCodec` refuses."""
+        """Write compact JSON; refuse the values that :class:`AutoCodec` refuses."""
         return _write_single(value)
 
     def decode(self, text: str, /) -> Any:
-        """Read strict JSON; an object gives a dict.
+        """Read strict JSON; an object becomes a dict.
 
         Raises:
-            DecodeError: not JSON, or what could not be written again: NaN, 1e400,
-                a key twice, lone surrogates, ints or nesting beyond the limits.
+            DecodeError: the text is not JSON, or could not be written again: it
+                contains NaN, 1e400, a repeated key or a lone surrogate, or its ints or
+                its nesting are beyond the limits.
         """
         return _parse(text)
 
 
 class TextCodec(_Builtin):
-    """Text only, exactly as it is."""
+    """Takes text only, and stores it exactly as it is."""
 
     name = "text"
 
     def encode(self, value: Any, /) -> str:
-        """Return ``value``; TypeError if it is not exactly a str."""
+        """Return ``value``; raise TypeError if it is not exactly a str."""
         if type(value) is str:
             return checked(value)
         raise TypeError(f"'text' can't store {_type_name(value)}; use str(value)")
@@ -122,7 +125,7 @@ class TextCodec(_Builtin):
         return text
 
 
-#: The names of those in `_CODECS`.
+#: The names of the codecs in `_CODECS`.
 CodecName: TypeAlias = Literal["auto", "json", "text"]
 
 _CODECS = {codec.name: codec for codec in (AutoCodec(), JsonCodec(), TextCodec())}
@@ -130,12 +133,12 @@ _ACCEPTED = "'auto', 'json', 'text' or an object with encode and decode"
 
 
 def get_codec(codec: str | Codec) -> Codec:
-    """Return the codec of that name, or the object given.
+    """Return the codec with this name, or the object that was given.
 
     Raises:
-        ValueError: no codec has that name.
-        TypeError: neither a name nor an object with ``encode`` and ``decode``; a
-            class is not one, its instance is.
+        ValueError: no codec has this name.
+        TypeError: this is neither a name nor an object with ``encode`` and ``decode``;
+            or it is a class, and not an instance.
     """
     if isinstance(codec, str):
         if codec in _CODECS:
@@ -149,13 +152,13 @@ def get_codec(codec: str | Codec) -> Codec:
 
 
 def encode_text(codec: Codec, value: Any) -> str:
-    """Return ``codec.encode(value)``, certain to be text that etcd can hold.
+    """Return ``codec.encode(value)``, checked: it is text that etcd can store.
 
-    Raises what the codec raises, TypeError if it did not return exactly a str, and
-    ValueError for a lone surrogate.
+    The codec's own errors pass through.  TypeError is raised if the codec did not
+    return exactly a str, and ValueError for a lone surrogate.
     """
     text = codec.encode(value)
-    if type(codec) in (AutoCodec, JsonCodec, TextCodec):  # they have checked it
+    if type(codec) in (AutoCodec, JsonCodec, TextCodec):  # these check it themselves
         return text
     if type(text) is str:
         return checked(text)
@@ -163,9 +166,9 @@ def encode_text(codec: Codec, value: Any) -> str:
     raise TypeError(f"{name}.encode must return a str, not {_type_name(text)}")
 
 
-# --- reading: each returns ``text`` itself if it stands for no other value ---
+# --- readers: each returns ``text`` itself if the text stands for no other value ---
 
-#: An int as Python writes it, or (group 1) perhaps a float.
+#: An int as Python writes it, or (group 1) a text that may be a float.
 _NUMBER = re.compile(
     rf"0|-?[1-9][0-9]{{0,{MAX_INT_DIGITS - 1}}}"
     r"|(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:e[+-][0-9]+)?|e[+-][0-9]+))"
@@ -186,7 +189,7 @@ def _read_number(text: str) -> Any:
 
 
 def _read_string(text: str) -> str:
-    # Only a str that would read as something else was quoted: '"8"' stands for "8",
+    # Only a str that would be read as another value was quoted: '"8"' stands for "8",
     # while '"eight"' stands for itself.
     with suppress(ValueError):
         value: str = _DECODER.decode(text)
@@ -249,8 +252,8 @@ def _decode(text: str) -> Any:
     try:
         return _DECODER.decode(text)
     except RecursionError:
-        # Before Python 3.12 each level takes a frame, of which the caller may have few
-        # left; a new thread has all of them.
+        # Before Python 3.12, each level takes a frame, and the caller's thread may have
+        # only a few frames left; a new thread has all of them.
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(_DECODER.decode, text).result()
 
@@ -343,7 +346,7 @@ def _advice(value: Any) -> str:
 
 
 def _find_refused(root: Any) -> Iterator[Refusal]:
-    """Yield all that `_write` refuses of a value, in its order, with its place."""
+    """Yield every part of a value that `_write` refuses, in order, with its place."""
     todo: list[tuple[str, Any, Callable[[Any], str], int]] = [("", root, _write, 1)]
     while todo:
         place, value, write, depth = todo.pop()
@@ -352,13 +355,13 @@ def _find_refused(root: Any) -> Iterator[Refusal]:
                 yield Refusal(place, reason)
         elif depth > MAX_NESTING:
             yield Refusal(place, _TOO_DEEP)
-            return  # it may hold itself, at more than one place
+            return  # it may contain itself, in more than one place
         else:
             todo += [(*found, depth + 1) for found in reversed(_inside(place, value))]
 
 
 def _inside(place: str, value: Any) -> list[tuple[str, Any, Callable[[Any], str]]]:
-    """Return what a list or dict holds: where, what, and what writes it."""
+    """Return the place, the value and the writer of each part of a list or dict."""
     if type(value) is list:
         return [(f"{place}[{n}]", item, _write) for n, item in enumerate(value)]
     keys = [f"{place}/{shown_key(key)}" for key in value]
@@ -389,7 +392,7 @@ def _write_str(value: str) -> str:
 
 
 def checked(text: str) -> str:
-    """Return a text that UTF-8 can express; ValueError, without the text, if not."""
+    """Return the text if UTF-8 can express it; else raise ValueError, without it."""
     if text.isascii():
         return text
     with suppress(UnicodeEncodeError):
@@ -420,7 +423,7 @@ _SCALARS: dict[type, Callable[[Any], str]] = {
     type(None): {None: "null"}.__getitem__,
 }
 
-#: Types of others, known by what they have, as they are not imported.
+#: Foreign types are recognised by an attribute, so that they need not be imported.
 _ADVICE_BY_ATTRIBUTE = {
     "model_dump": "value.model_dump()",  # pydantic
     "__dataclass_fields__": "dataclasses.asdict(value)",
@@ -429,7 +432,7 @@ _ADVICE_BY_ATTRIBUTE = {
     "tolist": "value.tolist()",  # numpy's scalars and arrays
 }
 
-#: The first that fits: an IntEnum is an Enum before it is an int.
+#: The first type that fits counts: an IntEnum is an Enum before it is an int.
 _ADVICE: dict[type | tuple[type, ...], str] = {
     Enum: "value.value",
     (str, Decimal, UUID, os.PathLike): "str(value)",
@@ -451,9 +454,9 @@ def _type_name(value: object) -> str:
 
 
 def decode_node(path: str, text: str, decode: Callable[[str], T]) -> T:
-    """Decode the text of a file; every error becomes a DecodeError that names the key.
+    """Decode the text of a file; any error becomes a DecodeError that names the key.
 
-    A KeyError of a user's codec would otherwise read as "absent".
+    Otherwise a KeyError of a user's codec would look like an absent key.
     """
     if type(text) is not str:
         raise InvalidResponse("a file whose value is no text")

@@ -1,6 +1,6 @@
-"""The demo: a dict on three etcd members, two of them killed, and what that costs.
+"""The demo: a dict on three etcd members, two of which are killed one after the other.
 
-Nothing in it is staged: the members are processes, and each figure is measured.
+Nothing in it is staged: the members are real processes, and each figure is measured.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Counter(WireTransport):
 
 
 def run_demo(binary: str | os.PathLike[str] | None = None) -> None:
-    """Run all steps against a cluster of its own and print them."""
+    """Run all steps against a new cluster, and print them."""
     print("A dict on three real members of etcd.  Two of them will be killed.")
     print("It takes about five seconds, and leaves nothing behind.\n")
     counter = Counter()

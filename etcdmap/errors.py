@@ -1,4 +1,4 @@
-"""Every exception that leaves the library.
+"""Every exception of the library.
 
 ::
 
@@ -16,16 +16,17 @@
       ClientClosed (RuntimeError), PartialWrite, CredentialsMissing, LocalClusterError
 
 Arguments of the wrong type or range raise Python's own ``TypeError`` and
-``ValueError``, before any request.  Of a value or key that can't be stored they have
-``.refusals``, as `InvalidKey` has.
+``ValueError``, before any request.  If a value or key can't be stored, these errors
+have ``.refusals``, as `InvalidKey` has.
 
-Only "this key is absent" is a ``KeyError``: ``get``, ``in`` and ``pop`` with a
-default swallow ``KeyError``, so an outage that was one would read as "missing".
+The only ``KeyError`` is "this key is absent".  ``get``, ``in``, and ``pop`` with a
+default swallow every ``KeyError``, so if an outage were a ``KeyError``, it would look
+like an absent key.
 
-No message holds a password or a stored value.  etcd's own ``cause`` for a
-failed comparison quotes the values compared, so it is kept in ``.cause`` and
-left out of the text.  What a server or a caller wrote goes into a text through
-`legible`: a log has one line for it, whatever it is.
+No message contains a password or a stored value.  etcd's own ``cause`` for a failed
+comparison quotes the values that were compared, so it is kept in ``.cause`` and left
+out of the message.  Text from a server or a caller goes into a message through
+`legible`, so that it takes one line of a log, whatever it is.
 
 Source of the codes: etcd ``server/etcdserver/api/v2error/error.go``
 (branches release-3.4 and release-3.5).
@@ -37,18 +38,18 @@ import copyreg
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-#: Characters of one text of others that a message shows.
+#: How many characters of one foreign text a message shows.
 _MOST_SHOWN = 200
-#: Causes that the line of one endpoint shows.
+#: How many causes a message shows for one endpoint.
 _MOST_CAUSES = 2
-#: Kinds of failures that the text of a PartialWrite shows.
+#: How many kinds of failures the message of a PartialWrite shows.
 _MOST_KINDS = 5
 
 
 def legible(text: str) -> str:
-    """Return a text of others for a message: printable, without its middle if long."""
+    """Return a foreign text for a message: escaped, and without its middle if long."""
     if len(text) > _MOST_SHOWN:
-        # Both ends alone are escaped: there may be many MiB between them.
+        # Only the two ends are escaped: there may be many MiB between them.
         text = _printable(text[:_MOST_SHOWN]) + _printable(text[-_MOST_SHOWN:])
     elif not text.isprintable():
         text = _printable(text)
@@ -59,13 +60,13 @@ def legible(text: str) -> str:
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Drop the tracebacks of an error that is kept, and of what caused it.
+    """Drop the tracebacks of an error that is kept, and of its causes.
 
-    Their frames hold the answer, or what came of it: with many errors, many times the
-    limit of one.  So may what others raised hold a socket, open as long as it is kept;
-    its text is in ours.
+    The frames of a traceback keep the answer in memory, or values made from it: with
+    many errors, that is many times the limit of one answer.  An error that is not ours
+    is dropped as a cause, because it may keep a socket open; our message quotes it.
     """
-    known: set[int] = set()  # a chain of causes may close
+    known: set[int] = set()  # a chain of causes may be circular
     while error is not None and id(error) not in known:
         known.add(id(error))
         error.__traceback__ = None
@@ -85,8 +86,8 @@ class Refusal(NamedTuple):
     """One key or value that can't be written.
 
     Attributes:
-        path: the absolute path at which it would have stood, whole.  What lies in a
-            list is named with its place there, as in ``/app/hosts[2]/port``.
+        path: the absolute path that it would have had, in full.  If it is inside a
+            list, the path includes its place there, as in ``/app/hosts[2]/port``.
         reason: why it is refused, and what to use instead.
     """
 
@@ -98,23 +99,24 @@ class Refusal(NamedTuple):
 
 
 def __tracebackhide__(failure: Any) -> bool:
-    """Have pytest hide the frames of a module with this name, if an error is ours.
+    """Have pytest hide the frames of the modules that import this, for errors of ours.
 
-    Such an error, or a refusal, tells what is wrong with the call, and not where in the
-    library that was found out.  Of any other exception all frames are shown.
+    Such an error, or a refusal, says what is wrong with the call, and it does not
+    matter where in the library that was noticed.  For any other exception, pytest shows
+    all frames.
     """
     return isinstance(failure.value, EtcdMapError) or hasattr(failure.value, "refusals")
 
 
 class EtcdMapError(Exception):
-    """What every exception of this library derives from."""
+    """The base class of every exception of this library."""
 
     def __str__(self) -> str:
-        # KeyError.__str__ would show repr(message); all of ours show text.
+        # KeyError.__str__ would show repr(message); all our errors show the text.
         return Exception.__str__(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # BaseException's own passes no arguments by name.
+        # BaseException's own method passes no arguments by name.
         state = {**self.__dict__, "args": self.args}
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
@@ -124,22 +126,22 @@ class ServerError(EtcdMapError):
 
     Attributes:
         code: etcd's ``errorCode``.
-        reason: etcd's short message for that code; at most 200 characters of it.
-        cause: what etcd says about this request; may hold stored values.  The first
-            1,000 characters of it.
-        etcd_index: the index of the store when it answered, or None.
-        endpoint: who answered.
-        key: the absolute path that was asked for, whole, or None.
-        unanswered: whether a copy of the request was sent to another member, or
-            before, and not answered: it may have been carried out, and be what
-            this refusal met.
+        reason: etcd's short message for that code.
+        cause: what etcd says about this request, up to 1,000 characters; it may contain
+            stored values.
+        etcd_index: the index of the store when etcd answered, or None.
+        endpoint: the endpoint that answered.
+        key: the absolute path that was asked for, in full, or None.
+        unanswered: whether another copy of the request, sent earlier or to another
+            member, was never answered.  That copy may have been carried out, and may
+            itself be the reason for this refusal.
     """
 
-    #: etcd's ``errorCode`` for this kind, where it has just one.
+    #: etcd's ``errorCode`` for this class, if there is only one.
     usual_code: ClassVar[int] = 0
     #: What to do next; shown after the message.
     hint: ClassVar[str] = ""
-    #: Whether another member, or the same one later, may answer otherwise.
+    #: Whether another member, or the same member later, may answer differently.
     transient: ClassVar[bool] = False
 
     def __init__(
@@ -173,32 +175,32 @@ class ServerError(EtcdMapError):
 
 
 class KeyNotFound(ServerError, KeyError):
-    """The key is absent (100), or can't be there: a file is above it (104)."""
+    """The key is absent (100), or a file stands where its directory would be (104)."""
 
     usual_code = 100
 
 
 class CompareFailed(ServerError):
-    """The node is not in the state that the request named (101)."""
+    """The key does not have the value or index that the request expected (101)."""
 
     usual_code = 101
 
 
 class NotAFile(ServerError):
-    """A directory stands where the request needs a file (102)."""
+    """A directory is there, and the request needs a file (102)."""
 
     usual_code = 102
 
 
 class NotADirectory(ServerError):
-    """A file stands where the request needs a directory (104)."""
+    """A file is there, and the request needs a directory (104)."""
 
     usual_code = 104
     hint = "a file on the way to this key must be deleted first"
 
 
 class KeyExists(ServerError):
-    """The key to create is there already (105)."""
+    """The key that the request would create is there already (105)."""
 
     usual_code = 105
 
@@ -210,13 +212,13 @@ class RootReadOnly(ServerError):
 
 
 class DirectoryNotEmpty(ServerError):
-    """The directory to delete is not empty (108)."""
+    """The directory that the request would delete is not empty (108)."""
 
     usual_code = 108
 
 
 class Unauthorized(ServerError):
-    """The user is unknown, the password wrong, or the right missing (110)."""
+    """The user is unknown, the password is wrong, or a right is missing (110)."""
 
     usual_code = 110
     hint = "check username, password and the roles granted to this user"
@@ -224,23 +226,23 @@ class Unauthorized(ServerError):
 
 
 class InvalidRequest(ServerError):
-    """etcd does not take a parameter of the request (2xx)."""
+    """etcd refuses a parameter of the request (2xx)."""
 
 
 class RaftError(ServerError):
-    """etcd could not agree on a request in time (300), or is electing (301).
+    """The members could not agree in time (300), or are electing a leader (301).
 
-    The write may still be carried out later.
+    If the request was a write, it may still be carried out later.
     """
 
     transient = True
 
 
 class WatchExpired(ServerError):
-    """The history asked for is gone: etcd keeps 1,000 events (400, 401)."""
+    """etcd no longer has the history asked for: it keeps 1,000 events (400, 401)."""
 
 
-#: etcd's errorCode -> exception; a code that is not here is a ServerError.
+#: etcd's errorCode -> exception; any other code gives a ServerError.
 CODE_TO_ERROR: Mapping[int, type[ServerError]] = {
     **{k.usual_code: k for k in ServerError.__subclasses__() if k.usual_code},
     **dict.fromkeys(range(200, 213), InvalidRequest),
@@ -250,13 +252,13 @@ CODE_TO_ERROR: Mapping[int, type[ServerError]] = {
 
 
 class Attempt(NamedTuple):
-    """One try at one endpoint that did not give a usable answer."""
+    """One attempt at one endpoint that did not give a usable answer."""
 
     endpoint: str
     error: Exception
     #: Whether the request may have reached the server.
     sent: bool
-    #: Seconds from the beginning of the call until it had failed.
+    #: Seconds from the beginning of the call until this attempt had failed.
     after: float = 0.0
 
     def __str__(self) -> str:
@@ -265,15 +267,15 @@ class Attempt(NamedTuple):
 
     @property
     def was_late(self) -> bool:
-        """Whether it failed by running out of its time."""
+        """Whether it failed because its time was over."""
         return getattr(self.error, "timed_out", False)
 
 
 class RequestFailed(EtcdMapError):
-    """No endpoint gave an answer that can be used.
+    """No endpoint gave a usable answer.
 
     Attributes:
-        attempts: every attempt made, in order.
+        attempts: every `Attempt` that was made, in order.
     """
 
     #: What to do next; shown after the message.
@@ -293,9 +295,9 @@ class RequestFailed(EtcdMapError):
 
 
 def _line(endpoint: str, attempts: list[Attempt]) -> str:
-    """Tell on one line why an endpoint could not be used, how often, over how long."""
-    # The deadline cuts the last attempt short: of its endpoint that tells nothing, and
-    # would hide what the others have found.
+    """Say in one line why an endpoint could not be used, how often, over what time."""
+    # The deadline cuts the last attempt short.  Such an attempt says nothing about its
+    # endpoint, and would hide what the other attempts have found.
     telling = [a for a in attempts if not a.was_late] or attempts
     times: dict[str, list[float]] = {}
     for attempt in telling:
@@ -316,22 +318,26 @@ def _count(times: list[float]) -> str:
 
 
 class ClusterUnavailable(RequestFailed):
-    """No member answered; the request was not applied, so trying again is safe.
+    """No endpoint could be used; the request was not applied, so trying again is safe.
 
-    What the call did by earlier requests remains: if a value was to replace a
-    directory, the directory may be gone.
+    If the call had made other requests before, their effect remains: when a value was
+    to replace a directory, the directory may have been deleted.
     """
 
 
 class DeadlineExceeded(RequestFailed, TimeoutError):
-    """The deadline passed before a write was sent, or during a read."""
+    """The time of a call was over, and the request that it names was not applied.
+
+    The client was still waiting for an endpoint; or no time was left for the call's
+    next request; or other writers kept changing the key.
+    """
 
 
 class OutcomeUnknown(RequestFailed):
-    """A write was sent and its answer never came, or made no sense.
+    """A write was sent, but its answer never came, or made no sense.
 
-    It may have been applied, may still be applied, or may be lost.  A read that shows
-    the old value proves nothing yet.
+    The write may have been applied, may still be applied later, or may be lost.  A read
+    that shows the old value proves nothing yet.
     """
 
     hint = (
@@ -341,14 +347,14 @@ class OutcomeUnknown(RequestFailed):
 
 
 class ExchangeFailed(EtcdMapError):
-    """One exchange with one endpoint failed; seen as ``Attempt.error``.
+    """One exchange with one endpoint failed; you find it as ``Attempt.error``.
 
     Attributes:
         sent: whether the request may have reached the server.
-        timed_out: whether it failed by running out of its time.
-        lasting: whether trying again is no use: a refused certificate.
-        nobody: whether nobody was met there: nothing listens, no such host, or no
-            connection in time.
+        timed_out: whether the exchange failed because its time was over.
+        lasting: whether trying again is useless, as for a refused certificate.
+        nobody: whether there was no server at all: the host does not exist, nothing
+            listens there, or no connection was made in time.
     """
 
     def __init__(
@@ -371,9 +377,9 @@ class InvalidResponse(EtcdMapError):
     """The endpoint answered, but not as etcd's v2 API does.
 
     Attributes:
-        endpoint: who answered.
+        endpoint: the endpoint that answered.
         status: the HTTP status.
-        excerpt: the first 200 bytes of the answer; may hold stored values.
+        excerpt: the first 200 bytes of the answer; they may contain stored values.
     """
 
     def __init__(
@@ -388,9 +394,10 @@ class InvalidResponse(EtcdMapError):
     def refused(self) -> bool:
         """Whether the status says that the request was not carried out.
 
-        Redirects, client errors and "method not implemented" do; a 200 that makes no
-        sense, or a gateway's 502 to 504, says nothing about a write.  Nor do the client
-        errors about time or rate: a proxy may have passed the request on before.
+        Redirects, client errors and "method not implemented" say so.  A 200 that makes
+        no sense, or a gateway's 502 to 504, says nothing about a write.  The client
+        errors about time or rate say nothing either, because a proxy may have passed
+        the request on before.
         """
         if self.status in (408, 425, 429, 499):
             return False
@@ -398,7 +405,7 @@ class InvalidResponse(EtcdMapError):
 
 
 class WrongCluster(InvalidResponse):
-    """The endpoint belongs to another cluster than the one seen first."""
+    """The endpoint belongs to a different cluster than the one that answered first."""
 
 
 class V2NotEnabled(InvalidResponse):
@@ -406,42 +413,44 @@ class V2NotEnabled(InvalidResponse):
 
 
 class InvalidKey(EtcdMapError, ValueError):
-    """A key that can't exist in etcd, met by a write; names it and says why.
+    """A write was given a key that can't exist in etcd; the message says why.
 
     Attributes:
-        refusals: all that the write refuses, of which this is the first.
+        refusals: every key or value that the write refuses, as a `Refusal` each.
     """
 
     refusals: tuple[Refusal, ...] = ()
 
 
 class DirectoryGone(EtcdMapError, ValueError):
-    """A mapping given as a value whose directory does not exist; nothing was written.
+    """A mapping was given as a value, and its directory does not exist.
 
-    It is a handle on a directory and holds no data: stored, it would be empty.
+    Nothing was written.  A mapping on etcd contains no data of its own, so an empty
+    directory would have been stored.
 
     Attributes:
-        refusals: as of `InvalidKey`; empty if it is the whole of what was given.
+        refusals: as for `InvalidKey`; empty if the mapping itself was the argument,
+            and not a value in it.
     """
 
     refusals: tuple[Refusal, ...] = ()
 
 
 class LimitExceeded(EtcdMapError, ValueError):
-    """A key or value beyond what etcd takes; refused before any request.
+    """A key or value is larger than etcd accepts; it is refused before any request.
 
     Attributes:
-        refusals: as of `InvalidKey`.
+        refusals: as for `InvalidKey`.
     """
 
     refusals: tuple[Refusal, ...] = ()
 
 
 class DecodeError(EtcdMapError, ValueError):
-    """A stored text that the codec can't read.
+    """The codec can't read a stored text.
 
     Attributes:
-        key: the absolute path of the node, or None where it is not known.
+        key: the absolute path of the file, or None if it is not known.
     """
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
@@ -454,15 +463,15 @@ class DecodeError(EtcdMapError, ValueError):
 
 
 class PrefixRequired(EtcdMapError, ValueError):
-    """The call would empty or replace the whole cluster's key space."""
+    """The mapping has no prefix, so the call would replace all keys of the cluster."""
 
 
 class ReadOnly(EtcdMapError, TypeError):
-    """A write on a read-only mapping; nothing was sent."""
+    """The mapping is read-only, so it can't write; nothing was sent."""
 
 
 class CredentialsMissing(EtcdMapError):
-    """A mapping was unpickled where there are no credentials for its endpoints."""
+    """A mapping was unpickled, and the environment has no credentials for it."""
 
 
 class ClientClosed(EtcdMapError, RuntimeError):
@@ -475,12 +484,12 @@ class ClientClosed(EtcdMapError, RuntimeError):
 
 
 class PartialWrite(EtcdMapError):
-    """A write of many keys that did not end whole.
+    """A write of many keys was carried out only in part.
 
     Attributes:
-        written: absolute paths that were written or deleted for certain.
-        failed: absolute path -> the error met there.
-        pending: absolute paths that were not tried.
+        written: the absolute paths that were certainly written or deleted.
+        failed: a dict from each absolute path that failed to its error.
+        pending: the absolute paths that were not tried.
     """
 
     def __init__(
@@ -506,7 +515,7 @@ class PartialWrite(EtcdMapError):
             first_line, _, _ = str(error).partition("\n")
             alike.setdefault(first_line.replace(path, "..."), []).append(path)
         for paths in list(alike.values())[:_MOST_KINDS]:
-            # With the lines of its endpoints, of one of them.
+            # The whole text of one error, with its lines about the endpoints.
             text = str(self.failed[paths[0]]).replace("\n", "\n  ")
             lines.append(f"  {_some(paths)}: {text}")
         if len(alike) > _MOST_KINDS:
@@ -520,4 +529,4 @@ def _some(paths: list[str]) -> str:
 
 
 class LocalClusterError(EtcdMapError):
-    """No etcd binary was found, or a local member did not start or answer."""
+    """No etcd binary was found, or a local member did not start or did not answer."""

@@ -9,10 +9,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def alters_data(method: F) -> F:
-    """Mark a method that no template may call: Django and Jinja's sandbox look for it.
+    """Mark a method that no template may call; Django and Jinja's sandbox obey it.
 
-    Without it ``{{ cfg.clear }}`` in a template of Django empties the store, as Django
-    calls whatever it finds.
+    Without this mark, ``{{ cfg.clear }}`` in a Django template would empty the store,
+    because Django calls every function that it finds.
     """
     method.alters_data = True  # type: ignore[attr-defined]
     return method

@@ -1,7 +1,7 @@
-"""Fixtures for the tests of programs that use etcdmap, on a real etcd.
+"""Fixtures that give a real etcd to the tests of programs that use etcdmap.
 
-pytest finds them by itself where etcdmap is installed.  It loads this module in every
-run, so what the fixtures need is imported by those who use them.
+pytest finds them automatically if etcdmap is installed.  It loads this module in every
+run, so each fixture imports what it needs only when a test uses it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def etcd_cluster() -> Iterator[LocalCluster]:
-    """Return a cluster of one member, shared by the tests; it ends with them."""
+    """Return a cluster of one member, which all tests share; it ends after the last."""
     from etcdmap.local import LocalCluster
 
     with LocalCluster() as cluster:
@@ -28,7 +28,7 @@ def etcd_cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def etcd_url(etcd_cluster: LocalCluster) -> str:
-    """Return the URL of an empty directory, as ``ETCDMAP_URL`` takes it."""
+    """Return the URL of an empty directory, for ``ETCDMAP_URL`` and ``from_url``."""
     return etcd_cluster.url(f"/test-{uuid.uuid4().hex}")
 
 

@@ -1,10 +1,10 @@
 """Keys and values that a write refuses: where they would have stood, and why.
 
-An error of a refusal is of the class that fits (`InvalidKey`, `LimitExceeded`,
-``TypeError``, ``ValueError``, a codec's own), and has all that was refused in
-``.refusals``.  Whoever finds a fault names the place as far as they know it; each
-caller puts its own path before.  So a document is checked whole, and all its faults
-told at once.
+The error has the class that fits (`InvalidKey`, `LimitExceeded`, ``TypeError``,
+``ValueError``, or a codec's own), and lists everything that was refused in
+``.refusals``.  The code that finds a fault names its place as far as it knows it, and
+each caller puts its own path in front.  So a document is checked to its end, and all
+its faults are reported at once.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
 X = TypeVar("X", bound=Exception)
 
-#: Refusals that a message shows.
+#: How many refusals a message shows.
 _MOST_TOLD = 20
 
 
 def tell(error: X, refusals: Iterable[Refusal]) -> X:
-    """Have an error tell of these refusals, of which it is the first; return it."""
+    """Have an error report these refusals, the first of which is its own; return it."""
     found = tuple(refusals)
     lines = [str(refusal) for refusal in found[:_MOST_TOLD]]
     if len(found) > 1:
@@ -36,19 +36,19 @@ def tell(error: X, refusals: Iterable[Refusal]) -> X:
 
 
 def place(error: X, path: str) -> X:
-    """Have an error name its path as well; return it."""
+    """Put a path in front of those in an error; return the error."""
     return tell(error, _refusals(error, path))
 
 
 def _refusals(error: Exception, path: str) -> list[Refusal]:
     found = getattr(error, "refusals", ())
-    # Others' errors have none, and may have no text.
+    # Errors that are not ours have no refusals, and may have no text.
     found = found or (Refusal("", str(error) or type(error).__name__),)
     return [Refusal(path + below, reason) for below, reason in found]
 
 
 class Refused:
-    """The refusals of one document, as they are found."""
+    """Collects the refusals of one document."""
 
     def __init__(self) -> None:
         self._first: Exception | None = None
@@ -61,13 +61,13 @@ class Refused:
         self._all += _refusals(error, "")
 
     def raise_first(self) -> None:
-        """Raise the first error, which tells of all; nothing if there is none."""
+        """Raise the first error, which reports all of them; do nothing without one."""
         if self._first is not None:
             raise tell(self._first, self._all)
 
 
 def shown_key(key: object) -> str:
-    """Return a key of any type as it stands in the path of a message."""
+    """Return a key of any type as text for the path in a message."""
     if isinstance(key, str):
         return str.__str__(key)
     if type(key) is bytes:
@@ -80,6 +80,6 @@ def shown_key(key: object) -> str:
 
 
 def no_str(key: object) -> str:
-    """Return why a key that is no `str` is refused."""
+    """Return why a key is refused that is not a `str`."""
     use = "key.decode()" if isinstance(key, bytes) else "str(key)"
     return f"keys are str, not {type(key).__name__}; use {use}"

@@ -1,8 +1,8 @@
 """The waist: what a mapping asks a store, and the values that they exchange.
 
-Above it nobody knows which API of etcd is spoken; below it nobody knows of mappings,
-their keys and codecs.  A *store* holds *files*, which are texts, and *directories*, by
-absolute path: ``/app/db``; the root is ``""``.
+Code above this interface does not know which API of etcd is spoken; code below it knows
+nothing about mappings, their keys and codecs.  A *store* contains *files*, which are
+texts, and *directories*, by absolute path: ``/app/db``; the root is ``""``.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ Node: TypeAlias = "File | Directory"
 
 
 class Snapshot(NamedTuple):
-    """A subtree as one moment showed it.
+    """A whole subtree at one moment.
 
     Attributes:
-        value: a plain nested dict.
+        value: the content, as a plain nested dict.
         index: the index of the store at that moment.
     """
 
@@ -59,18 +59,19 @@ class Snapshot(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What became of a key.
+    """One change of a key.
 
     Attributes:
         action: ``"set"``, ``"delete"``, ``"expire"`` or ``"make_directory"``.
         key: the path below the mapping's prefix, as stored; "" is the prefix itself.
-        value: what is there now; None unless it was set.
-        previous: the value that was there before; None for none, or a directory.
-        index: the index of the store at this change; several events of one change
-            have the same.
-        coalesced: whether it stands for any number of changes, some of which could not
-            be told one by one: it is one difference between what was known before and
-            what is there now.
+        value: the value that is there now; None for every action except ``"set"``.
+        previous: the value that was there before; None if there was none, or if it was
+            a directory.
+        index: the index of the store at this change.  Several events that come from one
+            change have the same index.
+        coalesced: whether the event stands for any number of changes that are not
+            reported one by one.  It is then a difference between the content that was
+            known before and the present content.
     """
 
     action: str
@@ -82,63 +83,64 @@ class Event(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one write or expiry did; all else that follows from it is left to tell.
+    """The effect of one write or expiry; the reader finds out what else it changes.
 
-    Where all events pass, `tuple.__new__` makes this and an `Event`, as a named tuple's
-    own constructor is a call in Python.
+    Code that handles every event makes a `Change` and an `Event` by `tuple.__new__`,
+    because a named tuple's own constructor is slower: it is a call in Python.
     """
 
-    action: str  # as of an `Event`
-    path: str  # what is below a node that goes, goes with it
+    action: str  # as in an `Event`
+    path: str  # if it is deleted or expires, everything below it goes too
     text: str | None
     index: int  # type: ignore[assignment]  # in place of tuple's method
-    previous: str | None = None  # the text before, where it was told
-    #: A directory that is there at the latest now, and may have been before.
+    previous: str | None = None  # the text before, if etcd reported it
+    #: Whether this is a directory that is there now, and may have been there before.
     implied: bool = False
 
 
-#: A text, a directory with what is in it by name, or nothing.  Never edited.
+#: A text, a directory (a dict from names to trees), or None.  It is never edited.
 Tree: TypeAlias = "str | dict[str, Any] | None"
 
 
 class Reading(NamedTuple):
-    """A whole tree, read anew: what led to it could not be told, if there was more."""
+    """A whole tree that was read again: the changes that led to it are not known."""
 
     root: Tree
     index: int  # type: ignore[assignment]  # in place of tuple's method
 
 
 class Follower(Protocol):
-    """Tells what happens to one node and all below it, in order, each change once.
+    """Reports what happens to one node and all below it, in order, each change once.
 
-    One thread uses it at a time; `prove` and `close` may come from others.
+    One thread at a time uses it; `prove` and `close` may be called by other threads.
     """
 
     @property
     def covered(self) -> int:
-        """The index up to which all changes were told."""
+        """The index up to which all changes were reported."""
 
     @property
     def settled(self) -> int:
-        """The index that another one may go on from: nothing before can still come."""
+        """The index from which another follower may go on without missing a change."""
 
     @property
     def seen(self) -> int:
-        """The highest index that its client has seen, of own writes too."""
+        """The highest index that its client has seen, including that of own writes."""
 
     @property
     def lasting(self) -> bool:
-        """Whether `trouble` will not pass by itself, as far as one can tell."""
+        """Whether `trouble` stays until somebody acts on it, as far as is known."""
 
-    #: When nothing newer was there than what was told, on the client's clock.
+    #: The last time, on the client's clock, at which nothing was newer than the changes
+    #: that were reported.
     proved: float
-    #: Seconds within which it is proved that nothing was missed.
+    #: Seconds within which the follower always proves that it has missed nothing.
     max_stale: float
-    #: Why nothing can be told at the moment.
+    #: Why the follower can report nothing at the moment; None if it can.
     trouble: EtcdMapError | None
 
     def read(self) -> Reading:
-        """Read the tree, to follow it from there; raises what a read raises.
+        """Read the tree, to follow it from there; raise what a read raises.
 
         Cost: 1 request.
         """
@@ -146,40 +148,40 @@ class Follower(Protocol):
     def follow(self, until: float) -> Sequence[Change | Reading]:
         """Wait for news until a time, on the client's clock; return what has come.
 
-        Where it can't be told what happened, that is a `Reading`, if it may heal.  An
-        outage is no error: there are no news, and `trouble` says why.
+        If it is not known what happened, and the follower may heal, it returns a
+        `Reading`.  An outage is no error: there are no news, and `trouble` says why.
 
         Raises:
-            WatchExpired: it is not known what happened, and it may not heal.
+            WatchExpired: it is not known what happened, and the follower may not heal.
         """
 
     def prove(self) -> None:
-        """Have it find out, now, what it has not been told of."""
+        """Have the follower find out now whether it has missed a change."""
 
     def close(self) -> None:
-        """End what is under way; whoever waits is woken."""
+        """End all requests that are under way; a thread that waits is woken."""
 
 
 # --- what a write expects to be there
 
 
 class Fence(NamedTuple):
-    """A key is in this very state."""
+    """The write expects the key in exactly this state."""
 
-    #: The index of its last change; of an absent key, that of the store when it was
-    #: seen to be absent, or 0 if that is not known.
+    #: The index of the key's last change.  If the key is absent, the index that the
+    #: store had when this was seen, or 0 if that is not known.
     as_of: int
     absent: bool = False
 
 
 class Holding(NamedTuple):
-    """A file is there that holds this text."""
+    """The write expects a file with this text."""
 
     text: str
 
 
 class Present(NamedTuple):
-    """A file is there, whatever it holds."""
+    """The write expects a file, whatever its text is."""
 
 
 Expect: TypeAlias = "Fence | Holding | Present"
@@ -191,49 +193,51 @@ Expect: TypeAlias = "Fence | Holding | Present"
 class ReadableStore(Protocol):
     """The reading half of a store.
 
-    Reads raise `KeyNotFound`, with the index of the store, if nothing is there, and
-    `NotADirectory` if a file stands on the way; and what a client's call raises.
+    If nothing is there, reads raise `KeyNotFound` with the index of the store.  If a
+    file stands where a directory is needed, they raise `NotADirectory`.  They also
+    raise the errors of a client's call.
     """
 
     @property
     def client(self) -> Client:
-        """The client that is asked."""
+        """The client that sends the requests."""
 
     @property
     def cache(self) -> ReadCache | None:
-        """What reads may be answered from."""
+        """The cache that may answer reads; None if there is none."""
 
     # --- its options, and one call of several requests
 
     def using(
         self: S, *, consistency: str | None = None, timeout: float | None = None
     ) -> S:
-        """Return the same store with other options; None leaves one as it is.
+        """Return the same store with other options; None leaves an option as it is.
 
-        It is for any number of calls, even if this one is for a single `call`.
+        The new store is for any number of calls, even if this one came from `call`.
         """
 
     def call(self: S, until: float | None = None) -> S:
         """Return the same store for the requests of one call, with one deadline.
 
-        It is `until`, or that of a call that begins now, whichever comes first.
+        The deadline is `until`, or that of a call that begins now if that is earlier.
         """
 
     @property
     def until(self) -> float:
-        """When a call that begins now must have ended, on the client's clock."""
+        """The time, on the client's clock, by which a call from now must have ended."""
 
     # --- reads
 
     def get(self, path: str, *, cached: bool = False) -> Node:
-        """Return one node without children; if `cached`, maybe from the cache."""
+        """Return one node without children; with `cached`, maybe from the cache."""
 
     def list(
         self, path: str, *, recursive: bool = False, of_directory: bool = False
     ) -> Node:
-        """Return a file, or a directory with one level below it, or all.  Atomic.
+        """Return a file, or a directory with one level below it, or with all.  Atomic.
 
-        With `of_directory` a mapping stands on it, so that it should be a directory.
+        `of_directory` says that the path is the directory of a mapping, so that no file
+        should be there.
         """
 
     def read(
@@ -244,12 +248,12 @@ class ReadableStore(Protocol):
     ) -> Snapshot:
         """Return a whole directory as plain values.  Atomic.
 
-        `decode` makes the value of a file's text.  `key_of` makes the key of a name, or
-        None to leave it out; without it keys are the names.
+        `decode` turns a file's text into a value.  `key_of` turns a name into a key, or
+        returns None to leave the name out; without `key_of`, the names are the keys.
         """
 
     def exists(self, path: str) -> bool:
-        """Tell whether there is a node."""
+        """Tell whether a node is there."""
 
     def index(self, path: str) -> int:
         """Return the index of the store; `path` is a directory that may be read."""
@@ -267,14 +271,17 @@ class WatchableStore(ReadableStore, Protocol):
         max_stale: float = 10.0,
         heals: bool = False,
     ) -> Follower:
-        """Return what follows a node and all below it.
+        """Return a follower of a node and everything below it.
 
         Args:
-            path: of the node, which need not exist.
-            of_directory: a mapping stands on it, so that it should be a directory.
-            after: the index of the last change that is known; None if `read` will say.
-            max_stale: seconds within which it is proved that nothing was missed.
-            heals: whether to read the tree where it is not known what happened.
+            path: the path of the node, which need not exist.
+            of_directory: whether it is the path of a mapping's directory, so that no
+                file should be there.
+            after: the index of the last change that is known; None if the caller will
+                call `read` first.
+            max_stale: seconds within which the follower proves that it missed nothing.
+            heals: whether the follower reads the tree again when it is not known what
+                happened.
 
         Cost: no request.
         """
@@ -288,16 +295,16 @@ class Store(WatchableStore, Protocol):
 
     @property
     def longest_ttl(self) -> int:
-        """The longest ttl that it takes, seconds; others may write longer ones."""
+        """The longest ttl that may be written, in seconds."""
 
     def pause(self, seconds: float) -> bool:
-        """Wait; return False at once if the deadline comes before the end."""
+        """Wait; return False at once if the deadline would come first."""
 
     def check_text(self, text: str) -> None:
         """Raise LimitExceeded for a text that is too large to store."""
 
     def check_ttl(self, ttl: float) -> None:
-        """Raise TypeError or ValueError for what is no ttl."""
+        """Raise TypeError or ValueError if this can't be a ttl."""
 
     def put(
         self,
@@ -308,33 +315,33 @@ class Store(WatchableStore, Protocol):
         known: Fence | None = None,
         expect: Expect | None = None,
     ) -> int:
-        """Write a file, and the directories on its way; return its index.
+        """Write a file, and make the directories above it; return its index.
 
         Args:
-            path: where.
-            text: what.
+            path: the path of the file.
+            text: the text to store.
             ttl: seconds until it expires.
-            known: the state that it replaces most likely, which may save a request.
-            expect: what must be there.
+            known: the state that the write most likely replaces; it may save a request.
+            expect: what must be there for the write to be carried out.
 
         Raises:
-            NotAFile: a directory stands there.
-            NotADirectory: a file stands on the way.
-            KeyExists, KeyNotFound, CompareFailed: not as expected.
+            NotAFile: a directory is there.
+            NotADirectory: a file stands where a directory is needed.
+            KeyExists, KeyNotFound, CompareFailed: what is there is not as expected.
         """
 
     def put_over(self, path: str, text: str, *, ttl: float | None = None) -> int:
-        """Write a file, in place of a directory with all in it; return its index.
+        """Write a file, even in place of a whole directory; return its index.
 
         Raises:
-            PartialWrite: the directory is gone, and nothing took its place.
+            PartialWrite: the directory was deleted, but the file was not written.
         """
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
-        """Write a file with a new name, which sorts last in a directory; return it."""
+        """Write a file with a new name, which sorts last; return that name."""
 
     def refresh(self, path: str, ttl: float) -> None:
-        """Renew the ttl of a file; watchers are not told."""
+        """Renew the ttl of a file, without an event."""
 
     def delete(
         self,
@@ -343,18 +350,19 @@ class Store(WatchableStore, Protocol):
         known: Fence | None = None,
         expect: Expect | None = None,
     ) -> None:
-        """Delete whatever is there, a directory with all in it.
+        """Delete a file, or a directory with everything in it.
 
-        With `known` or `expect` a file only: NotAFile if it is a directory.
+        With `known` or `expect`, delete only a file: NotAFile is raised if a directory
+        is there.
         """
 
     def delete_directory(self, path: str) -> None:
-        """Delete what is known to be a directory, with all in it."""
+        """Delete a node that is known to be a directory, with everything in it."""
 
     def make_directory(
         self, path: str, *, ttl: float | None = None, over_file: bool = False
     ) -> None:
-        """Make a directory, with `over_file` in place of a file.
+        """Make a directory; with `over_file`, even in place of a file.
 
         Raises:
             KeyExists: something is there (without `over_file`).

@@ -55,12 +55,12 @@ class State(NamedTuple):
 class Client(contextlib.AbstractContextManager["Client"]):
     """Sends requests to a cluster, over whichever of its endpoints works.
 
-    Made by `connect`, which takes its options.
+    `connect` makes it, and takes its options.
 
-    Threads: share one client freely.  A forked child may go on using it.
+    Threads: any number can share one client.  A forked child may go on using it.
     """
 
-    #: What lists the members, for `sync`; `etcdmap.connecting` sets it, and knows one.
+    #: The API that `sync` asks for the members; `etcdmap.connecting` sets it.
     api: ClassVar[API]
 
     def __init__(
@@ -78,12 +78,13 @@ class Client(contextlib.AbstractContextManager["Client"]):
         rng: random.Random | None = None,
         recipe: tuple[Any, ...] | None = None,
     ) -> None:
-        """Make one; `connect` has the options that are not explained here.
+        """Make a client; `connect` has the options that are not explained here.
 
-        ``transport`` carries the exchanges, and is closed with the client.  One that
-        can only block (``exchange``, ``close``) takes a thread for each.  ``clock``
-        returns the time in seconds; it is for tests, as ``sleep`` and ``rng`` are.
-        ``recipe`` is what ``__reduce__`` returns; with None it can't be pickled.
+        ``transport`` carries the exchanges, and is closed with the client.  A transport
+        that can only block (``exchange``, ``close``) needs a thread for each exchange.
+        ``clock`` returns the time in seconds; like ``sleep`` and ``rng``, it is for
+        tests.  ``recipe`` is what ``__reduce__`` returns; with None, the client can't
+        be pickled.
         """
         self.timeout = positive_seconds("timeout", timeout)
         self.rng = rng or random.Random()
@@ -100,9 +101,9 @@ class Client(contextlib.AbstractContextManager["Client"]):
         self.health = Health(self.policy, clock)
         self._max_stale = positive_seconds("max_stale", max_stale)
         self._freshness: dict[API, Freshness] = {}
-        #: A place for what the stores above share; not read here.
+        #: A place for objects that the stores above share; not read here.
         self.stores: dict[str, Any] = {}
-        #: Called by `close`, for what goes on by itself and would meet a closed client.
+        #: Called by `close`, to end threads that would go on with a closed client.
         self.on_close: list[Callable[[], object]] = []
         self.transport = wrapped(transport)
         self.clock = clock
@@ -115,51 +116,52 @@ class Client(contextlib.AbstractContextManager["Client"]):
         """Replace locks: threads that did not survive the fork may hold them."""
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        #: Waits for some seconds; less if the client is closed meanwhile.
+        #: Waits for some seconds, or until the client is closed.
         self.sleep = self._given_sleep or self._closing.wait
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The endpoints known, in the order in which they are tried."""
+        """The endpoints that the client knows, in the order in which it tries them."""
         return self.state.endpoints
 
     @property
     def pinned(self) -> str:
-        """The endpoint that the next request goes to first."""
+        """The endpoint that the client tries first with the next request."""
         return self.state.pinned
 
     @alters_data
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
-        """Send a request to the cluster; return what it makes of the answer.
+        """Send a request to the cluster; return what the request makes of the answer.
 
         Args:
-            request: what to send, and whether it may be sent again.
-            timeout: deadline of this call in seconds, or None for the client's.
+            request: says what to send, and whether it may be sent again.
+            timeout: deadline of this call, in seconds; None for the client's timeout.
 
         Raises:
-            ServerError: etcd's own refusal.
-            InvalidResponse: all endpoints answer, none of them as etcd does.
-            ClusterUnavailable: no endpoint could be used; it was not applied.
-            DeadlineExceeded: the same, with an attempt still waiting.
-            OutcomeUnknown: a write may have been received; see its ``attempts``.
+            ServerError: etcd refused the request.
+            InvalidResponse: all endpoints answer, but none of them as etcd does.
+            ClusterUnavailable: no endpoint could be used; the request was not applied.
+            DeadlineExceeded: the same, while an endpoint had not answered yet.
+            OutcomeUnknown: a write may have been received; the ``attempts`` of the
+                error say what happened.
 
         Cost: 1 request; more only when endpoints fail.
         """
         return self.send_by(self.deadline(timeout), request)
 
     def deadline(self, timeout: float | None = None) -> float:
-        """Return when a call that begins now must have ended, on the client's clock."""
+        """Return the time, on the client's clock, by which a call from now must end."""
         if timeout is None:
             return self.clock() + self.timeout
         return self.clock() + positive_seconds("timeout", timeout)
 
     @alters_data
     def send_by(self, deadline: float, request: Request[T]) -> T:
-        """Like `send`, for a call of several requests that have one deadline."""
+        """Do what `send` does, for a call of several requests with one deadline."""
         try:
             result: T = Call(self, request, deadline).run()
         except EtcdMapError as error:
-            # What it says is whole; frames from within a call would only bury it.
+            # The message is complete; frames from inside a call would only bury it.
             raise error.with_traceback(None) from error.__cause__
         if self._auto_sync is not None and self.clock() >= self._next_sync:
             self._sync_in_passing(self._auto_sync, deadline)
@@ -169,18 +171,19 @@ class Client(contextlib.AbstractContextManager["Client"]):
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
         """Learn the endpoints of the cluster's members from the cluster.
 
-        The endpoints first given stay, and if all are https, only such are added.
-        Not for clusters behind a proxy or an address translation: members tell
-        the addresses that they know themselves by.  Connections to endpoints that
-        are dropped are closed (those of a ``requests.Session`` are its own affair);
-        calls under way there go on.
+        The endpoints that you gave are kept.  If all of them are https, only https
+        endpoints are added.  Don't use this if the cluster is behind a proxy or an
+        address translation, because members report the addresses that they have on
+        their own side of it.  Connections to endpoints that are dropped are closed,
+        except those of a ``requests.Session``; calls that are under way there go on.
+
+        The errors are those of `send`; `InvalidResponse` is also raised for more than
+        100 URLs.
 
         Returns:
-            The endpoints from now on.
+            The endpoints that the client uses from now on.
 
-        Raises: as `send`; InvalidResponse also for more than 100 URLs.
-
-        Cost: 1 request; 2 with a server that knows the older way only.
+        Cost: 1 request; 2 if the server only knows an older form of it.
         """
         deadline = self.deadline(timeout)
         learnt = self._members(deadline)
@@ -190,7 +193,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
             if pinned not in endpoints:
                 pinned = endpoints[0]
             self.state = State(endpoints, pinned)
-        # Each time: a call that began before may have gone to one that was dropped.
+        # Even if nothing has changed: a call that began before an earlier sync may have
+        # gone to an endpoint that was dropped then.
         self.health.keep_only(endpoints)
         self.transport.keep_only(endpoints)
         return endpoints
@@ -208,7 +212,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         raise refusal or AssertionError("unreachable")
 
     def _sync_in_passing(self, every: float, deadline: float) -> None:
-        """Sync within what is left of a call's time, unless another thread does."""
+        """Sync in the time that a call has left, unless another thread does so."""
         left = min(deadline - self.clock(), _SYNC_TIMEOUT)
         if left <= 0:
             return
@@ -221,9 +225,10 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     @alters_data
     def close(self) -> None:
-        """Close the connections and end the calls under way; later ones fail.
+        """Close the connections and end the calls that are under way.
 
-        A write that was under way in another thread ends as `OutcomeUnknown`.
+        If another thread is waiting for the answer to a write, the write raises
+        `OutcomeUnknown` there.  Later calls raise `ClientClosed`.
         """
         for end in self.on_close:
             end()
@@ -246,10 +251,10 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     @alters_data
     def forget_cluster(self) -> None:
-        """Take the cluster that answers next for the right one.
+        """Accept the cluster that answers next as the right one.
 
-        For a cluster that was replaced on purpose: the new one has another id, which
-        would otherwise be an error.
+        Call this when the cluster was replaced on purpose.  The new cluster has another
+        id, and without this call each request would raise `WrongCluster`.
         """
         for freshness in list(self._freshness.values()):
             freshness.forget()
@@ -280,10 +285,10 @@ class Client(contextlib.AbstractContextManager["Client"]):
 def _with_learnt(
     given: tuple[str, ...], learnt: tuple[str, ...], known: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the endpoints to use from now on, those known now in the same order.
+    """Return the endpoints to use from now on; those known already keep their order.
 
-    Those that the user gave always stay: after an outage they may be the only way back.
-    If all of them are https, none that is not is added.
+    The endpoints that the user gave are always kept: after an outage they may be the
+    only way back.  If all of them are https, only https endpoints are added.
     """
     if all(endpoint.startswith("https:") for endpoint in given):
         learnt = tuple(url for url in learnt if url.startswith("https:"))

@@ -13,31 +13,31 @@ from etcdmap.client.options import positive_int, positive_seconds
 
 @dataclass(frozen=True)
 class Policy:
-    """When to try again, when to ask the next endpoint as well.
+    """When to try again, and when to ask the next endpoint as well.
 
-    All in seconds but for the shares and counts.
+    All values are in seconds, except ``hedge_share`` and ``overtakes``.
 
     Attributes:
-        first_delay: how long to wait for an answer before the next endpoint is
-            asked as well, while nothing has been measured.
-        read_floor: the least such delay for reads.
-        write_floor: the least one for writes.
-        hedge_share: at most this share of requests goes to a second endpoint
-            while nothing fails.
-        quiet: when no request of a kind was answered for so long (or four times
-            as long as most answers take), extra requests are not counted against
-            the share.
-        again: how long to wait, while all endpoints are silent, until one of them
-            is sent another copy: after an election, those sent before it may be
-            lost.
-        first_pause: the pause after the first round of attempts (all endpoints,
-            twice); doubles with each round.
-        longest_pause: its limit.
-        first_rest: how long an endpoint that failed is not asked first; doubles
-            with each failure.
-        longest_rest: its limit.
-        overtakes: how many times in a row another endpoint must be quicker until
-            the pinned one is left.
+        first_delay: how long to wait for an answer before the next endpoint is asked as
+            well, as long as no answer of this kind has been timed.
+        read_floor: the shortest such delay for reads, once answers have been timed.
+        write_floor: the shortest such delay for writes.
+        hedge_share: at most this share of the requests goes to a second endpoint as
+            well while nothing fails.
+        quiet: if no request of a kind was answered for this time (or for four times as
+            long as most answers take, if that is longer), extra requests are not
+            limited by ``hedge_share``.
+        again: if no endpoint answers, how long to wait before another copy of the
+            request is sent to one of them; copies that were sent before an election may
+            have been lost in it.
+        first_pause: the pause after the first round of attempts, in which each endpoint
+            is tried twice; it doubles with each round.
+        longest_pause: the longest such pause.
+        first_rest: for how long, at first, an endpoint that has failed is tried only
+            after the others; it doubles with each failure.
+        longest_rest: the longest such time.
+        overtakes: how many times in a row another endpoint must be quicker than the
+            one that is tried first, before the client changes to it.
     """
 
     first_delay: float = 1.0

@@ -48,7 +48,7 @@ class Need(enum.Enum):
 
 
 class ClusterRebuilt(UserWarning):
-    """The cluster's index went back: it was restored from a backup, or rebuilt."""
+    """The cluster's index went back, as after a restore from a backup or a rebuild."""
 
 
 class StaleAnswer(ExchangeFailed):

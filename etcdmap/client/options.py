@@ -1,4 +1,4 @@
-"""Endpoints, durations and other options as users write them."""
+"""Check endpoints, durations and other options, as users write them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def positive_int(name: str, value: int) -> int:
 
 
 def flag(name: str, value: bool) -> bool:
-    """Check what is on or off; a text such as "no" would count as on."""
+    """Check an option that is on or off; a text such as "no" would count as on."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} is True or False, not {type(value).__name__}")
     return value
@@ -43,8 +43,8 @@ def flag(name: str, value: bool) -> bool:
 def plain_text(name: str, value: str) -> str:
     """Check a text, and return it as a plain `str`.
 
-    The methods of a subclass could show one text to a check and another one to what
-    uses it.  No message shows it: it may be a password.
+    The methods of a subclass could show one text to a check, and another text to the
+    code that uses it.  No message shows the text, because it may be a password.
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} is a str, not {type(value).__name__}")
@@ -64,8 +64,8 @@ def plain_text(name: str, value: str) -> str:
 def clean_endpoints(endpoints: str | Iterable[str]) -> tuple[str, ...]:
     """Check endpoints and spell each as scheme, host and port.
 
-    The ValueError for a bad one tells its place in the list and shows no part of it:
-    any part may be one of a password.
+    The ValueError for a bad endpoint gives its place in the list, but shows no part of
+    it: any part may be part of a password.
     """
     given = listed(endpoints)
     if not given:
@@ -93,8 +93,8 @@ def listed(endpoints: str | Iterable[str]) -> list[Any]:
     return list(endpoints)
 
 
-# A name (in any script), an IPv4 or a bracketed IPv6 address; and a port.  Without the
-# characters that stand in credentials, what matches may be shown.
+# A name (in any script), an IPv4 address or a bracketed IPv6 address; and a port.  What
+# matches may be shown, because it contains no character that separates credentials.
 _match_authority = re.compile(
     r"(?:[^\x00-,/:-@\[-^`{-\x7f]{1,253}|\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._-]{1,32})?\])"
     r"(?::[0-9]{1,5})?"
@@ -102,7 +102,7 @@ _match_authority = re.compile(
 
 
 def spell_endpoint(endpoint: str) -> str | None:
-    """Spell an endpoint as scheme, host and port (or 2379); None if it is none."""
+    """Spell an endpoint as scheme, host and port (default 2379); None for a bad one."""
     if not isinstance(endpoint, str):
         raise TypeError(f"an endpoint is a str, not {type(endpoint).__name__}")
     try:

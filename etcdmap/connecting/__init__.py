@@ -1,7 +1,7 @@
-"""From what users give (arguments, a URL, the environment) to a client and a store.
+"""Make a client and a store from arguments, a URL, or the environment.
 
-Open `options` for what an option is and what is refused at once, `urls` for what a URL
-may say; the environment and pickling are here.
+Open `options` for what each option may be, and `urls` for what a URL may contain; the
+environment and pickling are here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from etcdmap.v2 import KeysAPI as KeysAPI
 
 Client.api = V2_API
 
-#: Where etcd listens without ``--listen-client-urls``.
+#: Where etcd listens if it is started without ``--listen-client-urls``.
 DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 
 #: Names of environment variables.
@@ -74,34 +74,38 @@ def connect(
     """Make a client for a cluster; nothing is sent yet.
 
     Args:
-        endpoints: client URLs of one or more members; None for what the environment
-            says, as for `EtcdMapping`: ``ETCDMAP_URL`` (prefix and codec in it are not
-            for a client), ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD``.
-        timeout: deadline of one call, seconds, all attempts included.
+        endpoints: client URLs of one or more members.  None: the environment decides,
+            as for `EtcdMapping`, by ``ETCDMAP_URL``, ``ETCDMAP_USERNAME`` and
+            ``ETCDMAP_PASSWORD``.  Options of a mapping in ``ETCDMAP_URL``, such as a
+            prefix or a codec, are ignored here.
+        timeout: deadline of one call, in seconds, including all its attempts.
         connect_timeout: seconds to wait for one connection.
-        username: for v2 auth (HTTP basic auth), without a colon; takes precedence
-            over what a session has.
-        password: goes with it.
+        username: the user for v2 authentication (HTTP basic auth), without a colon; it
+            takes precedence over the credentials of a session.
+        password: the password of this user.
         verify: whether to verify TLS certificates, or the path of a CA bundle.
-        cert: path of a client certificate, or a pair (certificate, key).
-        session: a ``requests.Session`` of yours; its proxies, hooks, adapters,
-            auth and TLS settings then apply, and ``verify`` and ``cert`` are refused.
+        cert: the path of a client certificate, or a pair (certificate, key).
+        session: a ``requests.Session`` of yours.  Its proxies, hooks, adapters,
+            authentication and TLS settings then apply, and ``verify`` and ``cert`` are
+            refused.
         shuffle: whether to try the endpoints in random order, which spreads clients
             over them.
-        max_response: limit for one answer, bytes.
-        cache_ttl: seconds for which a value read counts; None for no cache.
-        cache_size: most nodes that the cache holds.
-        max_stale: bound on the age of what a session read shows, seconds; see
-            `EtcdMapping.using`.
+        max_response: the largest answer that is accepted, in bytes.
+        cache_ttl: how long a value may be used from the cache, in seconds; None for no
+            cache.
+        cache_size: how many nodes the cache keeps at most.
+        max_stale: how old the result of a read may be at most, in seconds, with the
+            consistency ``"session"``; see `EtcdMapping.using`.
         policy: when to try again, and when to ask another endpoint as well.
-        fence: whether writes of values name the state that they replace, so that
-            they can be sent to another member when one is silent.  None for as long
-            as there are several endpoints; True also for one URL that stands for
-            several members, a balancer's; False never.
-        auto_sync: learn the members anew every so many seconds; see `Client.sync`.
+        fence: whether writes of values name the state that they replace, so that they
+            can safely be sent to another member too if one does not answer.  None: as
+            long as the client knows several endpoints.  True: also with one URL that
+            stands for several members, such as that of a balancer.  False: never.
+        auto_sync: how often to learn the members again from the cluster, in seconds;
+            None for never.  See `Client.sync`.
 
     Raises:
-        TypeError, ValueError: an option that there is not, or that can't work.
+        TypeError, ValueError: an option does not exist or can't work.
     """
     options = dict(locals())
     return client_for(options.pop("endpoints"), {}, options)
@@ -118,16 +122,17 @@ def connect_options(given: Mapping[str, Any]) -> dict[str, Any]:
 def client_for(
     endpoints: str | Iterable[str] | None, own: dict[str, Any], options: dict[str, Any]
 ) -> Client:
-    """Make a client; what nobody gave, the environment may.
+    """Make a client; options that were not given may come from the environment.
 
     Args:
         endpoints: as for `connect`.
-        own: options of the mapping that it is for, filled in where they are None.
-        options: those of `connect`.
+        own: the options of the mapping that needs the client; those that are None are
+            filled in.
+        options: the options of `connect`.
     """
     found = _environment() if endpoints is None else {}
     endpoints = found.pop("endpoints", endpoints)
-    for name in found.keys() - options.keys():  # the mapping's
+    for name in found.keys() - options.keys():  # options of the mapping
         otherwise = found.pop(name)
         own[name] = otherwise if own.get(name) is None else own[name]
     check_session(options, found)
@@ -138,7 +143,7 @@ def client_for(
     if settled["username"] is None and "password" in found:
         raise ValueError(f"{PASSWORD} goes with a username: set {USERNAME} too")
     settled = check_options(settled)
-    if endpoints is not None:  # now, as it may be a generator, and is used again
+    if endpoints is not None:  # now: it may be a generator, and is used again
         endpoints = check_endpoints(endpoints, of_mapping=bool(own))
     return _connect({"endpoints": endpoints, **settled})
 
@@ -153,7 +158,7 @@ def _environment() -> dict[str, Any]:
             raise ValueError(
                 f"{USERNAME} can't hold ':', with which basic auth ends it"
             )
-        found.pop("password", None)  # it is another user's
+        found.pop("password", None)  # which belongs to another user
         found["username"] = plain_text(USERNAME, username)
     if password:
         found["password"] = plain_text(PASSWORD, password)
@@ -169,7 +174,7 @@ def _parse_variable(url: str) -> dict[str, Any]:
 
 
 def _connect(options: Mapping[str, Any]) -> Client:
-    """Make a client from the arguments of `connect`; they are pickled in its place."""
+    """Make a client from the arguments of `connect`; a pickle of it contains these."""
     given = dict(options)
     endpoints = given.pop("endpoints")
     of_transport = {name: given.pop(name) for name in TRANSPORT_OPTIONS & given.keys()}
@@ -190,14 +195,14 @@ def make_client(
     fence: bool | None = None,
     **options: Any,
 ) -> Client:
-    """Make a client on a transport, with what its stores share."""
+    """Make a client on a transport, with the memory that its stores share."""
     client = Client(endpoints, transport, **options)
     Memory.of(client, cache, fence)
     return client
 
 
 def store_of(client: Client) -> Store:
-    """Return a store on a client; all of one client share a cache."""
+    """Return a store on a client; all stores of one client share a cache."""
     return V2Store(KeysAPI(client))
 
 
@@ -221,8 +226,8 @@ def _reconnect(options: Mapping[str, Any], authenticated: bool) -> Client:
 def _credentials_from_environment(endpoints: Iterable[str]) -> tuple[str, str]:
     """Return the credentials for the endpoints of a pickle.
 
-    Only for those that the environment names too: whoever can change a pickle would
-    otherwise have the password sent to a host of theirs.
+    The environment must name all of these endpoints: otherwise somebody who can change
+    a pickle could have the password sent to a host of their own.
     """
     if not os.environ.get(URL):
         raise CredentialsMissing(

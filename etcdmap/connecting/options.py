@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # to make these classes would take a third of a millisecond
         auto_sync: float | None
 
     class MappingOptions(ConnectOptions, total=False):
-        """The options of `EtcdMapping`, but for a client."""
+        """The options of `EtcdMapping`, except ``client``."""
 
         endpoints: str | Iterable[str] | None
         prefix: str | None
@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 class Default:
-    """The value of an option that nobody gave, and that is shown as this value."""
+    """The value of an option that was not given; its repr is that of the value."""
 
     __slots__ = ("value",)
 
@@ -72,18 +72,19 @@ class Default:
 
 
 def default(value: T) -> T:
-    """Return a default that differs from the same value given on purpose.
+    """Return a default that can be told from the same value given on purpose.
 
-    What is given takes precedence over what a URL or the environment says, and that
-    over a default.
+    An option that is given takes precedence over a URL or the environment, and these
+    take precedence over a default.
     """
     return cast("T", Default(value))
 
 
 def told(func: F) -> F:
-    """Have a wrong call say what was called, and what may have been meant.
+    """Wrap a function so that the error of a wrong call names it and gives advice.
 
-    Python's own message names an inner function, and only some versions propose a name.
+    Python's own message would name an inner function, and only some versions of Python
+    propose a name.
     """
     known, most = argument_names(func), func.__code__.co_argcount
 
@@ -103,14 +104,14 @@ def told(func: F) -> F:
 
 
 def argument_names(func: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a function's arguments, also of one that is `told`."""
+    """Return the names of a function's arguments, even if it is wrapped by `told`."""
     code = getattr(func, "__wrapped__", func).__code__
     names: tuple[str, ...] = code.co_varnames
     return names[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def refuse_unknown(caller: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Raise TypeError for an option that there is not."""
+    """Raise TypeError for an option that does not exist."""
     for name in given:
         if name not in known:
             advice = did_you_mean(name, known)
@@ -118,18 +119,18 @@ def refuse_unknown(caller: str, given: Iterable[str], known: Collection[str]) ->
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about a name that is unknown; it does not show it."""
+    """Return the end of a message about an unknown name, without that name."""
     from difflib import get_close_matches  # seldom needed, and takes time to import
 
     close = get_close_matches(name, known, 1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-# --- what can't work
+# --- options that can't work
 
 
 def check_session(options: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse what a session would pass over: it has TLS settings of its own."""
+    """Refuse options that a session would ignore: it has its own TLS settings."""
     session = options["session"]
     if isinstance(session, Default) or session is None:
         return
@@ -141,7 +142,7 @@ def check_session(options: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 
 def check_shared(client: object, endpoints: object, options: Mapping[str, Any]) -> None:
-    """Refuse what is no client, and options beside one, which come too late."""
+    """Refuse an object that is no client, and options that come too late beside one."""
     if not isinstance(client, Client):
         hint = "; did you mean its .client?" if hasattr(client, "client") else ""
         kind = type(client).__name__
@@ -155,7 +156,7 @@ def check_shared(client: object, endpoints: object, options: Mapping[str, Any]) 
 
 
 def check_prefix(prefix: object) -> None:
-    """Refuse an endpoint in the place of a prefix; no prefix holds ``//``."""
+    """Refuse an endpoint given as the prefix; no prefix can contain ``//``."""
     if isinstance(prefix, str) and "://" in prefix:
         raise InvalidKey("the prefix is a URL: pass several endpoints as a list")
 
@@ -163,7 +164,7 @@ def check_prefix(prefix: object) -> None:
 def check_endpoints(
     endpoints: str | Iterable[str], *, of_mapping: bool
 ) -> tuple[str, ...]:
-    """Return endpoints as they are spelt; say of others what may have been meant."""
+    """Check the endpoints and return them as they are sent; advise on wrong ones."""
     given = listed(endpoints)
     for text in given:
         if not isinstance(text, str):
@@ -185,9 +186,9 @@ def check_endpoints(
 
 
 def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of `connect`, checked: a wrong one would fail after a request.
+    """Return the options of `connect`, checked; otherwise they would fail too late.
 
-    The client and the memory check theirs.
+    The client and the memory check their own options.
     """
     options = dict(given)
     for name, check in _CHECKS.items():
@@ -197,15 +198,15 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path(name: str, value: Any) -> str:
-    """Check the path of a file, or of a directory of CAs, which must be there.
+    """Check the path of a file, or of a directory of CAs, which must exist.
 
-    At the first request it would be told late, and as an outage.
+    Otherwise the error would only come with the first request, and look like an outage.
     """
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str):
         raise TypeError(f"{name} is a path, not {type(path).__name__}")
     path = str.__str__(path)
-    if b"\0" in os.fsencode(path):  # which refuses what no file can be named
+    if b"\0" in os.fsencode(path):  # `fsencode` refuses what no file name can contain
         raise ValueError(f"{name} holds a NUL, which no path can")
     try:
         os.stat(path)

@@ -1,4 +1,4 @@
-"""A URL such as ``etcd://host:2379/app?timeout=3`` -> the options that it gives."""
+"""Read the options from a URL such as ``etcd://host:2379/app?timeout=3``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from etcdmap.tree import CONSISTENCIES
 
 
 def parse_url(url: str) -> dict[str, Any]:
-    """Return the options of `EtcdMapping` that a URL gives; see its `from_url`.
+    """Return the options of `EtcdMapping` that a URL contains; see its `from_url`.
 
-    The ValueError for a bad one, and what it is raised from, show no part of it: any
-    part of a bad URL may be one of a password.
+    The ValueError for a bad URL, and the error that it is raised from, show no part of
+    the URL: any part of a bad URL may be part of a password.
     """
     url = plain_text("the URL", url).strip()
     parts = _split(url)
@@ -26,7 +26,7 @@ def parse_url(url: str) -> dict[str, Any]:
     scheme = "https" if parts.scheme == "etcds" else "http"
     credentials, at, hosts = parts.netloc.rpartition("@")
     if "@" in credentials or "," in credentials:
-        # What stands before it is a host, perhaps, or else a piece of a password.
+        # The text before the last "@" may be a host, or a piece of a password.
         raise _bad_url("the user and password stand once, before the first host")
     given = hosts.split(",")
     endpoints = [spell_endpoint(f"{scheme}://{host.strip()}") for host in given]
@@ -38,7 +38,7 @@ def parse_url(url: str) -> dict[str, Any]:
         options["prefix"] = _option("prefix", unquote(parts.path))
     if at:
         username, _, password = credentials.partition(":")
-        # Bytes that are not UTF-8 are refused where all credentials are.
+        # Bytes that are not UTF-8 are refused later, where all credentials are checked.
         options["username"] = unquote(username, errors="surrogateescape")
         options["password"] = unquote(password, errors="surrogateescape")
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
@@ -70,14 +70,14 @@ def _bad_url(why: str, meant: str | None = None) -> ValueError:
     return ValueError(f"not an etcdmap URL: {why}; {advice}")
 
 
-# Without the characters that credentials bring along, and each with a scheme or a port,
-# so that a password alone is not taken for a host.
+# The pattern takes no character that separates credentials, and needs a scheme or a
+# port for each host, so that a password alone is not taken for a host.
 _ENDPOINT = r"(?:https?://[\w.:[\]-]+|[\w.[\]-]+:[0-9]+)"
 _ENDPOINTS = rf"(?P<hosts>{_ENDPOINT}(?:, ?{_ENDPOINT})*)(?P<path>(?:/[\w./-]*)?)"
 
 
 def _meant(url: str) -> str | None:
-    """Return the URL that stands for endpoints; None where they may hold a secret."""
+    """Return the URL for a text that looks like endpoints; None if it may be secret."""
     found = re.fullmatch(_ENDPOINTS, url)
     if found is None:
         return None
@@ -94,7 +94,7 @@ def _meant(url: str) -> str | None:
 
 
 def _check_escapes(url: str) -> None:
-    """Refuse what `unquote` would turn into U+FFFD, which stands for anything."""
+    """Refuse bytes that `unquote` would replace by U+FFFD because they are no UTF-8."""
     try:
         unquote_to_bytes(url).decode()
     except UnicodeError:
@@ -140,7 +140,7 @@ def _consistency(text: str) -> str:
     return text
 
 
-#: How an option is read, and what it must be.
+#: For each option, the function that reads it, and the words that say what it must be.
 _READERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     **dict.fromkeys(
         ("auto_sync", "cache_ttl", "connect_timeout", "max_stale", "timeout"),
@@ -163,7 +163,7 @@ def _option(name: str, text: str) -> Any:
         advice = did_you_mean(name, _READERS) or "; there are " + ", ".join(
             sorted(_READERS)
         )
-        raise ValueError(f"the URL gives an option that there is not{advice}")
+        raise ValueError(f"the URL gives an option that does not exist{advice}")
     read, what = _READERS[name]
     try:
         return read(text)

@@ -1,4 +1,4 @@
-"""Real etcd processes on this machine, for demos and tests.
+"""Run real etcd processes on this machine, for demos and tests.
 
 ::
 
@@ -6,8 +6,8 @@
         print(cluster.endpoints)
         cluster.leader().kill()
 
-Nothing is left behind: no process and, unless ``data_dir`` is given, no file;
-also when the Python process is killed.
+Nothing is left behind, even if the Python process is killed: no process and, unless
+you give ``data_dir``, no file.
 """
 
 from etcdmap.local.binary import find_binary, read_version

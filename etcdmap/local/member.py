@@ -11,7 +11,7 @@ from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.local import probe
 from etcdmap.local.guardian import Guardian
 
-#: Generous: a busy machine starts etcd slowly.
+#: This is generous, because a busy machine starts etcd slowly.
 START_TIMEOUT = 30.0
 
 # How much of a log an error shows.
@@ -21,27 +21,26 @@ _LINE_WIDTH = 500
 
 
 def peer_url(name: str) -> str:
-    """Return where a member can be reached by the others: a Unix domain socket."""
-    return f"unix://{name}:1"  # why it looks so, see ``_guard.Guard.do_serves``
+    """Return the address of a member for the other members: a Unix domain socket."""
+    return f"unix://{name}:1"  # for the reason, see ``_guard.Guard.do_serves``
 
 
 class Member:
-    """One etcd process; made by ``LocalCluster``.
+    """One etcd process of a cluster; ``LocalCluster`` makes it.
 
-    A member that is started again has the same ports and data as before.
-    Timeouts are in seconds.  ``LocalClusterError`` is raised when a member does
-    not run but should, or is not ready in time; it shows the member's log.
+    A member that is started again has the same port and data as before.  Timeouts are
+    in seconds.  If a member does not run although it should, or is not ready in time,
+    ``LocalClusterError`` is raised, which shows the member's log.
 
     Attributes:
         name: "m0", "m1" and so on.
-        endpoint: its client URL, ``http://127.0.0.1:port``.
-        data_dir: etcd's own directory.
-        log_path: the file that etcd logs to; a restart appends to it.
-        expected: whether it should be healthy: started, and neither paused,
-            stopped nor killed by these methods since.
+        endpoint: the member's client URL, ``http://127.0.0.1:port``.
+        data_dir: the directory in which etcd keeps its data.
+        log_path: the file to which etcd logs; a restart appends to it.
+        expected: whether the member should be healthy, because it was started, and
+            since then these methods have not paused, stopped or killed it.
 
-    Threads: all methods may be called from any thread, but not from a forked
-    child.
+    Threads: any thread may call the methods, but a forked child may not.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Member:
             f"--advertise-client-urls={self.endpoint}",
             f"--listen-peer-urls={peer_url(name)}",
             f"--initial-advertise-peer-urls={peer_url(name)}",
-            *command[1:],  # last, so that the user's override what is here
+            *command[1:],  # last, so that the user's arguments override these
         ]
         self._log_start = 0
 
@@ -70,26 +69,26 @@ class Member:
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None when it does not run."""
+        """The process id, or None if the member does not run."""
         return self._guardian.status(self.name)[0]
 
     @property
     def running(self) -> bool:
-        """Whether the process is there; a paused one is."""
+        """Whether the process exists; that of a paused member does."""
         return self.pid is not None
 
     @property
     def paused(self) -> bool:
-        """Whether the process is there and paused."""
+        """Whether the process exists and is paused."""
         return not self.expected and self.running
 
     def start(self, *, wait: bool = True, timeout: float = START_TIMEOUT) -> None:
         """Start the member, if it does not run.
 
         Args:
-            wait: until it is healthy.  That needs a majority of the members:
-                to start several, wait for the last only, or pass False and
-                call ``LocalCluster.wait_healthy``.
+            wait: whether to wait until the member is healthy.  For that, a majority of
+                the members must run.  So if you start several members, wait only for
+                the last, or pass False and call ``LocalCluster.wait_healthy``.
             timeout: how long to wait.
         """
         if not self.running:
@@ -101,7 +100,7 @@ class Member:
             self.wait_healthy(timeout)
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Shut the member down (SIGTERM), if it runs; kill it when time is up."""
+        """Shut the member down (SIGTERM), if it runs; kill it after the timeout."""
         self.expected = False
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)  # while paused it would not notice SIGTERM
@@ -111,7 +110,7 @@ class Member:
         self.kill()
 
     def kill(self) -> None:
-        """Kill the member (SIGKILL), if it runs; it has ended on return."""
+        """Kill the member (SIGKILL), if it runs, and wait until it has ended."""
         self.expected = False
         self._signal(signal.SIGKILL)
 
@@ -121,21 +120,21 @@ class Member:
         self.expected = False
 
     def resume(self) -> None:
-        """Let a paused member go on (SIGCONT)."""
+        """Let a paused member continue (SIGCONT)."""
         self._signal(signal.SIGCONT, must_run=True)
         self.expected = True
 
     def restart(self, *, wait: bool = True, timeout: float = START_TIMEOUT) -> None:
-        """Stop the member, and start it as ``start`` does."""
+        """Stop the member, and start it again as ``start`` does."""
         self.stop()
         self.start(wait=wait, timeout=timeout)
 
     def wait_healthy(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until the member is healthy: it serves, and there is a leader."""
+        """Wait until the member is healthy: it serves clients and knows a leader."""
         probe.wait_for(self.check_healthy, timeout, "the member was not healthy")
 
     def wait_serving(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until the member answers other members; it may still be alone."""
+        """Wait until the member answers other members; these need not run yet."""
         probe.wait_for(self._check_serving, timeout, f"{self.name} did not serve")
 
     def check_running(self) -> None:

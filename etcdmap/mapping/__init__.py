@@ -1,12 +1,16 @@
-"""What users hold: the dict, its flat view, plans of many writes and their execution.
+"""The objects that users work with: the dict, its flat view, the replica in memory.
 
-Everything goes through a store, see `etcdmap.tree`.  Open `reading` and `writing` for
-one key, `mapping` for many and how a mapping is made, `flat` for the flat view; `base`
-(`pop`, `del`, loops) and `views` (`items()`, `==`) for what both do alike, `handle` for
-what both stand on, `joined` for how users come to see one class; `plan` for what a
-write of many keys comes to, `execution` for how, `differences` for how it is told;
-`watch` for changes one by one, `live` for the mapping in memory: `feed` keeps it up to
-date and `replica` is what it reads from.
+All of them reach etcd through a store, see `etcdmap.tree`.
+
+- `reading` and `writing` read and write one key; `mapping` writes many keys and makes
+  a mapping.
+- `flat` is the flat view.  `base` (`pop`, `del`, loops) and `views` (`items()`, `==`)
+  are what the mapping and the flat view have in common, and `handle` is their base.
+- `joined` makes one class of several, so that users see only one.
+- `plan` finds the requests for a write of many keys, `execution` sends them, and
+  `differences` reports what they change.
+- `watch` returns changes one by one.  `live` is the mapping in memory: `feed` keeps it
+  up to date, and `replica` is the tree that it reads from.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the nested mapping and the flat view do alike.
+"""What the nested mapping and the flat view have in common.
 
-Whoever must look before they write loops over `rounds`: they write on the condition
-that nothing has changed, or else look anew.
+A method that must read before it writes loops over `rounds`: it writes on the condition
+that nothing has changed since the read, and if something has, it reads again.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ class _Missing:
 #: In place of a default that was not given.
 MISSING: Any = _Missing()
 
-#: Types of values that no caller can change, so that one object may be returned often.
+#: Types of values that no caller can change, so the same object may be returned often.
 UNCHANGEABLE = frozenset((str, int, float, bool, type(None)))
 
-#: Seconds that whoever presses Tab may wait: 0.3 with what a session's thread adds.
+#: Seconds that a user who presses Tab waits at most; up to 0.3 with the time that the
+#: thread of a session adds.
 _COMPLETION_PATIENCE = 0.2
 
-#: Key, path and node of what a mapping shows.
+#: The key, the path and the node of one thing that a mapping shows.
 Entry = tuple[str, str, Node]
 
 
@@ -65,11 +66,11 @@ class Listed(Handle, ListedMapping):
 
     @abstractmethod
     def _read(self, store: ReadableStore) -> tuple[dict[str, Any] | None, int]:
-        """Return the whole content, None without a directory, and the store's index."""
+        """Return the whole content (None if no directory is there) and the index."""
 
     @abstractmethod
     def _shown(self, listing: Directory) -> list[Entry]:
-        """Return what is shown of this mapping's directory, sorted by key."""
+        """Return what this mapping shows of its directory, sorted by key."""
 
     def _until(self) -> float:
         return self._view.store.until
@@ -88,7 +89,7 @@ class Listed(Handle, ListedMapping):
         Raises:
             DecodeError: the codec can't read the text.
 
-        Cost: 1 request, none if cached or of a `Live`.
+        Cost: 1 request; none if the value is cached, or for a `Live`.
 
         >>> m.get("port"), m.get("nope"), m.get("nope", 1)
         (8080, None, 1)
@@ -101,7 +102,7 @@ class Listed(Handle, ListedMapping):
     # --- loops
 
     def __iter__(self) -> Iterator[str]:
-        """Return the keys, sorted.  Cost: 1 request; none of a `Live`.
+        """Return the keys, sorted.  Cost: 1 request; none for a `Live`.
 
         >>> [key for key in m]
         ['db', 'port']
@@ -109,7 +110,7 @@ class Listed(Handle, ListedMapping):
         return iter([key for key, _, _ in self._entries(self._view.store)])
 
     def __reversed__(self) -> Iterator[str]:
-        """Return the keys in reverse order.  Cost: 1 request; none of a `Live`.
+        """Return the keys in reverse order.  Cost: 1 request; none for a `Live`.
 
         >>> list(reversed(m))
         ['port', 'db']
@@ -117,9 +118,9 @@ class Listed(Handle, ListedMapping):
         return reversed([key for key, _, _ in self._entries(self._view.store)])
 
     def __len__(self) -> int:
-        """Count the keys; not those of directories in this one.
+        """Count the keys; those in subdirectories count only in a flat view.
 
-        Cost: 1 request; none of a `Live`.
+        Cost: 1 request; none for a `Live`.
 
         >>> len(m), len(m["db"])
         (2, 2)
@@ -127,9 +128,11 @@ class Listed(Handle, ListedMapping):
         return len(self._entries(self._view.store))
 
     def _ipython_key_completions_(self) -> list[str]:
-        """Complete ``m["``Tab in IPython; with nothing, if etcd takes long or fails.
+        """Complete keys when Tab is pressed after ``m["`` in IPython.
 
-        Cost: 1 request; none of a `Live`.
+        If etcd takes long or fails, no key is offered.
+
+        Cost: 1 request; none for a `Live`.
         """
         store = self._view.store.using(timeout=_COMPLETION_PATIENCE)
         with suppress(Exception):
@@ -147,14 +150,14 @@ class Listed(Handle, ListedMapping):
         return self._sub(path)
 
     def _plain(self, path: str, node: Node) -> Any:
-        """Return a node that was listed whole as plain values."""
+        """Return plain values for a node that was listed with all that is in it."""
         if isinstance(node, File):
             return self._value(path, node)
         shown = self._in(path, node)
         return {key: self._plain(below, child) for key, below, child in shown}
 
     def _in(self, path: str, directory: Directory) -> list[Entry]:
-        """Return the children that are shown, sorted by key; warn of the others."""
+        """Return the children that are shown, sorted by key; warn about the others."""
         key_of = self._view.naming.key
         entries = []
         for name, child in directory.children.items():
@@ -181,24 +184,25 @@ class Listed(Handle, ListedMapping):
 class Base(Listed, MutableMapping[str, Any]):
     """A mapping on a directory that can be written, nested or flat."""
 
-    #: How a message ends that refuses a key below another one.
+    #: The end of the message that refuses a key below another key.
     _overlap: ClassVar[str]
 
-    # --- look, then write
+    # --- read, then write
 
     @alters_data
     def pop(self, key: str, default: Any = MISSING) -> Any:
-        """Remove a key and return its value; a directory as a plain dict.
+        """Remove a key and return its value; for a directory, return a plain dict.
 
-        Of callers who race for a value only one gets it.  A directory is read
-        and then deleted: what is written in between is lost.
+        If several callers race for a value, only one of them gets it.  A directory is
+        first read and then deleted, so what is written into it in between is lost.
 
         Raises:
             KeyNotFound: the key is absent and no default was given.
             OutcomeUnknown: the answer was lost; the value may be gone.
-            DeadlineExceeded: others came between until the time was over.
+            DeadlineExceeded: other writers kept changing the value until the time was
+                over.
 
-        Cost: 2 requests; 2 more each time that another writer comes between.
+        Cost: 2 requests; 2 more each time that another writer changes the value first.
 
         >>> m.pop("port"), m.pop("port", None)
         (8080, None)
@@ -224,13 +228,13 @@ class Base(Listed, MutableMapping[str, Any]):
     def popitem(self) -> tuple[str, Any]:
         """Remove the last key and return it with its value.
 
-        Racing callers get different keys.
+        If several callers race, each gets a different key.
 
         Raises:
             KeyNotFound: the mapping is empty.
-            OutcomeUnknown, DeadlineExceeded: as `pop`.
+            OutcomeUnknown, DeadlineExceeded: as for `pop`.
 
-        Cost: 2 requests; 1 more for each key that somebody else took.
+        Cost: 2 requests; 1 more for each key that another caller took first.
 
         >>> m.popitem()
         ('port', 8080)
@@ -240,8 +244,8 @@ class Base(Listed, MutableMapping[str, Any]):
             entries = self._entries(store, recursive=True)
             if not entries:
                 break
-            # Not a pause for each key that somebody else took: then this caller would
-            # be too late for the next one as well.
+            # No pause after a key that another caller took: with a pause, this caller
+            # would be too late for the next key as well.
             for key, path, node in reversed(entries):
                 value = self._plain(path, node)  # before it is gone
                 with suppress(KeyNotFound, NotADirectory):
@@ -252,18 +256,22 @@ class Base(Listed, MutableMapping[str, Any]):
 
     @alters_data
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key, after storing ``default`` if it was absent.
+        """Return the value of a key; if the key is absent, store ``default`` first.
 
-        Racing callers agree on one value.  For a mapping, whoever makes the
-        directory fills it, and the mapping on it is returned.
+        If several callers race, all of them get the same value.  If ``default`` is a
+        mapping, the caller that creates the directory also fills it, and gets the
+        mapping on it.
 
         Raises:
-            NotAFile: a directory is there, in a flat view.
-            NotADirectory: a file stands on the way.
-            DirectoryGone: ``default`` holds a mapping without a directory.
-            DeadlineExceeded: others came between until the time was over.
+            NotAFile: in a flat view, a directory is there.
+            NotADirectory: a file stands where a directory is needed.
+            DirectoryGone: ``default`` is, or contains, a mapping whose directory does
+                not exist.
+            DeadlineExceeded: other writers kept changing the key until the time was
+                over.
 
-        Cost: 1 request if it was present; else 2 (a mapping: and its keys).
+        Cost: 1 request if the key was present; otherwise 2, and for a mapping one more
+        for each of its keys.
 
         >>> m.setdefault("port", 1), m.setdefault("name", "shop")
         (8080, 'shop')
@@ -280,14 +288,14 @@ class Base(Listed, MutableMapping[str, Any]):
     def _found_or_made(
         self, store: Store, path: str, wanted: plan.Encoded
     ) -> Node | None:
-        """Return the node at a path, made if it is absent; None to look anew."""
+        """Return the node at a path, created if it was absent; None to read again."""
         node, since = survey(store, path)
         if node is not None:
             return node
         try:
             self._create(store, path, wanted, since=since)
         except KeyExists:
-            return None  # another caller was quicker: take theirs
+            return None  # another caller was quicker: take that caller's value
         except OutcomeUnknown:
             # Any value will do, whoever wrote it.
             if isinstance(wanted, str):
@@ -301,9 +309,10 @@ class Base(Listed, MutableMapping[str, Any]):
     def _checked(
         self, key: str, value: Any, ttl: float | None = None
     ) -> tuple[str, plan.Encoded, float | None]:
-        """Check a write before its first request; return its path and what to store.
+        """Check a write before its first request.
 
-        And when the call must have ended; None if nothing was read: it has not begun.
+        Return its path, what to store, and the time at which the call must have ended;
+        None instead of the time if nothing was read, so that the call has not begun.
         """
         path = self._writable(key)
         self._check_ttl(ttl)
@@ -337,7 +346,7 @@ class Base(Listed, MutableMapping[str, Any]):
         return wanted
 
     def __delitem__(self, key: str) -> None:
-        """Delete a file; in a nested mapping also a directory with all below it.
+        """Delete a file, or (not in a flat view) a directory with everything in it.
 
         Raises:
             KeyNotFound: the key is absent, or can't exist.
@@ -377,14 +386,14 @@ class Base(Listed, MutableMapping[str, Any]):
         except EtcdMapError as error:
             if isinstance(error, PartialWrite):
                 raise
-            # One step raises its own error, which does not say that the directory is
-            # made already.
+            # If the plan has one step only, that step's own error was raised, which
+            # does not say that the directory was made already.
             failed = {step.path: error for step in todo.steps}
             raise PartialWrite(written=[path], failed=failed, pending=()) from None
         return None
 
     def __ior__(self: B, other: Contents) -> B:  # type: ignore[override]
-        """Update from a mapping or pairs.  Cost: as `update`.
+        """Update from a mapping or pairs.  Cost: as for `update`.
 
         >>> m |= {"port": 1}
         >>> m["port"]
@@ -395,30 +404,31 @@ class Base(Listed, MutableMapping[str, Any]):
 
 
 def _as_dict(contents: Contents, path: str) -> dict[str, Any]:
-    """Return a mapping or pairs as a dict; what is neither is refused as a value is."""
+    """Return a mapping or pairs as a dict; refuse anything else, as for a value."""
     try:
         return dict(contents)
     except (TypeError, ValueError) as error:
-        if type(error) in (TypeError, ValueError):  # others may be of who is read
+        if type(error) in (TypeError, ValueError):  # `contents` may raise a subclass
             place(error, path or "/")
         raise
 
 
 #: Most rounds of one call, whatever its deadline.
 _MOST_ROUNDS = 1000
-#: Longest length of the first pause, and of any, seconds.
+#: The longest that the first pause may be, and that any pause may be, in seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 
 def rounds(store: Store, path: str) -> Iterator[Store]:
-    """Yield the store to look and write with, again each time that this was in vain.
+    """Yield the store for one round of reading and writing, until the caller returns.
 
-    All rounds are one call, with one deadline.  The pauses between them grow, and are
-    random: otherwise many writers of one key would collide again and again, and a
-    server whose answers contradict each other would be asked as fast as it answers.
+    All rounds belong to one call and share its deadline.  The pauses between them are
+    random and grow: otherwise many writers of one key would collide again and again,
+    and a server whose answers contradict each other would be asked as fast as it
+    answers.
 
     Raises:
-        DeadlineExceeded: others came between until the time was over, or too
+        DeadlineExceeded: other writers came between until the time was over, or too
             often.
     """
     call = store.call()
@@ -441,7 +451,7 @@ def survey(
     recursive: bool = False,
     of_directory: bool = False,
 ) -> tuple[Node | None, int]:
-    """Return the node at a path, or None, and the index of the store (0 for a file)."""
+    """Return the node at a path or None, and the index of the store (0 for a file)."""
     try:
         node = store.list(path, recursive=recursive, of_directory=of_directory)
     except KeyNotFound as error:
@@ -450,7 +460,7 @@ def survey(
 
 
 def _take(store: Store, path: str, node: Node) -> bool:
-    """Delete a node as it was read; False if it was changed since."""
+    """Delete a node that was read; return False if it has changed since the read."""
     try:
         if isinstance(node, File):
             store.delete(path, expect=Fence(node.modified_index))

@@ -1,4 +1,4 @@
-"""What a write of many keys changes, for its caller to look at."""
+"""The differences that a write of many keys makes, as its caller sees them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class _Absent(Enum):
     __str__ = __repr__
 
 
-#: In a `Difference`, in place of a value that is not there; None may be one.
+#: Stands in a `Difference` for a value that is not there.  None would not do, because
+#: it may be stored as a value.
 ABSENT: Any = _Absent.ABSENT
 
 
@@ -32,16 +33,20 @@ ABSENT: Any = _Absent.ABSENT
 class Difference:
     """What `EtcdMapping.assign` or `EtcdMapping.merge` does to one key.
 
-    Printed, it is a line or two of a diff, which show values: mind where you log it.
+    It prints as one or two lines of a diff.  These show values, so be careful where you
+    log them.
 
     Attributes:
         action: ``"set"``, ``"delete"`` or ``"make_directory"``.
-        key: the keys that lead there, joined by ``/``: what the mapping takes, but for
-            a nested one with ``escape_keys``, for which see ``keys``.
-        old: what was there, as the codec reads it: ABSENT if nothing was, or a
-            directory that the call deletes or fills; a plain dict for a directory that
-            is deleted; the stored text if the codec can't read it.
-        new: what is there then: ABSENT for a delete, ``{}`` for a directory.
+        key: the keys that lead there, joined by ``/``.  You can use it as a key of the
+            mapping, except with ``escape_keys``, where you need ``keys`` to reach a key
+            in a subdirectory.
+        old: the value that was there, as the codec reads it, or the stored text if the
+            codec can't read it.  For the ``"delete"`` of a directory, its content as a
+            plain dict.  ABSENT if nothing was there, and also if a directory was there
+            and this is not its ``"delete"``.
+        new: the value that is there afterwards: ABSENT for a ``"delete"``, ``{}`` for
+            a new directory.
         keys: the keys that lead there, one by one: ``m[keys[0]][keys[1]]``.
     """
 
@@ -76,7 +81,7 @@ class Differences(list[Difference]):
 def differences(
     plan: Plan, root: str, current: Directory, decode: Callable[[str], Any]
 ) -> Differences:
-    """Return what a plan does to what was listed of the directory `root`."""
+    """Return what a plan changes in the directory `root`, as it was listed before."""
     found = Differences()
     for step in plan.steps:
         names = step.path[len(root) + 1 :].split("/")

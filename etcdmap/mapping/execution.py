@@ -1,4 +1,4 @@
-"""Carry out a plan: send its steps, many at a time, and tell how far it came."""
+"""Carry out a plan: send its steps, many at a time, and report how far that came."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ Outcome: TypeAlias = "tuple[Step, Exception | None]"
 #: Connections at a time.  etcd writes requests that come together to its disk in one
 #: go, so more connections are quicker; above 16 little is gained.  See benchmarks/.
 MOST_CONNECTIONS = 16
-#: With fewer steps for each, starting a thread takes longer than it saves.
+#: With fewer steps for each thread, starting the thread takes longer than it saves.
 _STEPS_PER_THREAD = 4
-#: Seconds between two looks at what the threads have done.
+#: How often the caller's thread collects what the other threads have done, in seconds.
 _GLANCE = 0.05
 
 
 def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> None:
     """Send the steps of a plan, phase by phase.
 
-    A step that fails does not keep the others from being tried.  But when no member
-    can be reached, or none has answered for a whole deadline, the rest is not tried:
-    each step would take as long.
+    If a step fails, the other steps are still tried.  But if no member can be reached,
+    or no member has answered for a whole deadline, the rest is not tried, because each
+    step would take as long again.
 
-    The store's deadline counts for a plan of one step only; of several steps each has
-    one of its own.  If some of several fail, PartialWrite tells; a single one raises
-    its own error.  `progress` is called on the caller's thread.
+    If a plan has one step only, the store's deadline applies, and the step raises its
+    own error.  If it has several, each step has a deadline of its own, and if some of
+    them fail, PartialWrite says which.  `progress` is called on the caller's thread.
     """
     steps = plan.steps
     if len(steps) == 1:
@@ -62,7 +62,7 @@ def carry_out(store: Store, plan: Plan, progress: Progress | None = None) -> Non
 
 
 class _Tally:
-    """What became of each path; one may take two steps, a delete and a write."""
+    """Counts what became of each path; a path may take two steps: delete and write."""
 
     def __init__(self, steps: list[Step]) -> None:
         self._left = Counter(step.path for step in steps)
@@ -75,7 +75,7 @@ class _Tally:
         if error is not None:
             self.failed.setdefault(path, error)
         elif not self._left[path] and path not in self.failed:
-            # Only the last step makes a path what it should be.
+            # A path is written only when its last step is done.
             self._written[path] = None
 
     def partial_write(self) -> PartialWrite:
@@ -90,8 +90,8 @@ class _Tally:
 def _send_phases(store: Store, plan: Plan) -> Iterator[Outcome]:
     outage = _Outage(store)
     for phase in plan.phases:
-        # A delete of unknown outcome may be carried out late, and would then delete
-        # what is written after it: end here.
+        # If the outcome of a delete is unknown, etcd may carry it out later, and would
+        # then delete what a later phase has written.  So end here.
         makes_room = phase is plan.room or phase is plan.top
         lost = False
         for step, error in _send_all(store, phase, outage):
@@ -102,7 +102,7 @@ def _send_phases(store: Store, plan: Plan) -> Iterator[Outcome]:
 
 
 def _send_all(store: Store, steps: list[Step], outage: _Outage) -> Iterator[Outcome]:
-    """Send steps that don't need each other; yield each with its error, if any."""
+    """Send steps that don't depend on each other; yield each with its error, if any."""
     threads = min(MOST_CONNECTIONS, len(steps) // _STEPS_PER_THREAD)
     if threads > 1:
         yield from _Crew(store, steps, threads, outage).outcomes()
@@ -125,7 +125,7 @@ def _try(store: Store, step: Step, outage: _Outage) -> Exception | None:
 
 
 class _Outage:
-    """Whether no member answers any more; told of each step, by all threads."""
+    """Finds out whether members still answer; each thread reports its steps here."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -136,7 +136,7 @@ class _Outage:
         if isinstance(error, (ClusterUnavailable, DeadlineExceeded)):
             self.is_there = True
         elif isinstance(error, OutcomeUnknown):
-            # One lost answer is no outage, nor are those of all threads at once.
+            # One lost answer is no outage, nor is one lost answer of each thread.
             waits = self._store.call(self._until).pause(0)
             self.is_there = self.is_there or not waits
         else:
@@ -144,10 +144,10 @@ class _Outage:
 
 
 class _Crew:
-    """Threads that send steps until there are no more, or no member answers.
+    """Threads that send steps until no step is left, or no member answers.
 
-    They don't wake the caller's thread after each step, since it would take the
-    interpreter from them each time.  It looks every `_GLANCE` seconds.
+    They don't wake the caller's thread after each step, because it would then take the
+    interpreter away from them.  It collects their results every `_GLANCE` seconds.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class _Crew:
     ) -> None:
         self._store = store
         self._outage = outage
-        # Deques, as all threads use them: each of their operations is atomic.
+        # All threads use these deques, each operation of which is atomic.
         self._steps = deque(steps)
         self._outcomes: deque[Outcome | BaseException] = deque()
         self._stop = False
@@ -165,9 +165,9 @@ class _Crew:
         ]
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Yield the outcomes as they come; at the end all threads have ended."""
+        """Yield the outcomes as they come; at the end, all threads have ended."""
         try:
-            with suppress(RuntimeError):  # as many as the system allows
+            with suppress(RuntimeError):  # start as many as the system allows
                 for thread in self._threads:
                     thread.start()
             for thread in self._threads:
@@ -175,7 +175,7 @@ class _Crew:
                     thread.join(_GLANCE)
                     yield from self._drain()
             yield from self._drain()
-            # All of them, if it allows no thread.
+            # If the system allows no thread, all steps are sent here.
             yield from self._send()
         finally:
             self._stop = True
@@ -192,7 +192,7 @@ class _Crew:
             yield outcome
 
     def _send(self) -> Iterator[Outcome]:
-        """Send what nobody has taken yet, one after the other."""
+        """Send the steps that no thread has taken yet, one after the other."""
         while self._steps and not (self._stop or self._outage.is_there):
             try:
                 step = self._steps.popleft()
@@ -204,25 +204,26 @@ class _Crew:
         try:
             for outcome in self._send():
                 self._outcomes.append(outcome)
-        except BaseException as problem:  # a defect; the caller's thread raises it
+        except BaseException as problem:  # a bug of ours: the caller's thread raises it
             self._outcomes.append(problem)
             self._stop = True
 
 
 def send(store: Store, step: Step) -> None:
-    """Send one step, alone."""
+    """Send one step."""
     if isinstance(step, Put):
         store.put(step.path, step.text, ttl=step.ttl, known=step.known)
     elif isinstance(step, MakeDirectory):
         try:
             store.make_directory(step.path, ttl=step.ttl, over_file=True)
         except NotAFile:
-            # Somebody else has made one meanwhile: it will do, unless it needs a ttl.
+            # Another client has made the directory in the meantime.  That is as good,
+            # unless it needs a ttl.
             if step.ttl is not None:
                 raise
     else:
-        with suppress(KeyNotFound):  # gone already, which is what was wanted
+        with suppress(KeyNotFound):  # it is gone already, as it should be
             if step.is_directory:
                 store.delete_directory(step.path)
-            else:  # not a directory, if somebody else has put one there meanwhile
+            else:  # but not a directory that another client has put there meanwhile
                 store.delete(step.path, known=step.known, expect=Present())

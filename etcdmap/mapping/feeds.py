@@ -1,4 +1,4 @@
-"""The feeds of a client: one for a directory and all that lies in it."""
+"""The feeds of a client: each follows a directory and everything below it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Feeds:
         forking.register(self)
 
     def after_fork(self) -> None:
-        """Replace the lock: a thread that is not here may hold it."""
+        """Replace the lock: a thread that did not survive the fork may hold it."""
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, client: Client) -> Feeds:
-        """Return those of a client."""
+        """Return the feeds of a client."""
         found: Feeds = client.stores.get("feeds") or client.stores.setdefault(
             "feeds", cls(client)
         )
@@ -35,12 +35,12 @@ class Feeds:
     def lease(
         self, store: WatchableStore, path: str, max_stale: float, ticket: object
     ) -> Feed:
-        """Return a feed that covers a path, to be given back; start it if need be."""
+        """Return a feed that covers a path; start it if needed.  See `give_back`."""
         with self._lock:
             feed = next((each for each in self._feeds if _covers(each, path)), None)
             if feed is None:
                 feed = Feed(store, path, max_stale)
-                feed.closed = self._closed  # then it refuses to start
+                feed.closed = self._closed  # a closed feed refuses to start
                 self._feeds.append(feed)
             feed.users[ticket] = max_stale
             hurried = feed.keep_pace()
@@ -54,21 +54,22 @@ class Feeds:
         return feed
 
     def give_back(self, feed: Feed, ticket: object) -> None:
-        """Close a feed that nobody uses any more; for a ticket, once."""
+        """End the use of a feed by the holder of a ticket; the last one closes it."""
         with self._lock:
             if feed.users.pop(ticket, None) is None:
                 return
             if feed.users:
                 feed.keep_pace()
-            elif feed in self._feeds:  # else `close` was quicker
+            elif feed in self._feeds:  # otherwise `close` was quicker
                 self._feeds.remove(feed)
-        # Not before: who subscribes meanwhile finds the ticket, or is ended here.
+        # Only now, after the ticket is gone: a subscription that another thread makes
+        # at this moment either finds no ticket, or is ended here.
         feed.end_all(ticket)
         if not feed.users:
             feed.close()
 
     def close(self) -> None:
-        """Close all; what was seen last can still be read."""
+        """Close all feeds; the content that was seen last can still be read."""
         with self._lock:
             feeds, self._feeds, self._closed = self._feeds, [], True
         for feed in feeds:

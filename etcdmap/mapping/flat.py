@@ -1,4 +1,4 @@
-"""A subtree as one mapping of relative path -> value."""
+"""A subtree as one flat mapping, from relative paths to values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from etcdmap.tree import Directory, File, ReadableStore
 
 
 class _ValuesOnly(Encoder):
-    """Takes no mappings."""
+    """An encoder that refuses mappings."""
 
     def encode(self, path: str, value: Any) -> Encoded:
         if not isinstance(value, Mapping):
@@ -34,7 +34,7 @@ class _ValuesOnly(Encoder):
 
 
 class FlatReading(Listed):
-    """The reading half of a `FlatView`, which is all of that of a live replica."""
+    """The reading half of a `FlatView`; the flat view of a live replica has no more."""
 
     _nested = False
 
@@ -76,14 +76,15 @@ class FlatReading(Listed):
 
 @joined
 class FlatView(FlatReading, Base):
-    """The files of a subtree by relative path; made by `EtcdMapping.flat`.
+    """The files of a subtree by relative path; `EtcdMapping.flat` makes it.
 
-    ``m.flat["db/host"]`` is ``m["db"]["host"]``.  Directories are not in it: an
-    empty one is invisible, and nothing is deleted to make room for a value: a
-    directory in its place raises `NotAFile`, a file on its way `NotADirectory`.
+    ``m.flat["db/host"]`` is ``m["db"]["host"]``.  Directories are not among its keys,
+    so an empty directory is invisible.  A write never deletes anything to make room for
+    a value: if a directory is there, `NotAFile` is raised, and if a file stands where a
+    directory is needed, `NotADirectory`.
 
-    Cost: of one key as for the mapping, but 1 GET for ``in``; a loop, ``to_dict``
-    and ``len`` 1 GET of the subtree; `update` 1 PUT for each key.
+    Cost: for one key as for the mapping, except that ``in`` takes 1 GET.  A loop,
+    ``to_dict`` and ``len`` take 1 GET of the subtree, and `update` 1 PUT for each key.
     """
 
     _overlap = ", which is a value"
@@ -98,11 +99,11 @@ class FlatView(FlatReading, Base):
 
     @alters_data
     def update(self, other: Contents = (), /, **kwargs: Any) -> None:
-        """Store many values; checked whole before the first write.
+        """Store many values; all of them are checked before the first write.
 
         Raises:
-            DirectoryGone: it is a mapping whose directory does not exist.
-            PartialWrite: some keys failed; says which, and what is done.
+            DirectoryGone: ``other`` is a mapping whose directory does not exist.
+            PartialWrite: some keys failed; the error says which, and what was done.
 
         Cost: 1 request for each key, each with a deadline of its own.  Atomic:
         per key.
@@ -116,7 +117,7 @@ class FlatView(FlatReading, Base):
 
     @alters_data
     def clear(self) -> None:
-        """Delete all files of the subtree; directories stay.
+        """Delete all files of the subtree; keep the directories.
 
         Raises:
             PrefixRequired: the mapping was made without a prefix.

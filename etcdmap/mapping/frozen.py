@@ -1,4 +1,4 @@
-"""A nested dict that can't be changed, so that many may share it."""
+"""A nested dict that can't be changed, so that many readers may share it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from etcdmap.mapping.base import UNCHANGEABLE
 
 
 class FrozenMapping(Mapping[str, Any]):
-    """A nested dict that can't be changed; what is in it is of the same kind.
+    """A nested dict that can't be changed; the mappings in it can't be changed either.
 
-    Lists are handed out as copies.  ``json.dumps(view, default=dict)``; it can be
-    pickled, and compared with dicts.
+    `Live.view` makes it.  Lists are handed out as copies.  To write a ``view`` as JSON,
+    use ``json.dumps(view, default=dict)``.  It can be pickled, and compared with dicts.
     """
 
     __slots__ = ("_content",)

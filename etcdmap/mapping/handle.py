@@ -1,4 +1,4 @@
-"""What every kind of mapping stands on: a store, a directory, a codec."""
+"""The base of every kind of mapping: a store, a directory in it, and a codec."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ H = TypeVar("H", bound="Handle")
 class View:
     """Which part of a store a mapping shows, and how.
 
-    All that a mapping shares with its sub-mappings and views, which copy it and
-    change a field.  Its fields are the library's own; see `EtcdMapping.with_view`.
+    A sub-mapping gets a copy of its mapping's view in which some fields differ.  The
+    fields are the library's own; the only use for a view in your code is
+    `EtcdMapping.with_view`.
     """
 
     store: Store
@@ -42,24 +43,24 @@ class Handle:
     """A directory of etcd, held through a client; sends no request of its own."""
 
     _view: View
-    #: Whether `close` closes the client: true of the mapping that made it only.
+    #: Whether `close` closes the client: only for the mapping that made the client.
     _owner: bool
 
     @classmethod
     def _on(cls: type[H], view: View) -> H:
-        # `__init__` is not called: that of a subclass may take any arguments.
+        # `__init__` is not called: a subclass may need any arguments there.
         other = cls.__new__(cls)
         other._view = view
         other._owner = False
         return other
 
     def with_view(self: H, view: View) -> H:
-        """Return a mapping of this class on another view of the same store.
+        """Return a mapping of this class that shows another view of the same store.
 
-        All sub-mappings and views come from here: ``m["a"]``, `sub`, `mkdir`,
-        `using`.  They have the library's own state and nothing else of this
-        mapping, and no constructor is called.  A subclass whose attributes
-        should go along overrides it::
+        Every mapping that is made from this one comes from this method: ``m["a"]``,
+        `sub`, `mkdir`, `using`.  The new mapping gets the library's own state and no
+        other attribute of this one, and no constructor is called.  A subclass that has
+        attributes to pass on overrides this method::
 
             def with_view(self, view):
                 other = super().with_view(view)
@@ -67,7 +68,7 @@ class Handle:
                 return other
 
         Args:
-            view: to be passed on as it is.
+            view: the `View` for the new mapping; pass it to ``super()`` unchanged.
 
         Cost: no request.
 
@@ -80,7 +81,7 @@ class Handle:
 
     @property
     def prefix(self) -> str:
-        """The absolute path of the directory that this mapping stands on.
+        """The absolute path of the directory that this mapping shows.
 
         >>> m["db"].prefix
         '/app/db'
@@ -89,7 +90,7 @@ class Handle:
 
     @property
     def client(self) -> Client:
-        """The failover client, shared with all sub-mappings.
+        """The client that sends the requests, shared with all sub-mappings.
 
         >>> other = EtcdMapping(client=m.client, prefix="/app/db")
         >>> other["port"]
@@ -99,7 +100,7 @@ class Handle:
 
     @property
     def keys_api(self) -> KeysAPI:
-        """The operations of etcd itself, on absolute paths, over the same client.
+        """The operations of etcd's own API, on absolute paths, over the same client.
 
         >>> m.keys_api.get("/app/port").node.value
         '8080'
@@ -116,7 +117,7 @@ class Handle:
         return self._view.readonly
 
     def sub(self: H, key: str) -> H:
-        """Return the mapping on a subdirectory, whether it exists or not.
+        """Return the mapping on a subdirectory, whether or not it exists.
 
         Raises:
             InvalidKey: no directory can have this name.
@@ -139,16 +140,17 @@ class Handle:
         """Return the same mapping with other options.
 
         Args:
-            consistency: what reads promise.  ``"session"``, the default: they never
-                go back in time, always see this client's own writes, and show
-                nothing older than ``max_stale`` seconds; if no member can prove
-                that, they fail.  With the cache: own writes at once, others'
-                within ``cache_ttl``.  ``"linearizable"``: the cluster agrees on
-                each read, which costs a round of raft and passes the cache by.
-                ``"any"``: whatever the member in use says.  A `Live` asks nobody, so
-                to it this and ``timeout`` make no difference.
-            timeout: deadline of one call, seconds; of each request, in writes of
-                many keys.
+            consistency: what reads promise.  ``"session"``, the default: reads never go
+                back in time, always see this client's own writes, and show nothing
+                older than ``max_stale`` seconds; if no member can prove that, they
+                fail.  With the cache, your own writes are seen at once, and the writes
+                of others within ``cache_ttl`` and ``max_stale`` together.
+                ``"linearizable"``: the cluster agrees on each read, which costs a round
+                trip between the members; the cache is not used.  ``"any"``: whatever
+                the member in use answers.  Both this option and ``timeout`` have no
+                effect on a `Live`, which asks nobody.
+            timeout: deadline of one call, in seconds; in writes of many keys, of each
+                request.
             codec: as for `EtcdMapping`.
 
         Cost: no request.
@@ -165,7 +167,7 @@ class Handle:
 
     def _sub(self: H, path: str) -> H:
         view = self._view
-        # `replace` takes twice the time, and a loop does this for each directory.
+        # `replace` would take twice the time, and a loop does this for each directory.
         below = View(
             view.store,
             view.codec,
@@ -177,7 +179,7 @@ class Handle:
         return self.with_view(below)
 
     def cache_info(self) -> CacheInfo | None:
-        """Return what the client's cache did; None if it has none.
+        """Return the figures of the client's cache; None if the client has none.
 
         >>> m.cache_info() is None
         True
@@ -213,7 +215,7 @@ class Handle:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled; of the client that is how to make it again."""
+        """Return what is pickled; for the client, that is how to make it again."""
         # An unpickled mapping makes its own client, which it must close.
         return {**self.__dict__, "_owner": True}
 
@@ -226,7 +228,7 @@ class Handle:
     # --- for the layers above
 
     def _readable(self, key: object) -> str:
-        """Return the path of a key; KeyNotFound if no node can have it."""
+        """Return the path of a key; raise KeyNotFound if no node can have the key."""
         path = self._view.naming.readable(self._view.root, key)
         if path is None:
             where, why = self._view.naming.why_none(self._view.root, key)
@@ -259,7 +261,7 @@ class Handle:
         return encoded
 
     def _encode_text(self, path: str, value: Any) -> str:
-        """Return the text to store at a path; what refuses the value names the path."""
+        """Return the text to store at a path; errors about the value name the path."""
         try:
             text = encode_text(self._view.codec, value)
             self._view.store.check_text(text)
@@ -274,7 +276,7 @@ class Handle:
 
 
 def absent(key: object, why: str, path: str) -> KeyNotFound:
-    """Return the KeyError of a dict: with the caller's own key."""
+    """Return a KeyError like that of a dict: its argument is the caller's own key."""
     error = KeyNotFound(why, code=0, key=path)
     error.args = (key,)
     return error
@@ -283,7 +285,7 @@ def absent(key: object, why: str, path: str) -> KeyNotFound:
 class named:
     """Have a KeyNotFound carry the caller's own key, as the KeyError of a dict does.
 
-    A class, as a generator would take ten times as long, in every read.
+    This is a class because a generator would take ten times as long, in every read.
     """
 
     __slots__ = ("_key",)
@@ -300,7 +302,7 @@ class named:
 
 
 class sought(named):
-    """Like `named`, for reads: a key with a file on its way is just absent."""
+    """Like `named`, for reads: if a file is on the way to a key, the key is absent."""
 
     __slots__ = ()
 

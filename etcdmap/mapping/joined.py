@@ -1,4 +1,4 @@
-"""One class of several parts, so that users meet the one."""
+"""Make one class of several parts, so that users see only this one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 T = TypeVar("T")
 V = TypeVar("V")
 
-#: What users see, in the order in which they meet it: the operators of a dict, then all
-#: else in the order of docs/reference/api.md; what a live mapping adds in its place.
+#: The names that users see, in this order: the operators of a dict, then the other
+#: names in the order of docs/reference/api.md, with those of a live mapping in between.
 READING_ORDER = (
     *("__getitem__", "__setitem__", "__contains__", "__len__", "__iter__"),
     *("__delitem__", "__reversed__", "__eq__", "__or__", "__ror__", "__ior__"),
@@ -31,18 +31,20 @@ READING_ORDER = (
     *("prefix", "readonly", "client", "keys_api", "cache_info", "cache_clear"),
 )
 
-#: What may send requests.  ``m[key]`` is to be fast, and sees to its errors itself, and
-#: ``m[key] = value`` is all but `set`; `with_view` is called for each directory.
+#: The methods that may send requests and are wrapped by `brief`.  Left out are
+#: ``m[key]``, which must be fast and handles its errors itself, ``m[key] = value``,
+#: which calls `set`, and `with_view`, which is called for each directory.
 _SENDING = {*READING_ORDER, "_listed_items"} - {
     *("__getitem__", "__setitem__", "with_view")
 }
 
 
 def joined(cls: type[T]) -> type[T]:
-    """Return a class anew, with all that its bases of this package define as its own.
+    """Return a new class that defines itself what a class and its bases define.
 
-    What a mapping does is written in several classes, one a file.  `help`, reprs and
-    Python's own errors would tell their names: "Base.pop() missing 1 required ...".
+    The code of a mapping is spread over several classes, one in each file.  Without
+    this, `help`, reprs and Python's own errors would show the names of these classes:
+    "Base.pop() missing 1 required ...".
     """
     parts = [part for part in cls.__mro__ if part.__module__.startswith("etcdmap.")]
     body: dict[str, Any] = {}
@@ -51,18 +53,18 @@ def joined(cls: type[T]) -> type[T]:
     body |= {name: vars(cls)[name] for name in ("__module__", "__doc__")}
     body["_fields"] = _Fields()
     kind: Any = Mapping
-    if issubclass(cls, MutableMapping):  # else it sends nothing
+    if issubclass(cls, MutableMapping):  # other classes send nothing
         kind = MutableMapping
         body |= {name: brief(body[name]) for name in _SENDING & body.keys()}
     one: Any = ABCMeta(cls.__name__, (kind,), body)
     for part in parts[1:]:
-        if isinstance(part, ABCMeta):  # `isinstance` knows it by them still
+        if isinstance(part, ABCMeta):  # so that `isinstance` still accepts the parts
             part.register(one)
     return cast("type[T]", one)
 
 
 def _written(part: type) -> list[tuple[str, Any]]:
-    """Return what stands in the body of a class, without what Python adds to it."""
+    """Return the names in the body of a class, without those that Python adds."""
     return [
         (name, value)
         for name, value in vars(part).items()
@@ -94,10 +96,11 @@ def _of(cls: type, value: Any) -> Any:
 
 
 class _Fields:
-    """An attribute that `pydoc.sort_attributes` alone finds.
+    """An attribute that only `pydoc.sort_attributes` can find.
 
-    `help` sorts by it, and else by the alphabet.  But where its `visiblename` finds it
-    too, it shows private names as well; and others may take us for a named tuple.
+    `help` sorts by `_fields` if a class has it, and by the alphabet otherwise.  Nobody
+    else may find it: `pydoc.visiblename` would then show private names as well, and
+    other programs might take the class for a named tuple.
     """
 
     def __get__(self, instance: object, owner: type) -> tuple[str, ...]:
@@ -107,10 +110,10 @@ class _Fields:
 
 
 def brief(value: V) -> V:
-    """Have an error of ours that a method raises end with its call, as in a dict.
+    """Wrap a method so that the traceback of our own errors ends with its call.
 
-    Below it are ten frames more in which there is nothing for the caller: in IPython
-    those of an outage would fill two screens.
+    Below that call, there would be ten more frames, which tell the caller nothing: in
+    IPython, the frames of an outage would fill two screens.
     """
     if not isinstance(value, FunctionType):
         return value
@@ -127,7 +130,7 @@ def brief(value: V) -> V:
 
 
 def _end(error: EtcdMapError) -> None:
-    """Drop the frames below the first, but those that lead to code of the caller's."""
+    """Drop all frames below the first, unless they lead to code of the caller."""
     first = frame = error.__traceback__
     while frame is not None:
         if not frame.tb_frame.f_globals["__name__"].startswith("etcdmap."):

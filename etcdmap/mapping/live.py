@@ -33,28 +33,30 @@ from etcdmap.tree import Event, Store
 V = TypeVar("V", bound="Live")
 
 _numbers = itertools.count()
-#: Views kept of a moment: each is as large as what it shows.
+#: How many views of one state are kept: each is as large as the content that it shows.
 _MOST_VIEWS = 16
 
 
 @joined
 class Live(Reading):
-    """A directory of etcd as a dict in memory, which follows the cluster.
+    """A replica: a directory of etcd as a dict in memory, which follows the cluster.
 
-    A mapping that can't be written; `EtcdMapping.live` makes it.  Reads send nothing,
-    wait for nobody and go on through an outage.  Each shows a state that etcd had, and
-    later ones never an earlier state; `snapshot` and `view` show one moment whole.
+    `EtcdMapping.live` makes it.  It can't be written.  Reads send no request, wait for
+    nobody and go on during an outage.  Each read shows a state that etcd really had,
+    and no read shows an older state than a read before it.  `snapshot` and `view` show
+    the whole directory at one moment.
 
-    Sub-mappings (``cfg["db"]``) follow too, and end with the mapping that
-    `EtcdMapping.live` made.
+    Sub-mappings (``now["db"]``) follow the cluster too, until the replica that
+    `EtcdMapping.live` made is closed.
 
-    Threads: share it freely.  A forked child may go on using it: its first read, or
-    `wait`, begins to follow anew, and waits up to a second for the present state.
-    Until then no callback is called there.  It can't be pickled.
+    Threads: any number can share one replica.  A forked child may go on using it: the
+    child's first read, or `wait`, starts to follow etcd again, and waits up to a second
+    for the present state.  Until then, no callback is called in the child.  A replica
+    can't be pickled.
     """
 
     _feed: Feed
-    #: Which values decoded from a moment are this mapping's.
+    #: Names the values of a state that were decoded for this mapping.
     _slot: str
     #: Identifies this replica, and its sub-mappings, to the feed.
     _ticket: object
@@ -98,7 +100,7 @@ class Live(Reading):
             return self._look_up(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a value, or the default if the key is absent.  Cost: no request."""
+        """Return ``m[key]``, or the default if absent.  Cost: no request."""
         try:
             return self._feed.now[self._slot][key]
         except (KeyError, TypeError):
@@ -108,16 +110,16 @@ class Live(Reading):
                 return default
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether there is a node.  Cost: no request."""
+        """Tell whether a file or directory has this key.  Cost: no request."""
         path = self._view.naming.readable(self._view.root, key)
         return path is not None and self._view.store.exists(path)
 
     def __ior__(self, other: object) -> NoReturn:
-        # Without it, `live |= ...` would put a dict in the place of the replica.
+        # Without this method, `live |= ...` would replace the replica by a dict.
         raise ReadOnly("a live replica can't be written: write to the EtcdMapping")
 
     def _look_up(self, key: str) -> Any:
-        """Find a value, and keep it with the moment that it was found in."""
+        """Find a value, and keep it with the state in which it was found."""
         now = self._feed.moment()
         with sought(key):
             path = self._readable(key)
@@ -136,7 +138,7 @@ class Live(Reading):
 
     @property
     def flat(self) -> FlatReading:
-        """The subtree as one mapping of relative path -> value.
+        """The subtree as one mapping, from relative paths to values.
 
         Cost: no request.
         """
@@ -145,19 +147,19 @@ class Live(Reading):
     def index(self) -> int:
         """Return the index of the store up to which all changes are shown.
 
-        As ``after`` of `EtcdMapping.watch`, or for `wait` in another process.
+        Pass it as ``after`` to `EtcdMapping.watch`, or to `wait` in another process.
 
         Cost: no request.
         """
         return self._feed.state().index
 
     def view(self) -> FrozenMapping:
-        """Return what `snapshot` returns as value, as a mapping that can't be changed.
+        """Return the whole content, as a mapping that can't be changed.
 
-        It is made once a moment and shared by all who ask.
+        It is made only once for each state of the replica, and all callers share it.
 
         Raises:
-            DecodeError: the codec can't read a text; names the key.
+            DecodeError: the codec can't read a text; the error names the key.
 
         Cost: no request.
         """
@@ -177,12 +179,13 @@ class Live(Reading):
         """Wait until all changes up to an index are shown; tell whether they are.
 
         Args:
-            index: what `set` returned, or `index` of another mapping; None for all
-                that this client has written or seen.
-            timeout: seconds; None for the client's.
+            index: what `set` returned, or the `index` of another mapping; None for all
+                changes that this client has made or seen.
+            timeout: seconds to wait; None for the client's timeout.
 
-        Cost: no request if they are shown or come at once; else 1 quorum read and 1 or
-        2 connections, as the change need not be one of this directory.
+        Cost: no request if the changes are shown already or arrive at once; otherwise
+        1 quorum read and 1 or 2 new connections, to find out whether the change
+        concerns this directory at all.
         """
         if index is not None and type(index) is not int:
             kind = type(index).__name__
@@ -193,13 +196,16 @@ class Live(Reading):
 
     @property
     def state(self) -> str:
-        """How following goes.
+        """Whether the replica follows etcd at the moment.
 
-        ``"starting"``: in a forked child, where nothing was read yet, or the first read
-        has had no answer; to look at this property is no read.  ``"following"``.
-        ``"suspended"``: no member can be followed at the moment.  ``"failed"``: the
-        same, and that will hardly pass by itself (a right or the API is missing, a
-        certificate is refused), though it is tried again.  ``"closed"``.
+        - ``"following"``: it does.
+        - ``"suspended"``: no member can be followed at the moment.
+        - ``"failed"``: no member can be followed, and this will hardly change before
+          somebody does something: a right or the API is missing, or a certificate is
+          refused.  The replica goes on trying all the same.
+        - ``"starting"``: only in a forked child, until its first read (this property
+          does not count as one) has had an answer.
+        - ``"closed"``: the replica was closed.
         """
         # The feed may go on for others.
         closed = self._ticket not in self._feed.users
@@ -212,11 +218,12 @@ class Live(Reading):
 
     @property
     def stale_for(self) -> float:
-        """Seconds since when it is proved that nothing newer existed.
+        """Seconds since the last moment at which this replica was certainly up to date.
 
-        While all is well it is below ``max_stale``: what shows up to then is nearly
-        always the present, only not proved yet.  Time for which the machine is
-        suspended is not counted.
+        That is the last moment for which it is proved that etcd had nothing newer.
+        While all is well, it is less than ``max_stale`` seconds ago.  Even so, the
+        replica is nearly always up to date now; that is just not proved yet.  Time for
+        which the machine is suspended is not counted.
         """
         return self.client.clock() - self._feed.proved
 
@@ -230,23 +237,27 @@ class Live(Reading):
         initial: bool = False,
         quiet: float | None = None,
     ) -> Subscribed:
-        """Have a function called with each `Event`, in order.
+        """Call a function with each `Event`, in order.
 
-        It is called by a thread of the replica, one call at a time, after the change
-        can be read.  Other callbacks wait for it; following does not, but for 10 ms at
-        most.  If it raises, that is logged, and the next call is for the next event.
-        If it is so slow that 1,000 events wait, it gets the differences instead, as
-        ``coalesced`` events.
+        A thread of the replica makes the calls, one at a time, and each only when the
+        replica shows the change.  Other callbacks have to wait until the function
+        returns.  Following etcd does not: it is held up for 10 ms at most.  If the
+        function raises an exception, that is logged, and the next call is for the next
+        event.  If the function is so slow that 1,000 events wait for it, it gets the
+        differences instead, as ``coalesced`` events.
 
         Args:
-            callback: gets an event.
-            key: only of this key and those below it.
-            initial: whether it gets what is there first, as ``coalesced`` events.
-            quiet: seconds of calm to wait for; then it is called once for each
-                difference.
+            callback: the function, which takes an event.
+            key: call it only for this key and those below it; None for all keys.
+            initial: whether to call it first for each key that is there already, with
+                ``coalesced`` events.
+            quiet: a time in seconds.  The function is called only when nothing has
+                changed for this time, and then once for each difference, instead of
+                once for each change.
 
         Returns:
-            What ends it, by `close` or a ``with`` block.
+            An object that ends the subscription, by its `close` or as a context
+            manager.
 
         Cost: no request.
         """
@@ -264,23 +275,26 @@ class Live(Reading):
         return Subscribed(partial(self._feed.end, subscription))
 
     def subscribe_state(self, callback: Callable[[str], object]) -> Subscribed:
-        """Have a function called with `state` whenever it has changed, but by `close`.
+        """Call a function with the new `state` whenever the state has changed.
+
+        The change to ``"closed"`` is the exception: `close` causes no call.
 
         Cost: no request.
         """
         _check_callback(callback)
-        call = partial(callback)  # its own, though the same is given twice
+        call = partial(callback)  # a new object, even if a callback is given twice
         self._feed.on_state(self._ticket, call)
         return Subscribed(partial(self._feed.off_state, call))
 
     def changes(self, key: str | None = None, *, initial: bool = False) -> Changes:
         """Return an iterator over events, for ``for`` or ``async for``.
 
-        Args:
-            key: only of this key and those below it.
-            initial: whether it begins with what is there, as ``coalesced`` events.
+        It ends when the iterator or the replica is closed.
 
-        It ends when it or the replica is closed.
+        Args:
+            key: only events of this key and those below it; None for all keys.
+            initial: whether to begin with an event for each key that is there already;
+                these events are ``coalesced``.
 
         Cost: no request.
         """
@@ -296,11 +310,12 @@ class Live(Reading):
 
     @alters_data
     def close(self) -> None:
-        """Stop following; what was seen last can still be read.
+        """Stop following etcd; the content that was seen last can still be read.
 
-        It goes on to change while another replica of the directory is open.  A
-        sub-mapping's does nothing.  From any thread, callbacks too; the threads have
-        ended when it returns, but for one that runs a callback.
+        While another replica shares the watch of this one, that content still changes.
+        `close` may be called from any thread, and from a callback; on a sub-mapping it
+        does nothing.  When `close` returns for the last replica that shares the watch,
+        the threads of the watch have ended, except one that is running a callback.
         """
         if self._owner:
             self._owner = False
@@ -313,12 +328,12 @@ class Live(Reading):
         )
 
     def __repr__(self) -> str:
-        state = self._feed.now[STATE]  # a look at it begins nothing in a forked child
+        state = self._feed.now[STATE]  # which starts nothing in a forked child
         return f"<Live {self.prefix!r} as of index {state.index}, {self.state}>"
 
 
 def _check_callback(callback: object) -> None:
-    """Refuse now what would only fail, in a log, once it is called."""
+    """Refuse a callback that would only fail later, when it is called, in a log."""
     if not callable(callback):
         raise TypeError(f"callback is a function, not {type(callback).__name__}")
     if inspect.iscoroutinefunction(callback):
@@ -326,14 +341,14 @@ def _check_callback(callback: object) -> None:
 
 
 class Subscribed:
-    """Ends a subscription; a context manager."""
+    """A subscription that can be ended; a context manager."""
 
     def __init__(self, end: Callable[[], object]) -> None:
         self._end = end
 
     @alters_data
     def close(self) -> None:
-        """Have no more calls made; one that is being made goes on."""
+        """End the subscription: no more calls are made; one that is running goes on."""
         self._end()
 
     def __enter__(self) -> Subscribed:
@@ -366,7 +381,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         self._waiting = {}
 
     def _fetch(self) -> bool:
-        """Take what there is to tell, with the lock held; tell whether to go on."""
+        """Take the events that are due, with the lock held; tell whether to go on."""
         if self.subscription.ended:
             self._events = []
             return True
@@ -377,8 +392,11 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         return True
 
     def __next__(self) -> Event:
-        """Wait for the next event; DecodeError if the codec can't read its text."""
-        self._feed.moment()  # it is followed, in a forked child too
+        """Wait for the next event; raise DecodeError if the codec can't read its text.
+
+        If it raises, the next call goes on with the event after it.
+        """
+        self._feed.moment()  # starts to follow etcd in a forked child
         with self._feed.changed:
             self._feed.wait_for(self._fetch)
             if not self._events:
@@ -390,11 +408,11 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         return self
 
     async def __anext__(self) -> Event:
-        """Wait for the next event; no thread is blocked."""
+        """Wait for the next event without blocking the thread."""
         while (event := self._next_or(woken := asyncio.Event())) is None:
             try:
                 await woken.wait()
-            finally:  # it may have been cancelled
+            finally:  # the task may have been cancelled
                 with self._feed.changed:
                     self._waiting.pop(woken, None)
         return self.subscription.read(event)
@@ -413,7 +431,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
 
     @alters_data
     def close(self) -> None:
-        """End it, from any thread: whoever waits is woken."""
+        """End the iterator; any thread may do so, and a waiting loop ends at once."""
         self._feed.end(self.subscription)
 
     def __enter__(self) -> Changes:

@@ -66,49 +66,53 @@ class EtcdMapping(Writing):
     >>> m.update({"name": "shop"}), m.pop("port"), m.setdefault("name", "other")
     (None, 9090, 'shop')
 
-    More than a dict, because etcd has it: `set` with a ttl, `create`, `replace`,
-    `compare_and_swap`, `transform`, `append`, `merge`, `assign`, `flat`, `snapshot`.
+    Beyond a dict, it offers what etcd can do: `set` with a ttl (time to live),
+    `create`, `replace`, `compare_and_swap`, `transform`, `append`, `merge`, `assign`,
+    `flat`, `snapshot`.
 
-    A mapping assigned to a key becomes a directory, everything else a file
-    whose text the codec makes.  ``m["a"]["b"]`` and ``m["a/b"]`` are the same
-    node.  Nothing is kept in memory but for the read cache, if there is one:
-    each operation asks etcd, and its cost in requests is in its docstring.
+    A mapping that is assigned to a key becomes a directory.  Every other value becomes
+    a file; the codec turns the value into the file's text.  ``m["a"]["b"]`` and
+    ``m["a/b"]`` are the same node.  Nothing is kept in memory, except by the read cache
+    if you turn it on: each operation asks etcd, and its docstring says how many
+    requests it costs.
 
     Args:
-        endpoints: client URLs of one or more members of one cluster; None for
-            what the environment variable ``ETCDMAP_URL`` says (see `from_url`;
-            arguments given here take precedence), else ``http://127.0.0.1:2379``; and
-            with the credentials in ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD``,
-            if there are any.  A missing port is 2379.
-        prefix: the directory to stand on, like ``"/app"``.  It need not exist:
-            the first write makes it.  None and ``""`` are the root of the whole
-            cluster, and then `clear` and `assign` refuse to work; ``"/"`` is the
-            root without that.
-        client: a client to share, instead of endpoints and the options of
-            `connect`; closing the mapping leaves it open.
-        codec: how values are stored: ``"auto"`` (None), ``"json"``, ``"text"``,
-            or an object with ``encode(value) -> str`` and ``decode(str) -> value``.
+        endpoints: client URLs of one or more members of one cluster; a URL without a
+            port gets 2379.  None: the environment variable ``ETCDMAP_URL`` decides (see
+            `from_url`; arguments given here take precedence), and if it is not set,
+            ``http://127.0.0.1:2379`` is used.  Credentials are then taken from
+            ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD``, if they are set.
+        prefix: the directory that the mapping shows, like ``"/app"``.  It need not
+            exist: the first write makes it.  None and ``""`` mean the root of the whole
+            cluster, and then `clear` and `assign` refuse to work; with ``"/"`` they
+            work on the root.
+        client: a client made by `connect`, to be shared with other mappings.  It takes
+            the place of endpoints and of the options of `connect`.  Closing the
+            mapping leaves the client open.
+        codec: how values are stored as text: ``"auto"`` (None means the same),
+            ``"json"``, ``"text"``, or an object with ``encode(value) -> str`` and
+            ``decode(str) -> value``.
         readonly: whether every write raises `ReadOnly` before any request.
-        escape_keys: whether every `str` is one segment: ``/``, a leading ``_``,
-            the empty key and control characters are stored as percent escapes.
-            Then ``m["a/b"]`` is one key, and does not walk the store.
-        consistency: what reads promise, see `using`; None for ``"session"``.
-        timeout: and all that follow: as for `connect`.
+        escape_keys: whether every key is one name in etcd: ``/``, a leading ``_``, the
+            empty key and control characters are stored as percent escapes.  Then
+            ``m["a/b"]`` is a single key, and not ``b`` in the directory ``a``.
+        consistency: what reads promise, see `using`; None means ``"session"``.
+        timeout: this option and all that follow it are those of `connect`.
 
-    Raises (every method that sends a request): what `Client.send` raises.  An
-    outage is never a KeyError, so `get` and ``in`` don't hide one.
+    Every method that sends a request may raise the errors of `Client.send`.  An outage
+    is never a KeyError, so `get` and ``in`` don't hide one.
 
-    ``timeout`` bounds a whole call, however many requests it takes; only writes
-    of many keys (`update`, `merge`, `assign`, `clear`, and whatever stores a mapping)
-    have a deadline for each request instead.
+    ``timeout`` limits a whole call, however many requests it takes.  Only writes of
+    many keys (`update`, `merge`, `assign`, `clear`, and every method that stores a
+    mapping) have a deadline for each request instead.
 
-    Subclasses: ``m["a"]`` is one of the same class; see `with_view` for what goes
-    along.
+    Subclasses: ``m["a"]`` is a mapping of the same class; see `with_view` for which
+    attributes are passed on.
 
-    Threads: share one mapping freely.  A forked child may go on using it.  A
-    pickled one connects anew, with the credentials of its environment
-    (``ETCDMAP_USERNAME``, ``ETCDMAP_PASSWORD``) if ``ETCDMAP_URL`` there names all of
-    its endpoints.
+    Threads: any number can share one mapping.  A forked child may go on using it.  A
+    pickled mapping makes new connections where it is unpickled.  If it had credentials,
+    it takes those of the environment there (``ETCDMAP_USERNAME``,
+    ``ETCDMAP_PASSWORD``), but only if ``ETCDMAP_URL`` there names all of its endpoints.
     """
 
     @told
@@ -141,7 +145,7 @@ class EtcdMapping(Writing):
         options = connect_options(locals())
         self._owner = client is None
         if isinstance(prefix, str):
-            # Of a subclass the plain text, as of a key: see `Naming`.
+            # For an instance of a subclass, take its plain text: see `Naming`.
             prefix = str.__str__(prefix)
         check_prefix(prefix)
         own: dict[str, Any] = {
@@ -174,15 +178,15 @@ class EtcdMapping(Writing):
         """Make a mapping from ``etcd://user:pw@h1:2379,h2:2379/app?codec=text``.
 
         Args:
-            url: ``etcds://`` stands for TLS; a missing port for 2379; the path
-                is the prefix, if it is more than a slash (``?prefix=/`` means
-                the whole cluster); the query takes the options that are texts,
-                numbers, or true or false.
+            url: ``etcds://`` means TLS.  A host without a port gets 2379.  The path is
+                the prefix, if it is more than a slash (``?prefix=/`` means the whole
+                cluster).  The query takes the options whose values are texts, numbers,
+                or true or false.
             **options: as for `EtcdMapping`; they take precedence over the URL.
 
         Raises:
-            TypeError, ValueError: it is no such URL; the message does not show it.  Or
-                an option that there is not, or that can't work.
+            TypeError, ValueError: the URL is not of this form (the message does not
+                show it), or an option does not exist or can't work.
 
         >>> EtcdMapping.from_url("etcd://127.0.0.1:2379/app?codec=text").prefix
         '/app'
@@ -195,9 +199,9 @@ class EtcdMapping(Writing):
 
     @property
     def flat(self) -> FlatView:
-        """The subtree as one mapping of relative path -> value.
+        """The subtree as one mapping, from relative paths to values.
 
-        With ``escape_keys``, a path consists of names as they are stored.
+        With ``escape_keys``, a path consists of the names as they are stored.
 
         Cost: no request.
 
@@ -215,31 +219,37 @@ class EtcdMapping(Writing):
         after: int | None = None,
         timeout: float | None = None,
     ) -> Watch:
-        """Return an iterator over the changes of a key and all below it.
+        """Return an iterator over the changes of a key, and of all keys below it.
 
-        In order, each once, and none is lost unless `WatchExpired` says so; members
-        that fail and connections that end are no matter.
+        Each change comes once, in order, and none is lost unless `WatchExpired` is
+        raised.  Members that fail and connections that end make no difference.
 
-        A directory that goes is an event for each file that was known in it, then one
-        for the directory; a directory that a write made on its way is one as well: all
-        with the index of the change.
+        If a directory is deleted or expires, there is an event for each file that was
+        known to be in it, and then one for the directory.  If a write creates the
+        directories above its key, there is an event for each of them, too.  All these
+        events have the index of the change, which is the number that etcd gives it.
 
         Args:
-            key: of what; None for all of this mapping.
-            after: the index behind which to begin: what `set` or `snapshot` gave, or
-                `Watch.index` of an earlier one.  None for now.  With an index nothing
-                is read, so what was there before it is not known: ``previous`` is what
-                etcd tells, and directories made on the way are no events.
-            timeout: seconds to wait for the next change; it ends then.  None for ever.
+            key: the key to watch, with all keys below it; None for the whole mapping.
+            after: begin with the first change after this index.  Give what `set` or
+                `snapshot` returned, or the `Watch.index` of an earlier watch; None
+                means from now on.  If you give an index, the tree is not read first, so
+                the watch does not know what was there before.  Then ``previous`` is
+                whatever etcd reports with the change, and there is no event for a
+                directory that a write created above its key.
+            timeout: seconds to wait for the next change; if none comes, the iterator
+                ends.  None to wait for ever.
 
         Raises:
-            WatchExpired: etcd keeps the last 1,000 changes only, of all keys.  Read
-                anew, and watch from there; or use `live`, which does it.
+            WatchExpired: etcd keeps only the last 1,000 changes of all keys.  Read the
+                data again, and watch from there; or use `live`, which does this for
+                you.
             InvalidKey: the key can't exist.
 
-        Cost: 1 request, none with ``after``; then 1 for each change, and while it waits
-        1 small one every 2 s and 1 quorum read every 6 to 7.5 s, which find out whether
-        the member that is asked has fallen silent.
+        Cost: 1 request, or none with ``after``.  Then 1 request for each change.  While
+        the watch waits, it also sends 1 small request every 2 s, and every 6 to 7.5 s
+        1 quorum read (one that a majority of the members confirms).  These two find out
+        whether the member that is asked has fallen silent.
 
         >>> before = m.index()
         >>> m["db/port"] = 5433
@@ -253,22 +263,27 @@ class EtcdMapping(Writing):
         return Watch(view, path, after, timeout)
 
     def live(self, max_stale: float = 10.0) -> Live:
-        """Return this mapping as one held in memory, kept up to date by a watch.
+        """Return a replica of this mapping: a copy in memory that follows etcd.
 
-        Use it as a context manager, or close it; it ends with its client, too.  The
-        tree is read before this returns.  All calls for directories of this client that
-        lie in one another share one watch and two threads.
+        Use it as a context manager, or close it.  It also ends when its client is
+        closed.  The tree is read before this method returns.  If this client has an
+        open replica of the same directory, or of one above it, the new replica shares
+        the watch of the open one, and its two threads.
 
         Args:
-            max_stale: seconds within which it is proved that nothing was missed; what
-                bounds the time for which a silent connection can go unnoticed.
+            max_stale: a time in seconds.  At least once in this time, the replica
+                proves that it has missed nothing.  So the value limits how long a
+                connection that has fallen silent can go unnoticed.
 
-        Raises: what a read raises, within the client's timeout: if etcd is down there
-        is no replica, and never an empty one.
+        A failure raises what a read raises, within the client's timeout: if etcd is
+        down, you get no replica, and never an empty one.
 
-        Cost: 2 requests; then 1 for each change, 1 small one every 2 s, and in each 0.6
-        to 0.75 of ``max_stale`` one quorum read, and 2 polls if something changed
-        elsewhere.  A busy neighbour costs a poll every 2 s more.
+        Cost: 2 requests, or none if the watch is shared.  Then the watch sends
+        1 request for each change, and 1 small one every 2 s.  Whenever 0.6 to 0.75 of
+        ``max_stale`` have passed, it also sends 1 quorum read (one that a majority of
+        the members confirms), and 2 more requests if keys outside of this directory
+        have changed.  While such keys change often, a change in this directory may take
+        2 requests, and 1 more request is sent every 2 s.
 
         >>> with m.live() as now:
         ...     now["port"], now.wait(m.set("port", 8081)), now["port"]
@@ -278,32 +293,34 @@ class EtcdMapping(Writing):
 
     # --- writes of many keys
     #
-    # Checked whole, planned from one listing, then sent.  The reads before the first
-    # write share one deadline, and each write has one of its own; a plan of one step
-    # shares that of the reads.
+    # The whole content is checked first, then the writes are planned from one listing,
+    # then they are sent.  The reads before the first write share one deadline, and each
+    # write has a deadline of its own; a plan of one step shares that of the reads.
     #
-    # All raise DirectoryNotEmpty before the first write if a directory would be deleted
-    # that holds a name which this mapping does not show, so that the caller can't mean
-    # it.  Only a value that `update` puts in place of a directory deletes all of it.
+    # All of them raise DirectoryNotEmpty before the first write if they would delete a
+    # directory with a name in it that this mapping does not show: the caller can hardly
+    # want that.  The exception is a value that `update` writes in place of a directory,
+    # which deletes everything in it.
 
     @alters_data
     def update(self, other: Contents = (), /, **kwargs: Any) -> None:
-        """Store many keys, as ``m[key] = value`` for each of them.
+        """Store many keys, as ``m[key] = value`` does for each of them.
 
         Everything is checked and encoded before the first write.
 
         Args:
-            other: a mapping, or pairs; of a repeated key the last one counts.
-            **kwargs: more keys; none of them is an option.
+            other: a mapping, or pairs; if a key is repeated, its last value counts.
+            **kwargs: more keys and values; every name is a key, and never an option.
 
         Raises:
-            InvalidKey: a key can't be written, or lies below another one.
-            NotADirectory: a file stands on the way.
-            DirectoryGone: it is, or holds, a mapping whose directory does not exist.
-            PartialWrite: some keys failed; says which, and what is done.
+            InvalidKey: a key can't be written, or lies below another key of this call.
+            NotADirectory: a file stands where a directory is needed.
+            DirectoryGone: ``other`` is, or contains, a mapping whose directory does not
+                exist.
+            PartialWrite: some keys failed; the error says which, and what was done.
 
-        Cost: 1 listing, and 1 request for each value; a mapping costs its
-        differences.  Atomic: per key.
+        Cost: 1 listing, and 1 request for each value; for a value that is a mapping,
+        1 request for each difference.  Atomic: per key.
 
         >>> m.update({"name": "shop"}, port=9090)
         >>> m["name"], m["port"]
@@ -334,23 +351,24 @@ class EtcdMapping(Writing):
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Differences:
-        """Put a nested mapping over this one, deeply: keep what it does not name.
+        """Write a nested mapping over this one; keep all keys that it does not name.
 
         Args:
             other: a mapping, or pairs.
-            ttl: seconds until each value expires; then all values are written, and
-                not only those that differ.
-            dry_run: only tell what would change.
-            progress: called with the number of requests done and of all.
+            ttl: seconds until each value expires.  If given, all values are written,
+                and not only those that differ.
+            dry_run: only tell what would change, and write nothing.
+            progress: a function to call with two numbers: how many requests are done,
+                and how many there are in all.
 
         Returns:
-            What changed, as `assign` does.
+            What changed, as `assign` returns it.
 
         Raises:
-            InvalidKey: a key can't be written, or lies below another one.
-            NotADirectory: a file stands on the way of a path key.
-            DirectoryGone: as `update`.
-            PartialWrite: some keys failed; says which, and what is done.
+            InvalidKey: a key can't be written, or lies below another key of this call.
+            NotADirectory: a file stands where a key like ``"a/b"`` needs a directory.
+            DirectoryGone: as for `update`.
+            PartialWrite: some keys failed; the error says which, and what was done.
 
         Cost: 1 listing of the subtree, and 1 request for each difference.
         Atomic: per key.
@@ -384,23 +402,27 @@ class EtcdMapping(Writing):
     ) -> Differences:
         """Make the subtree equal to a nested mapping; return what changed.
 
-        Only what differs is written or deleted, compared as text; that a value
-        expires is a difference.  Names that this view does not show stay.
+        Only what differs is written or deleted.  Values are compared as stored text,
+        and a value that has a ttl always counts as different.  Names that this mapping
+        does not show are kept.
 
         Args:
-            other: a mapping, or pairs; its keys are one segment each.
-            dry_run: only tell what would change.
-            progress: called with the number of requests done and of all.
+            other: a mapping, or pairs.  Each key is one name: only a mapping with
+                ``escape_keys`` takes a key with a ``/``.
+            dry_run: only tell what would change, and write nothing.
+            progress: a function to call with two numbers: how many requests are done,
+                and how many there are in all.
 
         Returns:
-            What changed, sorted by key, with old and new values; printed, a diff.
+            What changed, sorted by key, with old and new values.  It prints like a
+            diff.
 
         Raises:
             PrefixRequired: the mapping was made without a prefix, so this would
                 replace the whole cluster's keys.
             InvalidKey: a key can't be written.
-            DirectoryGone: as `update`.
-            PartialWrite: some keys failed; says which, and what is done.
+            DirectoryGone: as for `update`.
+            PartialWrite: some keys failed; the error says which, and what was done.
 
         Cost: 1 listing of the subtree, and 1 request for each difference.
         Atomic: per key.
@@ -416,12 +438,12 @@ class EtcdMapping(Writing):
 
     @alters_data
     def clear(self) -> None:
-        """Delete all keys that are shown; the directory itself stays.
+        """Delete all keys that this mapping shows; keep the directory itself.
 
         Raises:
             PrefixRequired: the mapping was made without a prefix, so this would
                 empty the whole cluster.
-            PartialWrite: some keys failed.
+            PartialWrite: some keys failed; the error says which.
 
         Cost: 1 listing, and 1 request for each key.  Atomic: no.
 
@@ -440,7 +462,8 @@ class EtcdMapping(Writing):
         content = _content(plain_mapping(other, store.until, stored=True), root)
         wanted = self._encode(root, content, store.until)
         todo, current = self._plan(store)
-        # Without its ttl, for which `become` would delete the directory and all in it.
+        # The ttl is left out: for a directory with a ttl, `become` would plan to delete
+        # it with everything in it.
         plan.become(todo, root, wanted, current._replace(ttl=None))
         if not dry_run:
             execution.carry_out(store, todo, progress)
@@ -450,7 +473,7 @@ class EtcdMapping(Writing):
         return differences(todo, self._view.root, current, self._view.codec.decode)
 
     def _plan(self, store: Store, *, recursive: bool = True) -> tuple[Plan, Directory]:
-        """Return an empty plan, and the listing that it is made from."""
+        """Return an empty plan, and the listing to plan from."""
         listing, index = self._listing(store, recursive=recursive)
         return Plan(self._view.naming, index), listing or Directory({}, None)
 
@@ -466,11 +489,11 @@ class EtcdMapping(Writing):
 
 
 def _content(other: Any, path: str) -> dict[Any, Any]:
-    """Return what `assign` shall make of a directory.
+    """Return the content that `assign` is to give to a directory.
 
-    Nothing at all, as an empty file or a variable that is not set gives it, would
-    delete everything, so only an empty mapping does that.  Nor is a list of names one,
-    of which `dict` takes those of two letters for pairs.
+    Only an empty mapping deletes everything.  Any other empty value is refused: it may
+    come from an empty file, or from a variable that is not set.  A list of strings is
+    refused as well, because `dict` would take each string of two letters for a pair.
     """
     if isinstance(other, Mapping):
         return dict(other)

@@ -1,17 +1,17 @@
-"""What to write so that a subtree becomes what it should be.
+"""Plan the writes that give a subtree its new content.
 
-Values are checked and encoded whole before anything is planned, so that what is
-refused is refused before the first write.  A plan holds the differences only,
-compared as encoded text: what a reader of etcd would see.  So ``1``, ``1.0``
-and ``True`` are different, and so is a key that expires from one that does not.
+All values are checked and encoded before anything is planned, so that an error about a
+value comes before the first write.  A plan contains the differences only.  Values are
+compared as encoded text, which is what a reader of etcd would see.  So ``1``, ``1.0``
+and ``True`` are different, and a key that expires differs from a key that does not.
 
-The steps of a plan stand in phases, which follow each other; within a phase no step
-needs another one, so they may be sent in any order or at the same time:
+The steps of a plan are sent in four phases, one after the other.  Within a phase no
+step needs another one, so its steps may be sent in any order or at the same time:
 
 1. `room`: delete directories that values replace, make directories in place of files;
 2. `top`: make the directory that gets a ttl;
-3. `writes`: files, and empty directories; those on the way are made with them;
-4. `leftovers`: delete what is left over.
+3. `writes`: write files, and make empty directories; etcd makes the directories above;
+4. `leftovers`: delete everything else that the new content does not contain.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Put(NamedTuple):
     path: str
     text: str
     ttl: float | None = None
-    known: Fence | None = None  # the state that it replaces
+    known: Fence | None = None  # the state that the write replaces
 
 
 class MakeDirectory(NamedTuple):
@@ -60,10 +60,10 @@ Step: TypeAlias = "Put | MakeDirectory | Delete"
 
 @dataclass
 class Plan:
-    """Steps in phases; see the module's text."""
+    """Steps in phases; see the module's docstring."""
 
-    naming: Naming  # tells which names are shown; the others stay
-    since: int = 0  # the index of the store at the listing that it is made from
+    naming: Naming  # tells which names are shown; all other names are kept
+    since: int = 0  # the index of the store when the directory was listed
     room: list[Step] = field(default_factory=list)
     top: list[Step] = field(default_factory=list)
     writes: list[Step] = field(default_factory=list)
@@ -81,10 +81,10 @@ class Plan:
 
 
 class Encoder:
-    """Checks and encodes a document: mappings as directories, all else by a function.
+    """Checks and encodes a document: mappings as directories, values by a function.
 
-    Mappings on etcd that are in it are read before `until`.  What is refused is noted
-    in `refused`, so that all of it can be told.
+    If the document contains mappings on etcd, they are read before `until`.  Everything
+    that is refused is collected in `refused`, so that one error can report all of it.
     """
 
     def __init__(
@@ -96,8 +96,9 @@ class Encoder:
         self.refused = Refused()
 
     def encode(self, path: str, value: Any) -> Encoded:
-        """Return a value encoded; without sense if something of it was refused."""
-        # One function, as a document may have 200 levels and its caller a deep stack.
+        """Return an encoded value; it is meaningless if a part of it was refused."""
+        # Only one call for each level: a document may have 200 levels, and the caller
+        # may have a deep stack already.
         try:
             value = plain_mapping(value, self._until, stored=True)
         except DirectoryGone as error:
@@ -112,17 +113,17 @@ class Encoder:
             except (TypeError, ValueError) as error:
                 self.refused.add(error)
                 if path.count("/") >= MAX_DEPTH:
-                    self.refused.raise_first()  # it may hold itself, more than once
+                    self.refused.raise_first()  # it may contain itself, more than once
                 if not isinstance(
                     error, LimitExceeded
-                ):  # or all below is too long, too
+                ):  # below such a key, everything is too long as well
                     self.encode(f"{path}/{shown_key(key)}", child)
             else:
                 encoded[below[len(path) + 1 :]] = self.encode(below, child)
         return encoded
 
     def encode_value(self, path: str, value: Any) -> str:
-        """Like `encode`, for what is no mapping."""
+        """Do what `encode` does, for a value that is no mapping."""
         try:
             return self._encode_text(path, value)
         except (TypeError, ValueError) as error:
@@ -139,10 +140,11 @@ def become(
     keep: bool = False,
     ttl: float | None = None,
 ) -> None:
-    """Add what makes the node at `path` equal to `wanted`; what is not shown stays.
+    """Add the steps that make the node at `path` equal to `wanted`.
 
-    `current` was listed whole.  With `keep`, what `wanted` does not name stays as well;
-    with `ttl`, all files are written.
+    Names that are not shown are kept.  `current` was listed with everything in it.
+    With `keep`, names that `wanted` does not contain are kept as well; with `ttl`, all
+    files are written.
     """
     if isinstance(wanted, str):
         if isinstance(current, Directory):
@@ -166,9 +168,9 @@ def become(
 def _let_go(
     plan: Plan, path: str, wanted: dict[str, Encoded], current: Directory
 ) -> Directory | None:
-    """Add the deletes of what is shown and not wanted; return what is left."""
+    """Add a delete for each name that is shown and not wanted; return what is left."""
     if current.ttl is not None:
-        # When its ttl ends, all that is assigned now would be deleted with it.
+        # When its ttl ended, everything that is assigned now would be deleted too.
         _delete(plan, plan.room, path, current)
         return None
     for name in sorted(current.children.keys() - wanted.keys()):
@@ -180,7 +182,7 @@ def _let_go(
 def become_with_ttl(
     plan: Plan, path: str, wanted: dict[str, Encoded], current: Node | None, ttl: float
 ) -> None:
-    """Add what makes a directory anew, which expires with all in it after `ttl`."""
+    """Add the steps that make a new directory, which expires with all in it."""
     if current is not None:
         _delete(plan, plan.room, path, current)
     plan.top.append(MakeDirectory(path, ttl))
@@ -188,10 +190,10 @@ def become_with_ttl(
 
 
 def overwrite(plan: Plan, path: str, text: str, current: Node | None) -> None:
-    """Add what ``m[k] = v`` does for a value.
+    """Add the steps of ``m[k] = v`` for a value.
 
-    The file is written even if it is the same, and a directory in its place is deleted
-    with all that is in it.
+    The file is written even if its text stays the same.  A directory in its place is
+    deleted with everything in it.
     """
     if isinstance(current, Directory):
         plan.room.append(delete(path, current))
@@ -206,7 +208,7 @@ def delete(path: str, current: Node) -> Delete:
 
 
 def _delete(plan: Plan, phase: list[Step], path: str, current: Node) -> None:
-    """Add a delete; raise DirectoryNotEmpty if what is not shown would go as well."""
+    """Add a delete; raise DirectoryNotEmpty if it would also delete unshown names."""
     if isinstance(current, Directory):
         unshown = next(_unshown(plan.naming, path, current), None)
         if unshown is not None:
@@ -231,16 +233,17 @@ def _unshown(naming: Naming, path: str, directory: Directory) -> Iterator[str]:
 def _state(plan: Plan, current: Node | None) -> Fence | None:
     if isinstance(current, File):
         return Fence(current.modified_index)
-    # In place of a directory the file is absent only from its delete on, whose index
-    # is not known yet.
+    # Where a directory is replaced, the file is absent only after the delete of the
+    # directory, and the index of that delete is not known yet.
     if current is None and plan.since:
         return Fence(plan.since, absent=True)
     return None
 
 
 def overlapping(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of path keys of which the first lies below the second."""
-    free: set[str] = set()  # no key, and below none; most keys share them
+    """Yield each pair of keys (paths) in which the first lies below the second."""
+    # Directories that are no key and lie below no key; most keys share them.
+    free: set[str] = set()
     for key in keys:
         above = directory = key.rpartition("/")[0]
         if directory in free:

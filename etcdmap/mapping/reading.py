@@ -1,4 +1,4 @@
-"""The reading half of a mapping: what `collections.abc.Mapping` asks for.
+"""The reading half of a mapping: the methods that `collections.abc.Mapping` asks for.
 
 Every inherited method that would cost more requests than needed is overridden.
 """
@@ -16,7 +16,7 @@ from etcdmap.tree import Directory, ReadableStore, Snapshot
 
 
 class Reading(Listed):
-    """Reads of one key, of the directory, and of the whole subtree."""
+    """The reads: of one key, of the directory, and of the whole subtree."""
 
     _nested = True
 
@@ -27,7 +27,7 @@ class Reading(Listed):
             KeyNotFound: a KeyError; the key is absent, or can't exist.
             DecodeError: the codec can't read the text.
 
-        Cost: 1 request, none if cached.  Atomic: yes.
+        Cost: 1 request; none if the value is cached.  Atomic: yes.
 
         >>> m["port"], m["db"]["host"], m["db/host"]
         (8080, 'localhost', 'localhost')
@@ -35,8 +35,8 @@ class Reading(Listed):
         view = self._view
         cache = view.store.cache
         if cache is not None and view.naming is PLAIN and type(key) is str:
-            # For speed, nearly all hits make no call.  The key needs no check: what no
-            # key leads to is never kept decoded.
+            # For speed: nearly all hits end here, without a call.  The key needs no
+            # check: a node that no key leads to is never kept decoded.
             entry = cache.hot.get(f"{view.root}/{key}")
             if entry is not None and entry.expires > cache.timer():
                 decoded = entry.decoded
@@ -47,7 +47,7 @@ class Reading(Listed):
         try:
             node = view.store.get(path, cached=cache is not None)
         except EtcdMapError as error:
-            # Without the frames below, in which there is nothing for the caller.
+            # Drop the frames below this one, which tell the caller nothing.
             with sought(key):
                 raise error.with_traceback(None) from error.__cause__
         value = self._value(path, node)
@@ -56,9 +56,9 @@ class Reading(Listed):
         return value
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether there is a node; False for a key that can't exist.
+        """Tell whether a file or directory has this key; False if none can have it.
 
-        Cost: 1 request without a body, none if cached.
+        Cost: 1 request, whose answer has no body; none if the value is cached.
 
         >>> "port" in m, "nope" in m
         (True, False)
@@ -68,16 +68,17 @@ class Reading(Listed):
         return path is not None and view.store.exists(path)
 
     def ttl(self, key: str) -> int | None:
-        """Return the seconds that a node has left, rounded up; None for ever.
+        """Return the seconds until a key expires, rounded up; None if it never does.
 
-        A node that has expired may be seen for half a second more, with 0.  The ttl of
-        a directory above it, with which it goes, is not shown.  A `Live` knows no ttl:
-        always None.
+        A key that has expired may still be seen for half a second, with a ttl of 0.  If
+        a directory above the key has a ttl, that is not taken into account, although
+        the key expires with the directory.  A `Live` knows no ttl and always returns
+        None.
 
         Raises:
             KeyNotFound: the key is absent.
 
-        Cost: 1 request; none of a `Live`.
+        Cost: 1 request; none for a `Live`.
 
         >>> m.ttl("port") is None
         True
@@ -88,12 +89,14 @@ class Reading(Listed):
     def snapshot(self) -> Snapshot:
         """Return what ``to_dict()`` returns, and the index of the store at that moment.
 
+        The index is a number that grows with every change in etcd.
+
         Raises:
             NotADirectory: a file stands where this mapping's directory was.
-            DecodeError: the codec can't read a text; names the key.
+            DecodeError: the codec can't read a text; the error names the key.
 
-        Cost: 1 request, whatever the size; none of a `Live`.  Atomic: one moment's
-        state.
+        Cost: 1 request, whatever the size; none for a `Live`.  Atomic: the content is
+        that of one moment.
 
         >>> m.snapshot().value["port"]
         8080
@@ -102,7 +105,7 @@ class Reading(Listed):
         return Snapshot(content or {}, index)
 
     def index(self) -> int:
-        """Return the index of the store now.  Cost: 1 request.
+        """Return the present index of the store.  Cost: 1 request.
 
         >>> m.index() > 0
         True

@@ -1,6 +1,6 @@
-"""The live views of a mapping: each loop over one lists the directory anew.
+"""The live views of a mapping: each loop over a view lists the directory again.
 
-Those of `collections.abc` would make a request for each key.
+The views of `collections.abc` would make a request for each key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ E = TypeVar("E", covariant=True)
 
 
 class Keyed(Protocol):
-    """What `dict` takes for a mapping."""
+    """An object that `dict` accepts as a mapping."""
 
     def keys(self) -> Iterable[str]:
         """Return the keys."""
@@ -56,7 +56,7 @@ class ListedMapping(Mapping[str, Any]):
     def values(self) -> EtcdValuesView:
         """Return a live view of the values.
 
-        Cost: 1 request for each loop; none of a `Live`.
+        Cost: 1 request for each loop; none for a `Live`.
 
         >>> list(m["db"].values())
         ['localhost', 5432]
@@ -64,9 +64,9 @@ class ListedMapping(Mapping[str, Any]):
         return EtcdValuesView(self)
 
     def items(self) -> EtcdItemsView:
-        """Return a live view of the pairs.
+        """Return a live view of the pairs of key and value.
 
-        Cost: 1 request for each loop; none of a `Live`.
+        Cost: 1 request for each loop; none for a `Live`.
 
         >>> list(m["db"].items())
         [('host', 'localhost'), ('port', 5432)]
@@ -82,20 +82,20 @@ class ListedMapping(Mapping[str, Any]):
 
     @abstractmethod
     def _until(self) -> float:
-        """Return when a call that begins now must have ended."""
+        """Return the time at which a call that begins now must have ended."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole content as a plain dict, sorted by key.
 
-        Of a nested mapping a nested one.  A directory that does not exist is
-        empty.
+        For a nested mapping, the dict is nested too.  For a directory that does not
+        exist, it is empty.
 
         Raises:
             NotADirectory: a file stands where this mapping's directory was.
-            DecodeError: the codec can't read a text; names the key.
+            DecodeError: the codec can't read a text; the error names the key.
 
-        Cost: 1 request, whatever the size; none of a `Live`.  Atomic: one moment's
-        state.
+        Cost: 1 request, whatever the size; none for a `Live`.  Atomic: the content is
+        that of one moment.
 
         >>> m.to_dict()
         {'db': {'host': 'localhost', 'port': 5432}, 'port': 8080}
@@ -103,7 +103,7 @@ class ListedMapping(Mapping[str, Any]):
         return self._whole() or {}
 
     def copy(self) -> dict[str, Any]:
-        """Return a plain dict: a copy of the data, not of the handle.
+        """Return a plain dict: a copy of the data, and not another mapping on etcd.
 
         >>> m["db"].copy()
         {'host': 'localhost', 'port': 5432}
@@ -116,9 +116,9 @@ class ListedMapping(Mapping[str, Any]):
         return self.to_dict()
 
     def __eq__(self, other: object) -> bool:
-        """Compare by value.
+        """Compare the whole content with another mapping.
 
-        Cost: 1 request for each mapping on etcd; none of a `Live`.
+        Cost: 1 request for each mapping on etcd; none for a `Live`.
 
         >>> m["db"] == {"host": "localhost", "port": 5432}
         True
@@ -131,9 +131,9 @@ class ListedMapping(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, ``other`` winning.
+        """Return a plain dict of both; where both have a key, ``other`` wins.
 
-        Cost: 1 request for each mapping on etcd; none of a `Live`.
+        Cost: 1 request for each mapping on etcd; none for a `Live`.
 
         >>> m["db"] | {"port": 1}
         {'host': 'localhost', 'port': 1}
@@ -144,9 +144,9 @@ class ListedMapping(Mapping[str, Any]):
         return {**(self._whole(until) or {}), **plain_mapping(other, until)}
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both, this mapping winning.
+        """Return a plain dict of both; where both have a key, this mapping wins.
 
-        Cost: 1 request for each mapping on etcd; none of a `Live`.
+        Cost: 1 request for each mapping on etcd; none for a `Live`.
 
         >>> {"port": 1, "user": "shop"} | m["db"]
         {'port': 5432, 'user': 'shop', 'host': 'localhost'}
@@ -158,9 +158,10 @@ class ListedMapping(Mapping[str, Any]):
 
 
 def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
-    """Read a mapping on etcd whole, before `until`; return all else as it is.
+    """Read the whole of a mapping on etcd, before `until`; return other values as is.
 
-    If it will be `stored`, its directory must exist: DirectoryGone.
+    If the content is to be `stored`, the directory must exist, or DirectoryGone is
+    raised.
     """
     if not isinstance(value, ListedMapping):
         return value
@@ -175,7 +176,7 @@ def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
 
 
 def _on_one_listing(operate: Callable[[Any, Any], Any]) -> Any:
-    """Make an operator's method; the inherited one makes a request per element."""
+    """Make an operator's method; the inherited one makes a request for each element."""
 
     def method(self: _OneListing[Any], other: Any) -> Any:
         return operate(self._listed(), other)
@@ -197,7 +198,7 @@ class _OneListing(Set[E]):
     __eq__ = _on_one_listing(operator.eq)
     __hash__ = None  # type: ignore[assignment]
 
-    if not TYPE_CHECKING:  # for which those of `KeysView` and `ItemsView` say more
+    if not TYPE_CHECKING:  # the methods of `KeysView` and `ItemsView` have better types
         __and__ = __rand__ = _on_one_listing(operator.and_)
         __or__ = __ror__ = _on_one_listing(operator.or_)
         __xor__ = __rxor__ = _on_one_listing(operator.xor)
@@ -207,14 +208,14 @@ class _OneListing(Set[E]):
             return other - self._listed()
 
     def isdisjoint(self, other: Iterable[Any]) -> bool:
-        """Tell whether nothing is in both.  Cost: 1 request; none of a `Live`."""
+        """Tell whether they share no element.  Cost: 1 request; none for a `Live`."""
         return bool(self._listed().isdisjoint(other))
 
 
 class EtcdKeysView(_OneListing[str], KeysView[str]):
-    """Keys, sorted.
+    """The keys, sorted.
 
-    Cost: 1 request for a loop, ``k in view`` or ``len``; none of a `Live`.
+    Cost: 1 request for a loop, ``k in view`` or ``len``; none for a `Live`.
     """
 
     _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
@@ -230,9 +231,9 @@ class EtcdKeysView(_OneListing[str], KeysView[str]):
 
 
 class EtcdValuesView(ValuesView[Any]):
-    """Values in the order of the keys.
+    """The values, in the order of the keys.
 
-    Cost: 1 request for a loop, or ``in``; none of a `Live`.
+    Cost: 1 request for a loop, or ``in``; none for a `Live`.
     """
 
     _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
@@ -251,9 +252,9 @@ class EtcdValuesView(ValuesView[Any]):
 
 
 class EtcdItemsView(_OneListing[tuple[str, Any]], ItemsView[str, Any]):
-    """Pairs in the order of the keys.
+    """The pairs of key and value, in the order of the keys.
 
-    Cost: 1 request for a loop, or ``in``; none of a `Live`.
+    Cost: 1 request for a loop, or ``in``; none for a `Live`.
     """
 
     _mapping: ListedMapping  # typed as a plain Mapping by collections.abc
@@ -262,7 +263,7 @@ class EtcdItemsView(_OneListing[tuple[str, Any]], ItemsView[str, Any]):
         return dict(self._mapping._listed_items()).items()
 
     def __contains__(self, item: object) -> bool:
-        # The inherited method unpacks it; a dict's view answers False instead.
+        # The inherited method would unpack anything; a dict's view answers False.
         if not isinstance(item, tuple) or len(item) != 2:
             return False
         return super().__contains__(item)

@@ -1,4 +1,4 @@
-"""`EtcdMapping.watch`: the changes of a key, or of all below it, one by one."""
+"""`EtcdMapping.watch`: the changes of a key, and of all keys below it, one by one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from etcdmap.tree import Event
 class Watch(Iterator[Event]):
     """An iterator over events, and a context manager; `EtcdMapping.watch` makes it.
 
-    One thread loops over it; any thread may `close` it.  Nothing is followed while
-    nobody waits: a loop that stays away for more than 1,000 changes of the cluster
-    misses some, and is told.
+    One thread loops over it; any thread may `close` it.  etcd is asked only while the
+    loop waits for the next event.  So a loop that does not come back for more than
+    1,000 changes in the cluster misses some of them, and then gets `WatchExpired`.
     """
 
     def __init__(
@@ -50,7 +50,8 @@ class Watch(Iterator[Event]):
     def index(self) -> int:
         """The index to resume from; all changes up to it were returned.
 
-        As ``after`` of another watch it goes on from here, in another process too.
+        Pass it as ``after`` to another watch, in this process or another, to go on from
+        here.
         """
         if self._events:
             return self._events[0].index - 1
@@ -60,10 +61,12 @@ class Watch(Iterator[Event]):
         """Wait for the next change.
 
         Raises:
-            StopIteration: nothing came within ``timeout``, or it was closed.
-            WatchExpired: what happened after `index` is not known any more.
-            Unauthorized, WrongCluster, ClientClosed: nor will that pass by itself.
-            DecodeError: the codec can't read a text; the next call goes on behind it.
+            StopIteration: nothing came within ``timeout``, or the watch was closed.
+            WatchExpired: etcd no longer knows all that happened after `index`.
+            Unauthorized, WrongCluster, ClientClosed: the watch can't go on, and trying
+                again would not help.
+            DecodeError: the codec can't read a text; the next call goes on with the
+                event after it.
         """
         clock = self._view.store.client.clock
         until = clock() + self._timeout
@@ -82,7 +85,7 @@ class Watch(Iterator[Event]):
 
     @alters_data
     def close(self) -> None:
-        """End it, from any thread: whoever waits for the next change is woken."""
+        """End the watch; any thread may do so, and a waiting loop ends at once."""
         self._closed = True
         self._follower.close()
 
@@ -94,13 +97,13 @@ class Watch(Iterator[Event]):
 
 
 def decoded(view: View, event: Event) -> Event:
-    """Return an event with the key of a mapping and the values of its codec."""
+    """Return an event with its key relative to the view, and with decoded values."""
     action, path, value, previous, index, coalesced = event
     decode = view.codec.decode
     if previous is not None:
         try:
             previous = decode(previous)
-        except Exception:  # it is gone: the new one counts
+        except Exception:  # the old value is gone: only the new one counts
             previous = None
     if value is not None:
         value = decode_node(path, value, decode)

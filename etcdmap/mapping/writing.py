@@ -1,4 +1,4 @@
-"""Writes of one key: a dict's, and those on conditions, in order, with a ttl."""
+"""Writes of one key: those of a dict, and those with a condition, an order or a ttl."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ from etcdmap.tree import Directory, Fence, File, Holding, Present, Store
 
 
 class Writing(Reading, Base):
-    """Writes of one key: each is checked whole before anything is sent."""
+    """The writes of one key: all of a write is checked before anything is sent."""
 
     _overlap = ": nest them instead"
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Store a value, or make the directory equal to a mapping.
 
-        A value replaces a directory, and a mapping a file, as in a dict.  For a
-        mapping only the differences are written, after all of it was checked.
+        As in a dict, a value may replace a directory, and a mapping may replace a
+        file.  For a mapping, only the differences are written, after the whole mapping
+        was checked.
 
         Raises:
             TypeError, ValueError: the codec refuses the value.
             InvalidKey: the key can't be written.
-            NotADirectory: a file stands on the way.
-            DirectoryGone: the value holds a mapping without a directory.
-            DirectoryNotEmpty: a directory that a mapping leaves out holds a name
-                that this view does not show, and so can't mean to delete.
-            PartialWrite: a mapping was written in part only.
+            NotADirectory: a file stands where a directory is needed.
+            DirectoryGone: the value is, or contains, a mapping whose directory does not
+                exist.
+            DirectoryNotEmpty: the write would delete a directory that contains a name
+                which this mapping does not show; the caller can hardly want to delete
+                that name.  Nothing was written.
+            PartialWrite: only a part of a mapping was written.
 
-        Cost: 1 request for a value (2 more where a directory must go first);
-        for a mapping 1 and the differences.  Atomic: per key.
+        Cost: 1 request for a value, and 2 more if a directory must be deleted first;
+        for a mapping, 1 request and 1 more for each difference.  Atomic: per key.
 
         >>> m["port"] = 9090
         >>> m["db"] = {"host": "10.0.0.7"}
@@ -56,22 +59,24 @@ class Writing(Reading, Base):
         ttl: float | None = None,
         keep_ttl: bool = False,
     ) -> int | None:
-        """Store a value as ``m[key] = value`` does, with a time to live.
+        """Store a value as ``m[key] = value`` does, optionally with a time to live.
 
         Args:
-            key: where.
-            value: what.
-            ttl: seconds until it expires, rounded up to whole ones; None for
-                ever.  For a mapping: the ttl of the directory, which is then
-                made anew and ends with all that is in it.
-            keep_ttl: keep what is left of the present ttl, up to the longest that may
-                be written; every write would otherwise drop it.  For values only.
+            key: the key to write.
+            value: the value to store.
+            ttl: seconds until the value expires, rounded up to whole ones; None if it
+                never does.  For a mapping, this is the ttl of the directory, which is
+                then deleted and made again, and later expires with everything in it.
+            keep_ttl: whether to keep what is left of the present ttl, up to the longest
+                ttl that may be written; without this option, every write drops the ttl.
+                It is for values only.
 
         Returns:
-            The index of the write; None for a mapping.
+            The index of the write (the number that etcd gives to this change); None
+            for a mapping.
 
-        Cost: as ``m[key] = value``; with ``keep_ttl`` 2 requests, and 2 more each
-        time that another writer comes between.
+        Cost: as for ``m[key] = value``; with ``keep_ttl`` 2 requests, and 2 more each
+        time that another writer changes the value first.
 
         >>> index = m.set("session", "abc", ttl=60)
         >>> m["session"]
@@ -95,7 +100,7 @@ class Writing(Reading, Base):
             if isinstance(node, Directory):
                 return store.put_over(path, text)
             ttl = _ttl_left(store, node)
-            with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
+            with suppress(KeyExists, CompareFailed, KeyNotFound):  # then read again
                 return store.put(path, text, ttl=ttl, expect=_state(node, since))
         raise AssertionError("unreachable")
 
@@ -120,16 +125,18 @@ class Writing(Reading, Base):
 
     @alters_data
     def create(self, key: str, value: Any, *, ttl: float | None = None) -> int | None:
-        """Store a value or a mapping where nothing is yet.
+        """Store a value or a mapping, but only if the key is absent.
 
         Returns:
             The index of the write; None for a mapping.
 
         Raises:
-            KeyExists: something is there.
+            KeyExists: the key is there already.
 
-        Cost: 1 request; for a mapping 1 and its keys.  Atomic: yes; of callers
-        who race for a mapping, whoever makes the directory fills it.
+        Cost: 1 request; for a mapping 1 more for each of its keys.  Atomic: yes, but
+        for a mapping only the creation of its directory.  If several callers race to
+        create a mapping, the one that creates the directory fills it, and the others
+        get `KeyExists`.
 
         >>> index = m.create("leader", "me")
         >>> m["leader"]
@@ -140,7 +147,7 @@ class Writing(Reading, Base):
 
     @alters_data
     def replace(self, key: str, value: Any, *, ttl: float | None = None) -> int | None:
-        """Store a value or a mapping where something is already.
+        """Store a value or a mapping, but only if the key is there already.
 
         Returns:
             The index of the write; None for a mapping.
@@ -148,7 +155,8 @@ class Writing(Reading, Base):
         Raises:
             KeyNotFound: a KeyError; the key is absent.
 
-        Cost: as ``m[key] = value``.  Atomic: a value over a value.
+        Cost: as for ``m[key] = value``; 1 request more if a value replaces a directory.
+        Atomic: only if a value replaces a value.
 
         >>> index = m.replace("port", 9090)
         >>> m["port"]
@@ -169,18 +177,18 @@ class Writing(Reading, Base):
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None
     ) -> int:
-        """Store a value if another one is there now; return the new index.
+        """Store a value, but only over the expected one; return the index of the write.
 
-        The two are compared as text, as the codec writes it: with ``"auto"``
-        ``1``, ``1.0`` and ``True`` differ.
+        The present and the expected value are compared as the text that the codec
+        writes for them: with ``"auto"``, ``1``, ``1.0`` and ``True`` are different.
 
         Raises:
-            CompareFailed: another value is there.
+            CompareFailed: a value other than the expected one is there.
             KeyNotFound: a KeyError; the key is absent.
             NotAFile: a directory is there.
 
-        Cost: 1 request; 2 if the expected text is empty, which etcd can't
-        compare with.  Atomic: yes.
+        Cost: 1 request; 2 if the expected text is empty, because etcd can't compare
+        with an empty text.  Atomic: yes.
 
         >>> index = m.compare_and_swap("port", 8080, 9090)
         >>> m["port"]
@@ -195,12 +203,13 @@ class Writing(Reading, Base):
 
     @alters_data
     def compare_and_delete(self, key: str, expected: Any) -> None:
-        """Delete a key if this value is there now.
+        """Delete a key, but only if it has the expected value.
 
-        Raises: as `compare_and_swap`.
+        The errors are those of `compare_and_swap`.
 
-        Cost: 2 requests: a DELETE could name the value in its URL only, which ends up
-        in logs.  Atomic: yes.
+        Cost: 2 requests.  In a DELETE, etcd takes the value to compare with only from
+        the URL, and URLs end up in logs.  So the key is read first, and then deleted on
+        the condition that it has not changed.  Atomic: yes.
 
         >>> m.compare_and_delete("port", 8080)
         >>> "port" in m
@@ -215,24 +224,25 @@ class Writing(Reading, Base):
     def transform(
         self, key: str, func: Callable[[Any], Any], *, default: Any = MISSING
     ) -> Any:
-        """Replace a value by ``func(value)``; return the new one.
+        """Replace a value by ``func(value)``; return the new value.
 
-        No update is lost: if another writer comes between, the function is
-        called again with their value, so it should have no effects of its own.
-        What is left of a ttl is kept, up to the longest that may be written.  The time
-        that the function takes counts towards the deadline.
+        No update is lost: if another writer changes the value in the meantime, the
+        function is called again with the changed value, so it should have no side
+        effects.  What is left of a ttl is kept, up to the longest ttl that may be
+        written.  The time that the function takes counts towards the deadline.
 
         Args:
-            key: where.
-            func: gets the value, returns the new one.
-            default: what the function gets if the key is absent.
+            key: the key whose value to replace.
+            func: a function that is given the present value and returns the new one.
+            default: what the function is given if the key is absent.
 
         Raises:
             KeyNotFound: the key is absent and no default was given.
             NotAFile: a directory is there.
-            DeadlineExceeded: others came between until the time was over.
+            DeadlineExceeded: other writers kept changing the value until the time was
+                over.
 
-        Cost: 2 requests; 2 more each time that another writer comes between.
+        Cost: 2 requests; 2 more each time that another writer changes the value first.
 
         >>> m.transform("port", lambda port: port + 1)
         8081
@@ -246,17 +256,17 @@ class Writing(Reading, Base):
                 raise absent(key, "the key is absent, and no default= was given", path)
             new = func(default if node is None else self._value(path, node))
             text, ttl = self._encode_text(path, new), _ttl_left(store, node)
-            with suppress(KeyExists, CompareFailed, KeyNotFound):  # look again
+            with suppress(KeyExists, CompareFailed, KeyNotFound):  # then read again
                 store.put(path, text, ttl=ttl, expect=_state(node, since))
                 return new
         raise AssertionError("unreachable")
 
     @alters_data
     def append(self, value: Any, *, ttl: float | None = None) -> str:
-        """Store a value under a new key that sorts after all appended before.
+        """Store a value under a new key that sorts after all keys appended before.
 
         Returns:
-            The key, which is etcd's index in 20 digits.
+            The key, which is the index of the write in 20 digits.
 
         Cost: 1 request.  Atomic: yes.
 
@@ -270,15 +280,16 @@ class Writing(Reading, Base):
 
     @alters_data
     def refresh(self, key: str, ttl: float) -> None:
-        """Renew the ttl of a value; watchers are not told.
+        """Renew the ttl of a value, without an event for those who watch the key.
 
         Args:
-            key: where.
-            ttl: seconds from now, rounded up to whole ones.
+            key: the key to renew.
+            ttl: seconds from now until it expires, rounded up to whole ones.
 
         Raises:
             KeyNotFound: a KeyError; the key is absent.
-            NotAFile: a directory is there.  (etcd 3.4 may renew its ttl instead.)
+            NotAFile: a directory is there.  etcd 3.4 may renew the directory's ttl
+                instead; etcd 3.5 can't.
 
         Cost: 1 request.  Atomic: yes.
 
@@ -297,12 +308,12 @@ class Writing(Reading, Base):
         """Make an empty directory; return the mapping on it.
 
         Args:
-            key: where.
-            ttl: seconds until it expires with all in it; etcd can't change it
-                later.
+            key: the key of the new directory.
+            ttl: seconds until the directory expires with everything in it.  Give it
+                here if you need one: etcd 3.5 can't change the ttl of a directory.
 
         Raises:
-            KeyExists: something is there.
+            KeyExists: the key is there already.
 
         Cost: 1 request.  Atomic: yes.
 
@@ -320,9 +331,9 @@ def _state(node: File | None, since: int) -> Fence:
 
 
 def _ttl_left(store: Store, node: File | None) -> int | None:
-    """Return what is left of a ttl, as a ttl to write."""
+    """Return what is left of a node's ttl, as a ttl that can be written."""
     if node is None or node.ttl is None:
         return None
-    # An expired node may be seen for half a second, with a ttl of 0; and others may
-    # have written a ttl that is longer than what may be written here.
+    # An expired node may still be seen for half a second, with a ttl of 0.  And another
+    # program may have written a longer ttl than may be written here.
     return min(max(node.ttl, 1), store.longest_ttl)

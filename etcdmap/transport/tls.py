@@ -27,11 +27,11 @@ Looks = dict[str, list[Any]]
 
 
 class UnverifiedTLS(UserWarning):
-    """A client was made that trusts whoever answers: ``verify=False``."""
+    """A client was made with ``verify=False``, so that it trusts every server."""
 
 
 class RenewalFailed(UserWarning):
-    """TLS files have changed and can't be loaded; those loaded before stay in use."""
+    """A TLS file has changed and can't be loaded; its old content stays in use."""
 
 
 class Contexts:

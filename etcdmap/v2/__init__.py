@@ -1,10 +1,13 @@
 """The store on etcd's v2 API (3.4 and 3.5, with ``--enable-v2``).
 
-Open `keys` for the operations and their parameters, `store` for what a mapping sends
-(through `keys.fetch` and `keys.store`), `spelling` for how it goes on the wire;
-`responses` for what answers mean, and `readers`, `listing`, `models` for the nodes in
-them; `fenced` and `settling` for writes that may be sent twice, `memory` for what is
-remembered of keys.
+- `keys` has the operations of v2 and their parameters.
+- `store` has the requests of a mapping, which it sends through `keys.fetch` and
+  `keys.store`; `spelling` writes them as paths, queries and forms.
+- `responses` says what answers mean; `readers`, `listing` and `models` read the nodes
+  in them.
+- `fenced` and `settling` are writes that may be sent twice.
+- `memory` is what the client remembers about keys.
+- `watching`, `followed` and `events` follow the changes below a path.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an event of a recursive watch means for the tree below a path.
 
-The table of what etcd does and which event that makes is a test, on each version:
-``tests/facts/test_events.py``.
+``tests/facts/test_events.py`` has a table of what may happen in etcd and which events
+it causes, and tests it on each version.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def index_in(payload: Mapping[str, Any]) -> int:
 
 
 def change_of(payload: Mapping[str, Any], asked: Asked) -> Change | None:
-    """Return what an event changes at the path asked for or below; None for nothing."""
+    """Return what an event changes at the watched path or below; None for nothing."""
     path, root = payload["node"].get("key", ""), asked.key.rstrip("/")
     gone = _GONE.get(payload["action"])
     is_inside = f"{path}/".startswith(f"{root}/")
@@ -35,9 +35,9 @@ def change_of(payload: Mapping[str, Any], asked: Asked) -> Change | None:
         raise InvalidResponse("an event of no action on what is watched")
     if is_inside:
         return _change_inside(payload, root, path, gone)
-    # History tells the delete of /a to who watches /abc (etcd's event_history.go).
+    # History reports the delete of /a to a watch of /abc (etcd's event_history.go).
     is_above = f"{root}/".startswith(f"{path}/")
-    # A file in its place needs no look: the root was absent before.
+    # If a file was written above, nothing changes: the root was absent before.
     return Change(gone, root, None, index_in(payload)) if gone and is_above else None
 
 
@@ -52,10 +52,10 @@ def _change_inside(
     if gone:
         return Change(gone, path, None, index, before) if shown == path else None
     if shown != path:
-        # Of a hidden node only the directories on its way are seen.
+        # A hidden node is not seen, but the directories above it are.
         return Change("make_directory", shown, None, index, implied=True)
     if node.get("dir") is True:
-        implied = payload["action"] == "update"  # of a ttl: what is inside stays
+        implied = payload["action"] == "update"  # of a ttl: the content is kept
         return Change("make_directory", path, None, index, implied=implied)
     if type(node.get("value")) is not str:
         raise InvalidResponse("an event of a file whose value is no text")
@@ -63,15 +63,15 @@ def _change_inside(
 
 
 def _is_clean(path: str) -> bool:
-    """Tell whether all names of a path are names."""
+    """Tell whether a path has no empty name."""
     return "//" not in path and path[-1:] != "/"
 
 
 def _is_left_out(path: str) -> bool:
-    """Tell whether a path holds a name that no listing or no key shows.
+    """Tell whether a path contains a name that no listing shows or no key can express.
 
-    Or more names than any key has, which would not be read either, but for a depth at
-    which Python gives up.
+    A path with more names than a key may have is left out as well: no key could read
+    it, and a much deeper tree would exceed Python's recursion limit.
     """
     return "/_" in path or UNREADABLE in path or path.count("/") > MAX_DEPTH
 

@@ -14,7 +14,7 @@ from etcdmap.v2.spelling import spell_condition, spell_form, spell_query
 
 
 class FencedPut(FencedWrite):
-    """A fenced write of a text; with `present`, only over another one."""
+    """A fenced write of a text; with `present`, only where a file is already."""
 
     def __init__(
         self,
@@ -63,20 +63,20 @@ class FencedPut(FencedWrite):
 
 
 class FencedRefresh(FencedPut):
-    """A fenced renewal of a ttl; which of its copies is carried out does not matter."""
+    """A fenced renewal of a ttl; any of its copies may be the one carried out."""
 
     def __init__(self, keys: KeysAPI, path: str, deadline: float, ttl: float) -> None:
         super().__init__(keys, path, deadline, None, ttl, present=True)
         self._form = spell_form(None, ttl, refresh=True)
 
     def _settle(self, fence: Fence, refusal: ServerError) -> Verdict:
-        # History does not show renewals.  So it is done again, on the state that is
-        # there now: then the ttl is as asked, whatever became of earlier copies.
+        # History does not show renewals.  So the renewal is sent again, with the state
+        # that is there now.  Then the ttl is right, whatever became of earlier copies.
         return Verdict(unmoved=False, loose=True)
 
 
 class FencedDelete(FencedWrite):
-    """A fenced delete of a file; KeyNotFound if it is absent."""
+    """A fenced delete of a file; raises KeyNotFound if the file is absent."""
 
     _needs_file = True
 

@@ -1,7 +1,7 @@
-"""The /v2/keys interface: one method per operation, with all its parameters.
+"""The /v2/keys interface: one method for each operation, with all its parameters.
 
-Without fences: a write that was sent and not properly answered raises
-`OutcomeUnknown`.  Keys are absolute paths, hidden names (``_x``) included.
+These methods don't fence writes, so a write that was sent and not properly answered
+raises `OutcomeUnknown`.  Keys are absolute paths; hidden names (``_x``) are allowed.
 
 Source: etcd ``Documentation/v2/api.md`` and ``server/etcdserver/api/v2http``
 (branches release-3.4, release-3.5).
@@ -34,11 +34,11 @@ T = TypeVar("T")
 class KeysAPI:
     """etcd's v2 operations on keys.
 
-    Every method takes absolute paths and raises `ServerError` with etcd's own
-    code, `InvalidKey` or `LimitExceeded` before any request, and what
-    `Client.send` raises.  ``timeout=`` is the deadline of the call in seconds.
+    Every method takes absolute paths.  It may raise `ServerError` with etcd's own code,
+    the other errors of `Client.send`, and, before any request, `InvalidKey` or
+    `LimitExceeded`.  ``timeout=`` is the deadline of the call, in seconds.
 
-    Cost: 1 request each.  Threads: share it freely.
+    Cost: 1 request for each call.  Threads: any number can share one object.
     """
 
     def __init__(self, client: Client) -> None:
@@ -68,11 +68,11 @@ class KeysAPI:
         Args:
             key: the absolute path.
             recursive: whether to list the whole subtree.
-            sorted: whether etcd sorts the children by name; else their order is
+            sorted: whether etcd sorts the children by name; otherwise their order is
                 random.
-            quorum: whether the cluster agrees on the read (linearizable); else
-                the member answers from what it knows, which may be old.
-            timeout: deadline of this call, seconds.
+            quorum: whether the cluster agrees on the read, which makes it linearizable;
+                otherwise the member answers from its own data, which may be old.
+            timeout: deadline of this call, in seconds.
         """
         query = spell_query(recursive=recursive, sorted=sorted, quorum=quorum)
         return self.fetch(
@@ -85,10 +85,10 @@ class KeysAPI:
         )
 
     def exists(self, key: str, *, timeout: float | None = None) -> bool:
-        """Tell whether there is a node; by HEAD, which answers without a body.
+        """Tell whether a file or directory is there, by a HEAD request.
 
-        HEAD can't tell a file from a directory.  If its answer is unclear without a
-        body, GET asks again.
+        The answer to HEAD has no body, so it can't tell a file from a directory.  If
+        such an answer is unclear, this method asks again with GET.
 
         Cost: 1 request; 2 if the first answer is unclear.
         """
@@ -106,15 +106,14 @@ class KeysAPI:
 
         Args:
             key: the absolute path.
-            after_index: return the first change with a greater index; None for
-                the next one from now on, which misses what happens between two
-                calls.
-            recursive: whether changes below the node count.
-            timeout: deadline, seconds; None for the client's.
+            after_index: return the first change with a greater index; None for the
+                first change from now on, so that changes between two calls are missed.
+            recursive: whether changes below the node count too.
+            timeout: deadline of this call, in seconds; None for the client's timeout.
 
         Raises:
-            WatchExpired: etcd keeps the last 1,000 events only; read the tree
-                anew and watch from its index.
+            WatchExpired: etcd only keeps the last 1,000 events; read the tree again,
+                and watch from its index.
             DeadlineExceeded: nothing changed in time.
         """
         wait_index = None if after_index is None else after_index + 1
@@ -146,21 +145,24 @@ class KeysAPI:
         no_value_on_success: bool = False,
         timeout: float | None = None,
     ) -> Result:
-        """PUT a node; directories on the way are made.
+        """PUT a node; etcd makes the directories above it.
 
         Args:
             key: the absolute path.
             value: the text to store; None with `dir` or `refresh`.
-            ttl: seconds until it expires, rounded up; None for ever (an earlier
+            ttl: seconds until it expires, rounded up; None if it never does (an earlier
                 ttl is dropped).
-            dir: make a directory; in place of a file, whose value is lost.
-            refresh: only renew the ttl; watchers are not told.
-            prev_exist: True: fail if absent (100); False: fail if present (105).
-            prev_value: fail if the value is another (101); not ``""``, which
-                etcd can't compare with.
-            prev_index: fail if the node was changed since (101).
-            no_value_on_success: leave the node out of the answer.
-            timeout: deadline of this call, seconds.
+            dir: make a directory; if a file is there, it is replaced and its value is
+                lost.
+            refresh: only renew the ttl, without an event for those who watch the key.
+            prev_exist: True to fail with KeyNotFound (100) if the key is absent; False
+                to fail with KeyExists (105) if it is there.
+            prev_value: fail with CompareFailed (101) if the present value differs; not
+                ``""``, because etcd can't compare with an empty value.
+            prev_index: fail with CompareFailed (101) if the index of the key's last
+                change differs.
+            no_value_on_success: have etcd leave the node out of its answer.
+            timeout: deadline of this call, in seconds.
         """
         check_conditions(prev_value, prev_index)
         query = spell_query(
@@ -201,7 +203,7 @@ class KeysAPI:
         ttl: float | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Set a key that must be absent; KeyExists (105) otherwise."""
+        """Set a key that must be absent; raise KeyExists (105) if it is there."""
         return self.set(key, value, ttl=ttl, prev_exist=False, timeout=timeout)
 
     @alters_data
@@ -213,7 +215,7 @@ class KeysAPI:
         ttl: float | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Set a key that must be present; KeyNotFound (100) otherwise."""
+        """Set a key that must be there; raise KeyNotFound (100) if it is absent."""
         return self.set(key, value, ttl=ttl, prev_exist=True, timeout=timeout)
 
     @alters_data
@@ -227,7 +229,7 @@ class KeysAPI:
         ttl: float | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Set a file that is in a known state; CompareFailed (101) otherwise."""
+        """Set a file that has this value or index; raise CompareFailed (101) if not."""
         need_condition(prev_value, prev_index)
         return self.set(
             key,
@@ -248,7 +250,7 @@ class KeysAPI:
         dir: bool = False,
         timeout: float | None = None,
     ) -> Result:
-        """POST a new node, named by a number that only grows, to a directory."""
+        """POST a new node to a directory; its name is a number that always grows."""
         if value is None and not dir:
             raise TypeError("create_in_order() needs a value, or dir=True")
         return self.store(
@@ -266,17 +268,18 @@ class KeysAPI:
     def make_directory(
         self, key: str, *, ttl: float | None = None, timeout: float | None = None
     ) -> Result:
-        """Make a directory where nothing is yet; KeyExists (105) otherwise.
+        """Make a directory where nothing is yet; raise KeyExists (105) if something is.
 
-        A directory's ttl can be given here only: etcd 3.5 can't change it.
+        A ttl has to be given here, because etcd 3.5 can't change that of a directory.
         """
         return self.set(key, dir=True, prev_exist=False, ttl=ttl, timeout=timeout)
 
     @alters_data
     def refresh(self, key: str, ttl: float, *, timeout: float | None = None) -> Result:
-        """Renew the ttl of a file without telling watchers; 100 if absent.
+        """Renew the ttl of a file, without an event for those who watch it.
 
-        The node's index changes all the same.
+        The file's index changes all the same.  If the file is absent, KeyNotFound (100)
+        is raised.
         """
         return self.set(key, refresh=True, prev_exist=True, ttl=ttl, timeout=timeout)
 
@@ -295,15 +298,15 @@ class KeysAPI:
 
         Args:
             key: the absolute path.
-            dir: allow an empty directory to be deleted.
-            recursive: allow a directory with all below it, hidden nodes too.
-                Both flags delete files as well.
-            prev_value: as in `set`; on a directory 102.
-            prev_index: as in `set`; on a directory 102.
-            timeout: deadline of this call, seconds.
+            dir: also delete an empty directory.
+            recursive: also delete a directory with everything below it, including
+                hidden nodes.
+            prev_value: as for `set`; for a directory, NotAFile (102) is raised.
+            prev_index: as for `set`; for a directory, NotAFile (102) is raised.
+            timeout: deadline of this call, in seconds.
         """
         check_conditions(prev_value, prev_index)
-        # etcd ignores the body of a DELETE: a condition there is no condition.
+        # etcd ignores the body of a DELETE, so a condition there would have no effect.
         query = spell_query(
             dir=dir, recursive=recursive, prevValue=prev_value, prevIndex=prev_index
         )
@@ -323,10 +326,10 @@ class KeysAPI:
         prev_index: int | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Delete a file that is in a known state; CompareFailed (101) otherwise.
+        """Delete a file that has this value or index; raise CompareFailed (101) if not.
 
-        A ``prev_value`` goes into the URL, since etcd ignores the body of a DELETE,
-        and URLs end up in logs: prefer ``prev_index``.
+        Prefer ``prev_index``: etcd ignores the body of a DELETE, so a ``prev_value``
+        goes into the URL, and URLs end up in logs.
         """
         need_condition(prev_value, prev_index)
         return self.delete(
@@ -348,7 +351,7 @@ class KeysAPI:
         patient: bool = False,
         deadline: float,
     ) -> T:
-        """Send a read and return what `read` makes of the request and the answer.
+        """Send a read, and return what `read` makes of the request and the answer.
 
         If `read` raises InvalidResponse, the client asks another endpoint.
         """
@@ -370,7 +373,7 @@ class KeysAPI:
         )
 
     def present(self, key: str, *, consistency: str = "any", deadline: float) -> bool:
-        """Do `exists`, for the store too, which has its own consistency."""
+        """Do what `exists` does, with the consistency that the store needs."""
         found = self.fetch(
             key,
             "",
@@ -400,7 +403,7 @@ class KeysAPI:
         bare: bool = False,
         inside: bool = False,
     ) -> T:
-        """Send a write and return what `read` makes of the request and the answer."""
+        """Send a write, and return what `read` makes of the request and the answer."""
         memory = self.memory
         seen = memory.freshness.index
         request = KeysRequest(
@@ -414,7 +417,7 @@ class KeysAPI:
             "write",
             "any",
             False,
-            # An answer with an index that was seen before is not that to this write.
+            # An answer with an index that was seen before belongs to another request.
             after if after > seen else seen,
             bare,
             inside,
@@ -422,7 +425,7 @@ class KeysAPI:
         try:
             return self.client.send_by(deadline, request)
         finally:
-            # Also after a failure, as it may have been carried out; but not after a
-            # POST: the node that it makes is new, so nobody can have read it.
+            # Also after a failure, because the write may have been carried out.  But
+            # not after a POST: the node that it makes is new, so nobody has read it.
             if memory.cache is not None and method != "POST":
                 memory.cache.invalidate(key)

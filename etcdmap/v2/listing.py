@@ -1,20 +1,20 @@
-"""A whole subtree as plain values, in less time than parsing its JSON would take.
+"""Read a whole subtree as plain values, in less time than parsing its JSON would take.
 
 Theory of operation
 -------------------
-Most of a large listing is files that look alike: Go's encoder writes the fields of
-its struct in their order (etcd ``server/etcdserver/api/v2store/node_extern.go``).
-One regular expression cuts those files out, in C and without a dict for each; a
-``null`` takes the place of each.  What is left, the skeleton, is parsed as JSON, so
-the shape of the whole is checked as ever, and the walk through it fills the files
-in again, in their order.
+A large listing consists mostly of files that look alike: Go's encoder writes the fields
+of its struct in their order (etcd ``server/etcdserver/api/v2store/node_extern.go``).
+One regular expression cuts these files out, in C and without a dict for each file, and
+puts a ``null`` in the place of each.  The rest, called the skeleton, is parsed as JSON,
+so that the shape of the whole is checked as usual.  Then the walk through the skeleton
+fills in the files again, in their order.
 
 A file that looks different (one with a ttl) stays in the skeleton.  Nothing is cut out
-of an answer that holds a backslash, since a quote may then be no end of a string, or a
-``null`` elsewhere, which would pass for a file.
+of an answer that contains a backslash, because a quote may then not be the end of a
+string; nor of an answer with a ``null`` elsewhere, which would look like a file.
 
-Control characters in a file that is cut out are not looked for: valid JSON has them
-escaped, and the search would take as long as all the rest.
+Control characters in the files that are cut out are not searched for: valid JSON has
+them escaped, and the search would take as long as all the rest.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from etcdmap.v2.models import Asked, name_below
 from etcdmap.v2.parsing import parse_json
 from etcdmap.v2.responses import index_of, is_shown_by, payload_of
 
-# Returns what is between the files, and the path and text of each, in turn.  Matching
-# `[^"]` takes a fifth of the time of a larger set.  Nothing here makes the regular
-# expression backtrack, so the time is linear for every text.
+# Returns the text before each file, then the path and the text of the file, and so on.
+# Matching `[^"]` takes a fifth of the time of a larger set.  Nothing here makes the
+# regular expression backtrack, so the time is linear for every text.
 _split_files = re.compile(
     r'\{"key":"([^"]*)","value":"([^"]*)",'
     r'"modifiedIndex":[1-9][0-9]*,"createdIndex":[1-9][0-9]*\}'
@@ -85,14 +85,14 @@ class _Reader:
     ) -> None:
         self._decode = decode
         self._key_of = key_of
-        # Of the files that were cut out; and how many of them were filled in again.
+        # The files that were cut out, and how many of them were filled in again.
         self._paths: list[str] = []
         self._texts: list[str] = []
         self._at = 0
         self._unreadable = True  # whether there may be names that are not UTF-8
 
     def parse(self, text: str, seconds: float) -> Any:
-        """Parse an answer, but for the files that can be cut out."""
+        """Parse an answer, except the files that can be cut out."""
         size = len(text)
         if "\\" not in text:
             self._unreadable = UNREADABLE in text
@@ -138,7 +138,7 @@ class _Reader:
                 content = dict(zip(names, values, strict=True))
         else:
             content = self._mixed(path, listed)
-        # Often sorted already, by etcd; but escaped names sort otherwise than keys.
+        # etcd has often sorted them already; but escaped names sort unlike the keys.
         given = list(content)
         order = sorted(given)
         return content if order == given else {key: content[key] for key in order}
@@ -146,7 +146,7 @@ class _Reader:
     def _left_in(
         self, directory: str, names: list[str], texts: list[str]
     ) -> dict[str, Any]:
-        """Return the content of a directory of files; leave names without a key out."""
+        """Return the content of a directory of files, without names without a key."""
         keys = [self._key(directory, name) for name in names]
         kept = [key is not None for key in keys]
         names, texts = list(compress(names, kept)), list(compress(texts, kept))
@@ -158,7 +158,7 @@ class _Reader:
         try:
             return [decode(text) for text in texts]
         except Exception:
-            # Again, one by one, for an error that names the key.
+            # Decode them again, one by one, to get an error that names the key.
             pairs = zip(names, texts, strict=True)
             return [decode_node(f"{directory}/{name}", t, decode) for name, t in pairs]
 
@@ -171,7 +171,7 @@ class _Reader:
             raise InvalidResponse("a null among the nodes")
         prefix = f"{directory}/"
         names = [path.removeprefix(prefix) for path in paths]
-        # All at once, for speed: each had the prefix, and none is left without a name.
+        # For speed, check at once that each had the prefix, and that each has a name.
         joined = "".join(names)
         cut = len("".join(paths)) - len(joined)
         if cut != count * len(prefix) or "/" in joined or "" in names:
@@ -187,7 +187,7 @@ class _Reader:
     def _mixed(self, directory: str, listed: list[Any]) -> dict[str, Any]:
         """Return the content of a directory with children of all kinds."""
         content = {}
-        # In the order of the answer, which is that of the files that were cut out.
+        # In the order of the answer, in which the files were cut out as well.
         for child in listed:
             if child is None:
                 (name,), (text,) = self._take(directory, 1)

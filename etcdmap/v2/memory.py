@@ -1,7 +1,7 @@
-"""What is remembered of keys: one memory for each client.
+"""What a client remembers about keys: one memory for each client.
 
-All stores, mappings and keys interfaces on a client share it, so that each sees what
-was written over the others.
+All stores, mappings and keys interfaces on a client share its memory, so that each of
+them knows what the others have written.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from etcdmap.cache import ReadCache
 from etcdmap.client import Client
 from etcdmap.v2.request import V2_API
 
-#: Paths.  About 2 MiB.
+#: How many paths are remembered; they take about 2 MiB.
 _MOST = 20_000
 
 
 class KnownStates(dict[str, int]):
     """The index of the last change of files, by absolute path.
 
-    Writes name it as the state that they replace, see `etcdmap.v2.settling`.  An index
-    that is out of date costs two requests more: etcd refuses the write, and the client
-    looks again.
+    Writes name this index as the state that they replace, see `etcdmap.v2.settling`.
+    An index that is out of date costs two requests more: etcd refuses the write, and
+    the client reads the key and writes again.
 
     Threads: each method is one operation on a dict.
     """
@@ -28,7 +28,7 @@ class KnownStates(dict[str, int]):
         """Remember the index of the last change at a path."""
         self[path] = index
         if len(self) > _MOST:
-            # Half of it, the oldest, so that this is seldom done.
+            # Drop the older half at once, so that this seldom happens.
             for old in list(self)[: _MOST // 2]:
                 self.drop(old)
 
@@ -38,9 +38,9 @@ class KnownStates(dict[str, int]):
 
 
 class Memory:
-    """What is remembered of keys; forgotten when the client's cluster is rebuilt.
+    """What a client remembers about keys; dropped when its cluster was rebuilt.
 
-    For `fence` see `etcdmap.connect`.
+    For `fence`, see `etcdmap.connect`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Memory:
     def of(
         cls, client: Client, cache: ReadCache | None = None, fence: bool | None = None
     ) -> Memory:
-        """Return the memory of a client; the first call makes it, from the options."""
+        """Return the memory of a client; the first call makes it with the options."""
         memory: Memory | None = client.stores.get("v2")
         if memory is None:
             new = cls(client, cache, fence)
@@ -72,7 +72,7 @@ class Memory:
 
     @property
     def fences_writes(self) -> bool:
-        """Whether writes of files name the state that they replace, now."""
+        """Whether writes of files name the state that they replace at the moment."""
         return len(self._client.state[0]) > 1 if self.fence is None else self.fence
 
     def clear(self) -> None:

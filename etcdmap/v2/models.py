@@ -1,4 +1,4 @@
-"""The values that v2's operations take and return: plain data."""
+"""The values that v2's operations return, as plain data."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, Protocol
 
 from etcdmap.errors import InvalidResponse
 
-#: etcd's indexes are below, as they have 64 bits.
+#: All of etcd's indexes are smaller than this, because they have 64 bits.
 INDEXES = 2**64
 
 
 class Asked(Protocol):
-    """What marks the answer to a request of keys, and to no other; a `KeysRequest`."""
+    """What an answer must agree with, to be the answer to a certain `KeysRequest`."""
 
     key: str  # the absolute path; a slash at its end does not matter
-    action: str | None  # as in `Result.action`; None for all that a watch may tell
-    after: int  # of a write: its index must be higher
+    action: str | None  # as in `Result.action`; None for all actions of a watch
+    after: int  # the index in the answer to a write must be higher
     bare: bool  # whether the answer may show no node (``noValueOnSuccess``)
-    inside: bool  # whether it shows a new node, right below `key`
+    inside: bool  # whether the answer shows a new node, right below `key`
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Node:
         key: the absolute path.
         value: the text of a file; None for a directory.
         dir: whether it is a directory.
-        nodes: the children listed; None where none were listed, which etcd does
-            not tell from an empty directory.
-        created_index: the index of the creation.
-        modified_index: the index of the last change.
-        ttl: seconds left, rounded up, or None for ever.  An expired node may be
-            seen for half a second more, with a ttl of 0.
-        expiration: when it expires, or None.
+        nodes: the children that were listed.  None if no children were listed, and also
+            for an empty directory, because etcd's answers don't tell the difference.
+        created_index: the index at which it was created.
+        modified_index: the index of its last change.
+        ttl: seconds until it expires, rounded up; None if it never does.  An expired
+            node may still be seen for half a second, with a ttl of 0.
+        expiration: the time when it expires, or None.
     """
 
     key: str
@@ -57,7 +57,7 @@ class Node:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Node:
-        """Read a node of an answer, children included.
+        """Read a node from an answer, with its children.
 
         Raises:
             InvalidResponse: a field is missing or of the wrong type.
@@ -80,7 +80,7 @@ class Node:
 
 
 def children_of(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield name and JSON of each child that a node shows; refuse what is none."""
+    """Yield the name and JSON of each child of a node; refuse what can't be a child."""
     listed = raw.get("nodes")
     if listed is None:
         return
@@ -95,7 +95,7 @@ def children_of(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def name_below(directory: str, path: str) -> str:
-    """Return the name of a child; InvalidResponse if it is none."""
+    """Return the name of a child; raise InvalidResponse if it is no child."""
     above, _, name = path.rpartition("/")
     if above != directory or not name:
         raise InvalidResponse("a node that is no child of its directory")
@@ -117,11 +117,11 @@ def _index(raw: Mapping[str, Any], name: str) -> int:
 
 
 def ttl_of(raw: Mapping[str, Any]) -> int | None:
-    """Return the seconds that a node has left; 0 if it has expired, None for ever."""
+    """Return the seconds until a node expires; 0 if it has, None if it never does."""
     ttl = raw.get("ttl")
     if ttl is None:
-        # A node that has expired is shown for half a second more, with a ttl below 0,
-        # or of 0, which etcd leaves out.
+        # A node that has expired may still be shown for half a second.  Its ttl is then
+        # below 0, or it is 0, which etcd leaves out.
         expiration = raw.get("expiration")
         if expiration is not None and type(expiration) is not str:
             raise InvalidResponse("a node whose expiration is no text")
@@ -136,11 +136,11 @@ def _time(text: Any) -> datetime | None:
         return None
     if not isinstance(text, str):
         raise InvalidResponse("a node whose expiration is no text")
-    # Go writes nanoseconds; Python 3.10 reads three or six digits, no 'Z'.
+    # Go writes nanoseconds and a 'Z'; Python 3.10 reads only three or six digits.
     seconds, _, fraction = text.rstrip("Z").partition(".")
     with suppress(ValueError):
         return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}+00:00")
-    # Not within the `except` of that error, which quotes the text, however long it is.
+    # Outside of the `except`: its error quotes the whole text, however long that is.
     raise InvalidResponse("a node whose expiration is no time")
 
 
@@ -149,14 +149,14 @@ class Result:
     """What etcd answered to one operation on a key.
 
     Attributes:
-        action: what was done: ``get``, ``set``, ``create``, ``update``,
+        action: the operation: ``get``, ``set``, ``create``, ``update``,
             ``compareAndSwap``, ``delete``, ``compareAndDelete``, ``expire``.
-        node: the node after it; None with ``no_value_on_success``.
-        prev_node: the node before it, if there was one.
+        node: the node after the operation; None with ``no_value_on_success``.
+        prev_node: the node before the operation, if there was one.
         etcd_index: the index of the store at that time (``X-Etcd-Index``).
-        raft_index: the index of the raft log, or None on an error.
-        raft_term: the term of the raft log, or None on an error.
-        cluster_id: the id of the cluster, or None where it was not sent.
+        raft_index: the index of the raft log, or None if etcd did not send it.
+        raft_term: the term of the raft log, or None if etcd did not send it.
+        cluster_id: the id of the cluster, or None if etcd did not send it.
     """
 
     action: str

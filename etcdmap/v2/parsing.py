@@ -1,8 +1,8 @@
-"""The JSON of servers, read within bounds.
+"""Read the JSON of servers within bounds.
 
-What a server sends may be made to take more than its length: lists in lists for two
-characters each become objects of 64 bytes, and deep ones overflow the stack.  So what
-etcd can't have written is refused before it is parsed.
+JSON can be built so that it takes much more memory than its length: a list in a list
+takes two characters, but becomes an object of 64 bytes, and deep nesting overflows the
+stack.  So JSON that etcd can't have written is refused before it is parsed.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from typing import Any
 
 from etcdmap.paths import MAX_DEPTH
 
-#: Levels of lists and objects.  Each level of keys takes two.
+#: How deep lists and objects may be nested.  Each level of keys takes two levels.
 MOST_LEVELS = 2 * MAX_DEPTH + 10
-#: Seconds that reading takes for each of them on a slow machine, values included.
+#: Seconds that it takes to read one name or value on a slow machine.
 _SECONDS_PER_ITEM = 1.5e-6
-#: Characters for each list, object and item, at least; etcd writes eleven or more.
+#: The fewest characters for each list, object and item; etcd writes eleven or more.
 _PER_ITEM = 10
 
 _NO_MARKS = bytes(set(range(256)) - set(b'"[]{},'))
-#: Brackets of which it is known by their count that they are not too deep.
+#: How many brackets are checked at a time; often their count shows that none is too
+#: deep.
 _BLOCK = 200
-#: What a bracket does to the depth, as a signed byte.
+#: How a bracket changes the depth, as a signed byte.
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
-# As `json.loads`, but without its two searches for white space, which cost time.
+# Like `json.loads`, but without its two searches for white space, which take time.
 _decode = json.JSONDecoder().raw_decode
 
 
 class OutOfBounds(ValueError):
-    """JSON that is nested too deeply, or holds too much for its length."""
+    """JSON that is nested too deeply, or has too many items for its length."""
 
 
 class TooLate(ValueError):
@@ -40,11 +41,12 @@ class TooLate(ValueError):
 
 
 def parse_json(text: str, seconds: float = math.inf, cut_out: int = 0) -> Any:
-    """Read JSON, out of which some characters were cut.
+    """Read JSON, from which `cut_out` characters were removed before.
 
     Raises:
-        ValueError: it is none; before it is parsed, `OutOfBounds`.
-        TooLate: to read it may take more than some seconds; not yet parsed.
+        ValueError: the text is not JSON.
+        OutOfBounds: the text is not JSON that etcd may have written; not yet parsed.
+        TooLate: reading it may take longer than `seconds`; not yet parsed.
     """
     if len(text) > MOST_LEVELS:
         _check(text, seconds, len(text) + cut_out)
@@ -61,7 +63,7 @@ def _check(text: str, seconds: float, size: int) -> None:
     enough = min(most, seconds / _SECONDS_PER_ITEM)
     opened = text.count("[") + text.count("{")
     if opened <= MOST_LEVELS and opened + text.count(",") <= enough:
-        return  # even if none of them is in a string
+        return  # even if all of them count, because none is in a string
     marks = _marks(text.encode("utf-8", "surrogatepass"))
     items = marks.count(b"[") + marks.count(b"{") + marks.count(b",")
     if items > most:
@@ -91,7 +93,8 @@ def _is_too_deep(brackets: bytes) -> bool:
 def _marks(data: bytes) -> bytes:
     """Return the brackets and commas outside of strings."""
     data = data.replace(rb"\\", b"").replace(rb"\"", b"")
-    # Two quotes with nothing between them are a string, or the end of one and the start
-    # of the next: without them all else is inside or outside as before.
+    # Two quotes with nothing between them are an empty string, or the end of one string
+    # and the start of the next.  Without them, everything else stays inside or outside
+    # of a string as before.
     marks = data.translate(None, _NO_MARKS).replace(b'""', b"")
     return b"".join(marks.split(b'"')[::2])

@@ -1,7 +1,7 @@
-"""What a store makes of v2's answers: files, directories, fences, indexes.
+"""Turn v2's answers into what a store returns: files, directories, fences, indexes.
 
-The readers work straight on the JSON, so that a listing of 10,000 keys is walked
-once.  What is wrong with its shape ends as `InvalidResponse`.
+The readers work directly on the JSON, so that a listing of 10,000 keys is walked only
+once.  An answer of a wrong shape raises `InvalidResponse`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BARE: dict[str | None, bytes] = {
 
 def index_of_write(asked: Asked, answer: Answer) -> int:
     """Read the index of a write."""
-    # Comparing bytes is quicker than JSON, and all that most writes are answered with.
+    # For the answer to most writes, comparing bytes is enough, and quicker than JSON.
     plain = answer.status in (200, 201) and answer.body == _BARE.get(asked.action)
     if not (plain and asked.bare and known_index(answer) > asked.after):
         payload_of(asked, answer)
@@ -39,8 +39,8 @@ def index_of_write(asked: Asked, answer: Answer) -> int:
 
 
 def index_of_read(asked: Asked, answer: Answer) -> int:
-    """Read the index of the store from a GET, whether the node is there or not."""
-    presence_from_body(asked, answer)  # also 404 has the index, if it is etcd's
+    """Read the index of the store from a GET, whether or not the node is there."""
+    presence_from_body(asked, answer)  # a 404 from etcd has the index, too
     return index_of(answer)
 
 
@@ -59,9 +59,9 @@ def node_of(asked: Asked, answer: Answer) -> tuple[File | Directory, int]:
 
 
 def fence_of(asked: Asked, answer: Answer) -> Fence:
-    """Read the state of a file; that it is absent is an answer like others."""
+    """Read the state of a file; if the file is absent, this is a state as well."""
     if answer.status == 404:
-        if not says_absent(asked, answer):  # else no exception need be made
+        if not says_absent(asked, answer):  # otherwise, no exception need be made
             error = refusal_of(asked, answer)
             if not isinstance(error, KeyNotFound):
                 raise error
@@ -73,7 +73,7 @@ def fence_of(asked: Asked, answer: Answer) -> Fence:
 
 
 def listing_of(asked: Asked, answer: Answer) -> File | Directory:
-    """Read a file, or a directory with what is listed below it."""
+    """Read a file, or a directory with the nodes that are listed below it."""
     raw = payload_of(asked, answer)["node"]
     index = index_of(answer)
     node = _node(raw)
@@ -91,6 +91,6 @@ def _file(raw: dict[str, Any]) -> File:
     text, index = raw["value"], raw["modifiedIndex"]
     if type(text) is not str or type(index) is not int or not 0 < index < INDEXES:
         raise InvalidResponse("a file whose value or index is of the wrong type")
-    # Nearly always neither is there.
+    # Nearly always, neither of the two is there.
     expires = "ttl" in raw or "expiration" in raw
     return File(text, index, ttl_of(raw) if expires else None)

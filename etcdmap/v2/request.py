@@ -1,4 +1,4 @@
-"""Requests of the v2 API: of keys, and of what an endpoint is.
+"""Requests of the v2 API: about keys, and about an endpoint.
 
 Sources: etcd ``Documentation/v2/api.md`` and ``members_api.md``, and
 ``server/etcdserver/api/v2http/client.go``, branch release-3.4.
@@ -24,7 +24,7 @@ from etcdmap.v2.responses import error_of, guarded, known_index
 
 T = TypeVar("T")
 
-#: More than any cluster has: each would be tried in an outage.
+#: More URLs than any cluster has.  The client would try each of them in an outage.
 MOST_URLS = 100
 
 
@@ -38,7 +38,7 @@ class V2(API):
         return answer.headers.get("x-etcd-cluster-id") or None
 
     def vouches(self, answer: Answer) -> bool:
-        # A proxy or a member that is cut off may answer these, too.
+        # A proxy, or a member that is cut off, may send these as well.
         return answer.status not in (401, 500)
 
     def identity(self, check: Callable[[Answer], object]) -> Identity:
@@ -51,7 +51,7 @@ class V2(API):
         return Probe("/v2/keys/?wait=maybe", read, "get")
 
     def members(self) -> Iterable[Request[tuple[str, ...]]]:
-        # Older servers know the second only.
+        # Older servers only know the second request.
         yield Probe("/v2/members", _urls(_members_in), "members")
         yield Probe("/v2/machines", _urls(_machines_in), "members")
 
@@ -81,7 +81,7 @@ class V2Request(Request[T]):
 
 
 class KeysRequest(V2Request[T]):
-    """A request of keys: an `Asked`, and a reader that gets it with the answer."""
+    """A request about keys: an `Asked`, and the reader of its answer."""
 
     __slots__ = ("action", "after", "bare", "inside", "reader")
 
@@ -122,7 +122,7 @@ class KeysRequest(V2Request[T]):
 
 
 class Probe(V2Request[T], Generic[T]):
-    """A read that tells something of an endpoint, and nothing of its keys."""
+    """A read that finds out something about an endpoint, and not about its keys."""
 
     __slots__ = ("_read",)
     max_answer = 64 * 1024
@@ -144,9 +144,9 @@ class Probe(V2Request[T], Generic[T]):
 
 
 def look() -> Request[None]:
-    """Return the question whether a member has a leader; RaftError if not.
+    """Return a request that raises RaftError if the member has no leader.
 
-    It costs the cluster nothing, needs no rights, and says nothing of keys.
+    It costs the cluster nothing, needs no rights, and tells nothing about keys.
     """
     return Probe("/v2/members/leader", _read_look, "look")
 
@@ -162,7 +162,7 @@ def _read_contact(answer: Answer) -> None:
 
 
 def _need_etcd(answer: Answer, *refusals: type[ServerError]) -> None:
-    """Raise what an answer means, unless it is a success or one of some refusals."""
+    """Raise the error of an answer, unless it is a success or one of these refusals."""
     if answer.status == 200:
         try:
             payload = parse_json(answer.body.decode(), answer.seconds)

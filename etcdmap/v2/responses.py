@@ -1,4 +1,4 @@
-"""What etcd's v2 answers mean: a success, its refusal, or something that is not etcd's.
+"""What v2 answers mean: a success, a refusal by etcd, or no answer of etcd at all.
 
 Source of the statuses: etcd ``server/etcdserver/api/v2error`` (branches
 release-3.4, release-3.5).  A 404 alone proves nothing: only an ``errorCode`` in
@@ -30,8 +30,8 @@ from etcdmap.v2.parsing import OutOfBounds, TooLate, parse_json
 
 T = TypeVar("T")
 
-#: What etcd says in short.  Nothing else is shown: who else answers may say anything,
-#: the password of the request included.
+#: etcd's own short messages.  No other text is shown, because another server may answer
+#: with anything, including the password in the request.
 _MESSAGES = frozenset(
     {
         "Key not found",
@@ -55,14 +55,14 @@ _MESSAGES = frozenset(
     }
 )
 
-#: Why a directory's ttl stays as it was made.
+#: Why the ttl of a directory was not changed.
 NO_TTL = "a directory is there, and etcd can't change its ttl"
 
-# A larger body is dropped before it is parsed, but for the start, which errors show:
-# body, text and values would be in memory at the same time.
+# A larger body is dropped before it is parsed, except its beginning, which errors show.
+# Otherwise body, text and values would be in memory at the same time.
 _LARGE = 64 * 1024
 _EXCERPT = 200
-# Characters kept of the cause of a refusal.
+# How many characters of the cause of a refusal are kept.
 _MOST_CAUSE = 1000
 
 _match_absent = re.compile(
@@ -90,10 +90,11 @@ def guarded(read: Callable[[Asked, Answer], T], asked: Asked, answer: Answer) ->
 def payload_of(
     asked: Asked, answer: Answer, parse: Callable[[str, float], Any] = parse_json
 ) -> dict[str, Any]:
-    """Return the JSON object of a success; raise what any other answer means.
+    """Return the JSON object of a success; raise the error of any other answer.
 
-    Checks that this is the answer to this request: a late one on a connection that is
-    used again, or a confused proxy's, may be that to another.
+    It is checked that the answer belongs to this request: an answer may belong to
+    another request if it is late on a connection that is used again, or comes from a
+    confused proxy.
     """
     if answer.status not in (200, 201):
         raise refusal_of(asked, answer)
@@ -128,7 +129,7 @@ def is_meant_by(asked: Asked, cause: str) -> bool:
     if cause == asked.key:  # nearly always
         return True
     path, refused = asked.key.rstrip("/"), cause.rstrip("/")
-    if len(cause) != _MOST_CAUSE:  # else it may have been cut off
+    if len(cause) != _MOST_CAUSE:  # otherwise it may have been cut off
         refused += "/"
     return cause[:1] != "/" or f"{path}/".startswith(refused)
 
@@ -145,8 +146,8 @@ def is_shown_by(asked: Asked, node: Mapping[str, Any]) -> bool:
         return not asked.inside
     if asked.inside:
         return shown.rpartition("/")[0] == path and not shown.endswith("/")
-    # A watch tells of what is below; of deletes of a directory above; and, out of
-    # history, of deletes of one whose name is only a beginning of the path.
+    # A watch may report a node below; the delete of a directory above; and, from
+    # history, the delete of a directory whose path is only the beginning of this path.
     return asked.action is None and (
         shown.startswith(f"{path}/") or bool(shown and path.startswith(shown))
     )
@@ -161,8 +162,8 @@ def index_of(answer: Answer) -> int:
 
 
 def known_index(answer: Answer) -> int:
-    """Return the index of the store that an answer tells; 0 where none is told."""
-    if answer.memo is None:  # it is asked for three times
+    """Return the index of the store in an answer; 0 if it has none."""
+    if answer.memo is None:  # this function is called three times for each answer
         answer.memo = number_in(answer, "x-etcd-index") or 0
     return answer.memo
 
@@ -170,8 +171,8 @@ def known_index(answer: Answer) -> int:
 def number_in(answer: Answer, name: str) -> int | None:
     """Return the number in a header; None if there is none."""
     text = answer.headers.get(name, "")
-    # int() would also read signs, spaces, underscores and other scripts' digits, and
-    # refuses thousands of digits with an error of its own.
+    # int() would also accept signs, spaces, underscores and the digits of other
+    # scripts, and it refuses thousands of digits with an error of its own.
     if text.isdigit() and text.isascii() and len(text) <= 20:
         number = int(text)
         return number if number < INDEXES else None
@@ -189,12 +190,12 @@ def _json(answer: Answer, parse: Callable[[str, float], Any]) -> Any:
         what = str(error)
     except ValueError:
         what = "something that is not JSON" if answer.body else "no body"
-    # Not from within: the error of the parser would show stored values.
+    # Outside of the `except`: the error of the parser would show stored values.
     raise _strange(answer, what)
 
 
 def _text_of(answer: Answer) -> str:
-    """Return the text of an answer; of a large one drop the body, but for a start."""
+    """Return the text of an answer; drop the body of a large one, except its start."""
     text = answer.body.decode("utf-8")
     if len(text) > _LARGE:
         answer.body = answer.body[:_EXCERPT]
@@ -202,7 +203,7 @@ def _text_of(answer: Answer) -> str:
 
 
 def result_of(asked: Asked, answer: Answer) -> Result:
-    """Read the answer to any operation on a key, in full."""
+    """Read the full answer to any operation on a key."""
     payload = payload_of(asked, answer)
     action = payload["action"]
     if not isinstance(action, str):
@@ -223,8 +224,8 @@ def _node(payload: Mapping[str, Any], name: str) -> Node | None:
 
 
 def presence(asked: Asked, answer: Answer) -> bool | None:
-    """Read a HEAD: True, False, or None for "ask with GET"."""
-    if answer.body:  # it was asked with GET after all
+    """Read the answer to a HEAD: True, False, or None if a GET is needed."""
+    if answer.body:  # it was a GET after all
         return presence_from_body(asked, answer)
     if known_index(answer):
         if answer.status == 200:
@@ -235,14 +236,14 @@ def presence(asked: Asked, answer: Answer) -> bool | None:
 
 
 def presence_from_body(asked: Asked, answer: Answer) -> bool:
-    """Read a GET for whether there is a node; raise what says neither."""
+    """Read from a GET whether a node is there; raise the error of other answers."""
     if answer.status == 200:
         if not isinstance(payload_of(asked, answer)["node"], dict):
             raise _strange(answer, "a node that is none")
         index_of(answer)
         return True
     error = refusal_of(asked, answer)
-    # With a file on the way the key can't be there.
+    # If a file stands where a directory is needed, the key can't be there.
     if isinstance(error, (KeyNotFound, NotADirectory)):
         return False
     raise error
@@ -251,16 +252,16 @@ def presence_from_body(asked: Asked, answer: Answer) -> bool:
 def says_absent(asked: Asked, answer: Answer) -> re.Match[bytes] | None:
     """Return the match of an answer that says in the usual words that a key is absent.
 
-    It holds the cause and the index.
+    Its groups are the cause and the index.
     """
-    # Each new key meets this before its first write, and a lookup in vain: a pattern is
-    # quicker than JSON, and fits what all versions of etcd write.
+    # This comes before the first write of each new key, and with each lookup of an
+    # absent key.  A pattern is quicker than JSON, and fits all versions of etcd.
     match = _match_absent(answer.body) if answer.status == 404 else None
     return match if match and is_meant_by(asked, match[1].decode()) else None
 
 
 def refusal_of(asked: Asked, answer: Answer) -> EtcdMapError:
-    """Return the exception for an answer that is no success, or no answer to this."""
+    """Return the exception for an answer that is no success, or not to this request."""
     # Requests for a mapping's own directory end in a slash, which no message shows.
     key = asked.key.rstrip("/") or "/"
     absent = says_absent(asked, answer)
@@ -321,7 +322,7 @@ def _server_error(
     if reason not in _MESSAGES:
         cause, reason = f"{reason}: {cause}", "etcd refused the request"
     if code == 300 and cause.startswith("nodePath"):
-        # etcd 3.5 says so if its store refuses what all members had agreed on.
+        # etcd 3.5 answers this if its store refuses a write that all members agreed on.
         kind, reason = NotAFile, NO_TTL
     return kind(
         reason,

@@ -2,36 +2,38 @@
 
 Theory of operation
 -------------------
-A write that nobody answered may still lie at a member that is stopped or cut off, which
-carries it out when it wakes, over newer values; closing the connection does not take it
-back.  So a write here is *fenced*: it names the state that it
-replaces, the index of the file's last change (``prevIndex``) or its absence
-(``prevExist=false``).  Of all copies of a fenced write etcd carries out one at
-most, and none once that state is gone.  That makes it as free to send again, and
-to several members at a time, as a read.
+A write that was not answered may still wait in a member that is stopped or cut off.
+When that member wakes, it carries the write out over newer values; closing the
+connection does not take the write back.  So a write here is *fenced*: it names the
+state that it replaces, which is the index of the file's last change (``prevIndex``) or
+its absence (``prevExist=false``).  Of all copies of a fenced write, etcd carries out at
+most one, and none after that state is gone.  So a fenced write may be sent again, and
+to several members at a time, like a read.
 
-The state named is remembered from the client's last read or write of the key
-(`KnownStates`), or comes with a listing; else it costs a GET.
+The client remembers the state from its last read or write of the key (`KnownStates`),
+or knows it from a listing; otherwise it takes one GET.
 
-What a refusal (101, 105, 100) means then:
+If etcd refuses a fenced write (101, 105, 100), this means:
 
-* If all copies were answered, nothing was written.  Look again, fence anew, send.
-* If one was not, it may have been carried out, and be the reason of the refusal.  A
-  quorum read tells whether the state named is still there.  Then the same write goes
-  out again.  Else etcd's history of 1,000 events tells whose write ended that state.
-  Ours: done.  Another's: every copy of ours will be refused; fence anew.  If history
-  no longer has it, or does not answer: `OutcomeUnknown`.  (It does not when somebody
-  only renewed a ttl: that moves the index without an event.)
+* If all copies were answered, nothing was written.  Read the state again, and send the
+  write with the new state.
+* If one copy was not answered, it may have been carried out, and may itself be the
+  reason for the refusal.  A quorum read tells whether the state is still there.  If it
+  is, the same write is sent again.  If it is not, etcd's history of 1,000 events tells
+  which write ended it.  If it was this write, it is done.  If it was another write,
+  every copy of ours will be refused, so send it with the new state.  If history no
+  longer has the event, or does not answer, the result is `OutcomeUnknown`.  (It has no
+  answer if somebody only renewed a ttl: that changes the index without an event.)
 
-Where the caller must know *who* did it (a compare-and-swap, a create, taking a
-value), an event that looks like ours may be an equal write of somebody else's:
-then it is `OutcomeUnknown`.
+In some operations the caller must know *who* did it: a compare-and-swap, a create, or
+taking a value.  There, an event that looks like ours may be an equal write by somebody
+else, so the result is `OutcomeUnknown`.
 
-What v2 can't exclude: between "absent" and a late copy of our create, somebody
-else may create and delete the key; the copy then brings the value back.  So
-where the caller must know who did it, a create is never sent twice.  Not
-fenceable at all are directories and appends: v2 has no conditions for them, so
-they are never sent again.
+There is one case that v2 can't exclude: after our client has seen that a key is absent,
+somebody else creates and deletes the key, and then a late copy of our create brings the
+value back.  So where the caller must know who did it, a create is never sent twice.
+Writes of directories and appends can't be fenced at all, because v2 has no conditions
+for them, so they are never sent again.
 
 Source: etcd ``server/etcdserver/api/v2store`` (event history, conditions).
 """
@@ -71,35 +73,35 @@ T = TypeVar("T")
 #: behind needs a few milliseconds.
 _HISTORY_PATIENCE = 0.5
 
-#: Seconds between two tries, if other writers come between: at first about what a write
-#: takes, then doubled each time.
+#: Seconds between two tries, if other writers come between.  The first pause is about
+#: as long as a write takes, and each pause is twice as long as the one before.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 #: What etcd answers to a fenced write when the state is another one.
 _REFUSALS = (CompareFailed, KeyExists, KeyNotFound, NotAFile, NotADirectory)
-#: Those that no other fence would avoid.
+#: The refusals that would also come with any other fence.
 _IN_THE_WAY = (NotAFile, NotADirectory)
 
 
 class Verdict(NamedTuple):
-    """What became of an unanswered write."""
+    """What is known about an unanswered write."""
 
-    #: Whether the state that it names is still there: it may be sent again.
+    #: Whether the state that it names is still there, so that it may be sent again.
     unmoved: bool
     #: The event that ended that state, if it looks like this write.
     ours: Result | None = None
-    #: Whether a copy may have been, or may yet be, carried out.
+    #: Whether a copy may have been carried out, or may still be carried out.
     loose: bool = False
 
 
 class FencedWrite:
     """One fenced write, with all its copies.
 
-    It must end before its deadline, settling included.
+    It must end before its deadline, including the time to find out what became of it.
     """
 
     _resend = Resend.FENCED
-    #: Whether there must be a file already, else KeyNotFound.
+    #: Whether a file must be there already; otherwise KeyNotFound is raised.
     _needs_file = False
 
     def __init__(self, keys: KeysAPI, path: str, deadline: float) -> None:
@@ -107,7 +109,7 @@ class FencedWrite:
         self._client = keys.client
         self._path = path
         self._deadline = deadline
-        #: Whether a copy was sent that may have been, or may yet be, carried out.
+        #: Whether a copy was sent that etcd may have carried out, or still may.
         self._loose = False
         self._tries = 0
         #: An index from before the first copy: the event of this write is newer.
@@ -123,12 +125,12 @@ class FencedWrite:
         raise NotImplementedError
 
     def do(self, known: Fence | None) -> int:
-        """Do it, whatever the state of the file is.
+        """Carry the write out, whatever the state of the file is.
 
         Raises:
-            NotAFile: a directory stands there.
+            NotAFile: a directory is there.
 
-        Cost: 1 request if the state is known, else 2; 2 more each time that
+        Cost: 1 request if the state is known, otherwise 2; 2 more each time that
         another writer came between.
         """
         fence = known
@@ -162,12 +164,12 @@ class FencedWrite:
         return Verdict(unmoved=False)
 
     def do_if(self, fence: Fence) -> int:
-        """Do it if this is the state, and be certain that it was this write.
+        """Carry the write out if the key is in this state; know for certain who did it.
 
         Raises:
-            CompareFailed, KeyExists, KeyNotFound: it is another state, and this
+            CompareFailed, KeyExists, KeyNotFound: the key is in another state, and this
                 write was not carried out and never will be.
-            OutcomeUnknown: that could not be made certain.
+            OutcomeUnknown: it could not be found out for certain.
 
         Cost: 1 request.
         """
@@ -197,7 +199,7 @@ class FencedWrite:
         return index
 
     def _in_doubt(self, act: Callable[..., T], *arguments: Any) -> T:
-        """Do something; if it fails while a copy is loose, raise OutcomeUnknown."""
+        """Call a function; if it fails while a copy is loose, raise OutcomeUnknown."""
         try:
             return act(*arguments)
         except (*_REFUSALS, OutcomeUnknown):
@@ -208,7 +210,7 @@ class FencedWrite:
             raise
 
     def _pause(self) -> None:
-        """Let other writers finish; for longer each time, the first time not at all."""
+        """Let other writers finish; not the first time, and then longer each time."""
         client = self._client
         longest = min(_FIRST_PAUSE * 2**self._tries, _LONGEST_PAUSE)
         if self._tries:
@@ -256,13 +258,13 @@ class FencedWrite:
         if not fence.absent and now == fence:
             return Verdict(unmoved=True)
         if not now.absent and 0 < now.as_of <= self._start:
-            # Its last change is older than our first copy: it was not ours.
+            # The key's last change is older than our first copy, so it is not ours.
             return Verdict(unmoved=False)
         if fence.absent:
             return Verdict(unmoved=False, ours=self._find_create(fence, now))
         # If the state that we named was ever there, the first event after it ended it.
         after = max(fence.as_of, self._start)
-        try:  # an absent key may have been deleted before our first copy
+        try:  # if the key is absent, it may have been deleted before our first copy
             event = self._next_event(fence.as_of if now.absent else after)
         except WatchExpired:
             event = self._next_event(after)
@@ -283,8 +285,9 @@ class FencedWrite:
     def _next_event(self, after: int) -> Result:
         """Return the next event on the file after an index, out of history."""
         while True:
-            # Not as a watch, which waits for one member only: history is answered at
-            # once, so if a member is silent, the next one should be asked.
+            # Not sent as a watch, for which the client waits for one member only.
+            # etcd answers from history at once, so if a member does not answer, the
+            # next one should be asked.
             event = self._keys.fetch(
                 self._path,
                 spell_query(wait=True, waitIndex=after + 1),
@@ -294,8 +297,8 @@ class FencedWrite:
             )
             if event_index(event) <= after:
                 raise InvalidResponse("an event from before the time asked for")
-            # History also has deletes of directories whose name is only a beginning of
-            # the path.
+            # etcd's history also returns deletes of directories whose path is only the
+            # beginning of this path, like /a for /abc.
             if event.node and f"{self._path}/".startswith(f"{event.node.key}/"):
                 return event
             after = event_index(event)
@@ -314,7 +317,7 @@ def event_index(event: Result) -> int:
 
 
 def _needs_reading(error: Unauthorized) -> Unauthorized:
-    """Return what a user who may write, but not read, has to know."""
+    """Return the error for a user who may write a key, but not read it."""
     return Unauthorized(
         "a write names the state that it replaces, which this user may not read: grant "
         "reading, or use fence=False",

@@ -1,4 +1,4 @@
-"""How v2 operations are spelt: paths, queries, forms; and what they refuse.
+"""Write v2 operations as paths, queries and forms, and refuse what can't be written.
 
 Source: etcd ``Documentation/v2/api.md`` (branch release-3.4).
 """
@@ -15,8 +15,8 @@ from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.paths import CACHED_LENGTH, MAX_TARGET, check_limits, find_fault
 from etcdmap.tree import Fence
 
-#: Seconds; about 10 years.  Far above it etcd's clock arithmetic overflows: a
-#: ttl of 7.5e9 is silently for ever, a larger one may end the key at once.
+#: In seconds, about 10 years.  Far above it, etcd's clock arithmetic overflows: with a
+#: ttl of 7.5e9 a key silently never expires; with a larger one it may expire at once.
 MAX_TTL = 10 * 366 * 24 * 3600
 
 #: Go's form parser takes bodies up to 10 MiB, counted after percent-encoding.
@@ -24,9 +24,9 @@ MAX_BODY = 10 * 1024 * 1024
 
 
 def check_path(path: str) -> None:
-    """Raise TypeError, InvalidKey or LimitExceeded for what can't be an absolute path.
+    """Raise TypeError, InvalidKey or LimitExceeded if this can't be an absolute path.
 
-    Hidden names are fine here, and so is a trailing slash: with v2 auth, a role for
+    Hidden names are allowed here, and so is a trailing slash: with v2 auth, a role for
     ``/app/*`` may list ``/app/`` but not ``/app``.
     """
     if not isinstance(path, str):
@@ -43,7 +43,7 @@ def check_path(path: str) -> None:
 
 def url_path(path: str) -> str:
     """Check an absolute path; return the path of its URL: UTF-8, percent-encoded."""
-    # Not a subclass of str: if it defines equality, the cache may take it for another.
+    # No subclass of str: if it redefines equality, the cache may mix up two paths.
     if type(path) is str and len(path) <= CACHED_LENGTH:
         return _url_path_cached(path)
     return _url_path(path)
@@ -54,7 +54,7 @@ def _url_path(path: str) -> str:
     return f"/v2/keys{quote(path)}"
 
 
-# What raises is not cached, so a bad path is refused each time.
+# A call that raises is not cached, so a bad path is refused each time.
 _url_path_cached = lru_cache(maxsize=4096)(_url_path)
 
 
@@ -68,12 +68,12 @@ def spell_target(key: str, query: str) -> str:
     return target
 
 
-# Parameters of a query that are not on or off.
+# The parameters of a query that are not on or off.
 _NO_FLAGS = frozenset({"prevIndex", "prevValue", "waitIndex"})
 
 
 def spell_query(**parameters: str | int | bool | None) -> str:
-    """Spell a query; what is None or False is left out, but for prevExist."""
+    """Spell a query, without parameters that are None or False (prevExist excepted)."""
     for name, value in parameters.items():
         # A text such as "no" would switch it on.
         if name not in _NO_FLAGS and not isinstance(value, (bool, type(None))):
@@ -108,7 +108,7 @@ def spell_condition(fence: Fence) -> tuple[str, str]:
 
     The answer shows no node, but the index of the write.
     """
-    # Not by `spell_query`, which is slower: every write of a mapping comes this way.
+    # `spell_query` would be slower, and every write of a mapping calls this function.
     if fence.absent:
         return "?noValueOnSuccess=true&prevExist=false", "create"
     return f"?noValueOnSuccess=true&prevIndex={fence.as_of}", "compareAndSwap"
@@ -140,7 +140,7 @@ def spell_form(
 ) -> str:
     """Spell the form of a PUT or POST; raise LimitExceeded if it is too long for etcd.
 
-    A value to compare with stands here and not in the query: URLs end up in logs.
+    A value to compare with goes here and not into the query: URLs end up in logs.
     """
     parts = []
     if value is not None:
@@ -158,7 +158,7 @@ def spell_form(
 
 def check_text(text: str) -> None:
     """Raise LimitExceeded for a text that is too large to store."""
-    # A character takes 12 bytes at most; nearly all texts are settled by that.
+    # A character takes 12 bytes at most, so nearly all texts need no other check.
     if len(text) * 12 > MAX_BODY:
         _check_length(len("value=") + len(quote_plus(text)))
 

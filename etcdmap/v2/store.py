@@ -1,9 +1,9 @@
 """The store on etcd's v2 keys, with fences and the read cache.
 
-What is peculiar to v2 is here or below.  The directory that a mapping stands on is
-asked for with a trailing slash: with v2 auth, a role for ``/app/*`` may list ``/app/``
-but not ``/app``.  An empty text can't be compared with.  A directory must be deleted
-before a file can take its place.
+This module and those below it handle what is special in v2.  The directory of a mapping
+is requested with a slash at its end: with v2 auth, a role for ``/app/*`` may list
+``/app/`` but not ``/app``.  v2 can't compare with an empty text.  A directory must be
+deleted before a file can take its place.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ from etcdmap.v2.watching import V2Follower
 
 T = TypeVar("T")
 
-# Queries, without and with a quorum.  Sorting takes etcd time, but saves more of it
-# here when a whole directory is read.
+# Queries, without and with a quorum.  When a whole directory is read, sorting it takes
+# some time in etcd, but saves more time here.
 _PLAIN = [spell_query(quorum=quorum) for quorum in (False, True)]
 _RECURSIVE = [spell_query(recursive=True, quorum=quorum) for quorum in (False, True)]
 _SORTED = [
@@ -69,10 +69,10 @@ _SORTED = [
 
 
 class V2Store:
-    """A `Store` on etcd's v2 keys; what its methods do is said there.
+    """A `Store` on etcd's v2 keys; the docstrings of its methods are in `Store`.
 
-    Where nothing else is said, each costs 1 request, or none if the cache answers.
-    With a `deadline` it is for one call, see `Store.call`.
+    Unless its docstring here says something else, a method costs 1 request, or none if
+    the cache answers.  With a `deadline`, the store is for one call, see `Store.call`.
     """
 
     def __init__(
@@ -137,8 +137,8 @@ class V2Store:
         if node is not None:
             return node
         if self.consistency == "any":
-            # Not through the cache: what this brings may be too old for session reads,
-            # which share it.
+            # Not through the cache: this answer may be too old for the session reads
+            # that share the cache.
             return self._fetch_node(path)[0]
         call, clock = self.call(), self.keys.client.clock
         fetch = partial(call._fetch_node, path)
@@ -252,10 +252,10 @@ class V2Store:
         known: Fence | None = None,
         expect: Expect | None = None,
     ) -> int:
-        """Cost: with several endpoints 2 requests if the state replaced is not known.
+        """Cost: with several endpoints, 2 requests if the present state is not known.
 
-        That is if neither `known` nor an earlier read or write tells it.  1 more where
-        an empty text is expected, or replaces what must be there.
+        That is the case if neither `known` nor an earlier read or write tells it.  1
+        more if an empty text is expected, or is written where a file must be already.
         """
         return self._put(path, text, self.until, ttl, known, expect)
 
@@ -274,12 +274,13 @@ class V2Store:
                 return FencedPut(self.keys, path, until, text, ttl).do(known)
             return self._put_unfenced(path, text, ttl, None, until)
         if isinstance(expect, Present) and not text:
-            # etcd would take it for an update of a directory: 3.4 answers that it is
-            # done and changes nothing, 3.5 fails.
+            # etcd would take this for an update of a directory: 3.4 reports success and
+            # changes nothing, and 3.5 fails.
             self._need_file(path, until)
         elif isinstance(expect, Holding) and not expect.text:
             expect = self._fence_of(path, expect, until)
-        # One that expects a text could be carried out twice: the text may come back.
+        # A write that expects a text could be carried out twice, because the same text
+        # may come back.
         if not fenced or isinstance(expect, Holding):
             return self._put_unfenced(path, text, ttl, expect, until)
         present = isinstance(expect, Present)
@@ -294,7 +295,7 @@ class V2Store:
         expect: Expect | None,
         until: float,
     ) -> int:
-        # Only with noValueOnSuccess the header X-Etcd-Index is the index of this write.
+        # X-Etcd-Index is the index of this write only with noValueOnSuccess.
         query, action, after, before = "?noValueOnSuccess=true", "set", 0, None
         if isinstance(expect, Fence):
             query, action = spell_condition(expect)
@@ -307,17 +308,17 @@ class V2Store:
         return self._store("PUT", path, action, query, form, until, after, True)
 
     def put_over(self, path: str, text: str, *, ttl: float | None = None) -> int:
-        """Cost: as `put`; 2 requests more where a directory must be deleted first."""
+        """Cost: as for `put`; 2 requests more if a directory must be deleted first."""
         until = self.until
         try:
             return self._put(path, text, until, ttl)
         except NotAFile:
             pass
-        with suppress(KeyNotFound):  # gone already
+        with suppress(KeyNotFound):  # it is gone already
             self.call(until).delete(path)
         try:
             return self._put(path, text, until, ttl)
-        except EtcdMapError as error:  # whatever it says, the directory is gone
+        except EtcdMapError as error:  # it does not say that the directory is gone
             raise PartialWrite(written=(), failed={path: error}, pending=()) from None
 
     def append(self, path: str, text: str, *, ttl: float | None = None) -> str:
@@ -351,10 +352,11 @@ class V2Store:
     def delete(
         self, path: str, *, known: Fence | None = None, expect: Expect | None = None
     ) -> None:
-        """Cost: as `put`."""
+        """Cost: as for `put`."""
         until = self.until
         if isinstance(expect, Holding):
-            # DELETE takes a text to compare with in its URL only: it would be logged.
+            # A DELETE takes the text to compare with only in its URL, so the text would
+            # end up in logs.
             expect = self._fence_of(path, expect, until)
         if self.keys.memory.fences_writes:
             write = FencedDelete(self.keys, path, until)
@@ -430,10 +432,10 @@ class V2Store:
 def _entries(
     path: str, node: Node, ends: int | None = None
 ) -> Iterator[tuple[str, Node, int | None]]:
-    """Yield what a listing says about a node and all below it, for the cache.
+    """Yield path, node and ttl of a node and of all nodes below it, for the cache.
 
-    A directory above, of which a node shows nothing, expires after `ends` seconds, and
-    the node with it.
+    A directory above the node may expire in `ends` seconds.  The node itself does not
+    show this, but it will expire with the directory.
     """
     ttl = node.ttl
     if ends is not None and (ttl is None or ttl > ends):

@@ -58,7 +58,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "url": (
         lambda: EtcdMapping.from_url("etcd://h?cache_tll=5"),
-        "the URL gives an option that there is not; did you mean cache_ttl?",
+        "the URL gives an option that does not exist; did you mean cache_ttl?",
     ),
     "subclass": (
         lambda: Config(consistancy="any"),  # type: ignore[call-arg]
