@@ -445,7 +445,7 @@ class Feed:
             self.now = {STATE: state}
             now = self._clock()
             for each in self._subscriptions:
-                mine = each.add(state, events, now, at_once)
+                mine = each.add(state, events, now, at_once=at_once)
                 if mine:
                     at_once, self._told_at = False, now
                     job = self._job = None, (each, each.told), mine

@@ -68,7 +68,7 @@ class Subscription:
         self._behind = quiet is not None
 
     def add(
-        self, state: State, events: list[Event], now: float, at_once: bool
+        self, state: State, events: list[Event], now: float, *, at_once: bool
     ) -> list[Event]:
         """Have it told of the events that lead to a state.
 

@@ -102,9 +102,9 @@ def test_live_equals_the_tree_at_every_index(
 def noting(add: Any, passed: list[Any]) -> Any:
     """Note each state that is made."""
 
-    def note(state: Any, *more: Any) -> Any:
+    def note(state: Any, *more: Any, **options: Any) -> Any:
         passed.append(state.root)
-        return add(state, *more)
+        return add(state, *more, **options)
 
     return note
 

@@ -412,11 +412,11 @@ def test_fork_while_an_event_is_shown_loses_it_for_nobody(
     parent, told = os.getpid(), queue.Queue[object]()
     reached, gate, add = threading.Event(), threading.Event(), Subscription.add
 
-    def slow(self: Subscription, *args: Any) -> Any:
+    def slow(self: Subscription, *args: Any, **options: Any) -> Any:
         if os.getpid() == parent:
             reached.set()
             gate.wait(10)
-        return add(self, *args)
+        return add(self, *args, **options)
 
     def child() -> None:
         assert live["k"] == 1

@@ -169,13 +169,13 @@ class Root(dict[str, Any]):
 
 def test_queue_of_a_slow_subscriber_holds_one_state() -> None:
     """Each may be a large dict of its own; the events tell how they came about."""
-    subscription = Subscription(None, "/p", print, state(Root()))
+    subscription = Subscription(None, "/p", lambda e: e, print, state(Root()))
     made: list[weakref.ref[Root]] = []
     for number in range(500):
         root = Root(k=str(number))
         made.append(weakref.ref(root))
         event = Event("set", "/p/k", str(number), None, number)
-        subscription.add(State("/p", root, number), [event], 0.0)
+        subscription.add(State("/p", root, number), [event], 0.0, at_once=False)
     root = Root()
     gc.collect()
     assert sum(each() is not None for each in made) == 1
