@@ -83,14 +83,8 @@ class Feed:
 
     def after_fork(self) -> None:
         """Start anew in a forked child, which has neither threads nor connections."""
-        #: Held briefly: never while something is sent, or in a caller's function.
-        self._lock = threading.Lock()
-        #: Told when there is a new moment, if somebody waits; with that lock.
-        self.changed = threading.Condition(self._lock)
+        self._make_locks()
         self._waiting = 0
-        #: Released to wake the thread that has nothing to do.
-        self._baton = threading.Lock()
-        self._starting = threading.Lock()
         self._follower: Follower | None = None
         self._threads: list[threading.Thread] = []
         self._follows = False
@@ -113,12 +107,30 @@ class Feed:
         for each in self._subscriptions:
             each.catch_up(self._clock())
 
+    def _make_locks(self) -> None:
+        #: Held briefly: never while something is sent, or in a caller's function.
+        self._lock = threading.Lock()
+        #: Told when there is a new moment, if somebody waits; with that lock.
+        self.changed = threading.Condition(self._lock)
+        #: Released to wake the thread that has nothing to do.
+        self._baton = threading.Lock()
+        self._starting = threading.Lock()
+
+    def _renew_locks(self) -> None:
+        """Use gevent's locks if it has replaced Python's since the fork.
+
+        As in gunicorn's workers; whoever waits for one of Python's stops all greenlets.
+        """
+        if type(self._lock) is not type(threading.Lock()):
+            self._make_locks()
+
     # --- begin and end
 
     def start(self) -> None:
         """Read the tree and begin to follow it, unless this was done already."""
         if self._follower is not None:
             return
+        self._renew_locks()
         # Not with the lock held: in an outage one would wait for the other's timeout.
         follower = self._new_follower()
         reading = follower.read()
@@ -160,6 +172,7 @@ class Feed:
 
     def _go_on(self) -> None:
         """Follow again, in a forked child; wait a little for the present state."""
+        self._renew_locks()
         with self._starting:
             if self._follower is not None or self.closed:
                 return

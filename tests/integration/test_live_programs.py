@@ -122,10 +122,13 @@ def greeting():
 
 
 @contextlib.contextmanager
-def gunicorn(directory: Path, preload: bool, env: dict[str, str]) -> Iterator[str]:
+def gunicorn(
+    directory: Path, kind: str, preload: bool, env: dict[str, str]
+) -> Iterator[str]:
     """Run the app in four workers; give its URL."""
     (directory / "shop.py").write_text(_APP)
     command = [sys.executable, "-m", "gunicorn", "shop:app", "--workers=4"]
+    command += [f"--worker-class={kind}"]
     command += ["--bind=127.0.0.1:0", "--log-level=info"]
     command += ["--preload"] if preload else []
     log = directory / "log"
@@ -144,16 +147,20 @@ def gunicorn(directory: Path, preload: bool, env: dict[str, str]) -> Iterator[st
         yield line.split("Listening at: ")[1].split()[0]
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("preload", [False, True])
+@pytest.mark.parametrize("kind", ["sync", "gevent"])
 def test_flask_under_gunicorn_shows_a_change(
-    etcd: LocalCluster, mapping: EtcdMapping, tmp_path: Path, preload: bool
+    etcd: LocalCluster, mapping: EtcdMapping, tmp_path: Path, kind: str, preload: bool
 ) -> None:
     """In all four workers, forked before or after the replica was made."""
-    pytest.importorskip("gunicorn")
-    pytest.importorskip("flask")
+    for needed in ("gunicorn", "flask", *(["gevent"] if kind == "gevent" else [])):
+        pytest.importorskip(needed)
     mapping["greeting"] = "hello"
     env = {"TEST_ENDPOINT": etcd.endpoints[0], "TEST_PREFIX": mapping.prefix}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -168,7 +175,7 @@ def test_flask_under_gunicorn_shows_a_change(
                 break
         return found
 
-    with gunicorn(tmp_path, preload, env) as url:
+    with gunicorn(tmp_path, kind, preload, env) as url:
         assert set(answers(url).values()) == {"hello"}
         mapping["greeting"] = "good evening"
         assert soon(lambda: set(answers(url).values()) == {"good evening"})
