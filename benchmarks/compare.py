@@ -53,7 +53,7 @@ def make_environment(directory: Path) -> str:
     directory = directory.absolute()
     python = directory / "bin" / "python"
     if not python.exists():
-        print(f"making an environment in {directory}", file=sys.stderr)
+        print(f"making a virtual environment in {directory}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
     wanted = [*PEERS, "--editable", f"{ROOT}[server]"]
     pip = [str(python), "-m", "pip", "install", "--quiet"]
@@ -65,36 +65,50 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
         description="Measure etcdmap, python-etcd, k3etcd and a bare socket on one "
-        "etcd on this machine.  In every round each of them does the same work, in "
-        "random order; a ratio is the median of the ratios of all rounds.",
+        "etcd on this machine.  In every round, each of them does the same work, in "
+        "random order.  A ratio is computed for each round; the median is shown.",
     )
     parser.add_argument(
         "--env",
         type=Path,
-        help="directory of the environment, which is kept; default: a temporary one",
+        metavar="DIR",
+        help="make the virtual environment with all clients here, and keep it for the "
+        "next run; default: a temporary directory",
     )
     parser.add_argument(
         "--rounds",
         type=int,
         default=12,
-        help="rounds of each workload; default: %(default)s",
+        metavar="N",
+        help="how often each workload is measured; default: %(default)s",
     )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
-        metavar="WORKLOAD",
-        help="run only the workloads whose names begin so; may be given several times",
+        metavar="NAME",
+        help="run only the workloads whose names begin with NAME; may be given "
+        "several times",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a few operations each, in this environment, to see that it runs",
+        help="measure only a few operations, with the clients that this Python has, to "
+        "see that the command runs",
     )
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--markdown", type=Path, help="write the tables to this file")
     parser.add_argument(
-        "--check", action="store_true", help="end with status 1 if a limit is missed"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the numbers of every round to this file",
+    )
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables to this file"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with status 1 if a limit is missed",
     )
     return parser.parse_args(arguments)
 

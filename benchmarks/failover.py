@@ -37,10 +37,30 @@ Call = Callable[[], object]
 
 def main() -> int:
     """Run it where the other clients are installed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.failover")
-    parser.add_argument("--env", type=Path, help="as of benchmarks.compare")
-    parser.add_argument("--to", type=Path, default=ROOT / "docs/pictures/failover.json")
-    parser.add_argument("--quick", action="store_true", help="etcdmap alone, in haste")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.failover",
+        description="Record each call of etcdmap, python-etcd and k3etcd while the "
+        "leader of a cluster is killed, and while it is stopped.",
+    )
+    parser.add_argument(
+        "--env",
+        type=Path,
+        metavar="DIR",
+        help="make the virtual environment with all clients here, or use the one that "
+        "benchmarks.compare made here; default: use this Python",
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        default=ROOT / "docs/pictures/failover.json",
+        metavar="FILE",
+        help="write the calls to this file; default: docs/pictures/failover.json",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="record only etcdmap, for a short time, to see that the command runs",
+    )
     given = parser.parse_args()
     if given.env and os.environ.get(INSIDE) is None:
         return run_inside(given.env, "benchmarks.failover", None)

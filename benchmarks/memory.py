@@ -133,9 +133,25 @@ ROWS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure each row in a process of its own; 1 if one takes more than `MOST`."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--limit", type=int, default=7, help="max_response, MiB")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="of a call")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory",
+        description="Measure how much memory a client needs for the worst answers that "
+        "a server can send.",
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=7,
+        metavar="MIB",
+        help="max_response in MiB; default: %(default)s",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="the timeout of each call; default: %(default)s",
+    )
     parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--endpoint", action="append", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)

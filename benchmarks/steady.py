@@ -50,13 +50,33 @@ class Row(NamedTuple):
 
 def main(arguments: list[str] | None = None) -> int:
     """Start a cluster, measure, print; gives 1 if a limit was passed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--operations", type=int, default=400, metavar="N")
-    parser.add_argument("--quick", action="store_true", help="only to see that it runs")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.steady",
+        description="Measure what the precautions against faults cost while there is "
+        "no fault: quorum reads and fenced writes, on three members on this machine.",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=30,
+        metavar="N",
+        help="how often each pair of operations is compared; default: %(default)s",
+    )
+    parser.add_argument(
+        "--operations",
+        type=int,
+        default=400,
+        metavar="N",
+        help="how often each operation is done in a round; default: %(default)s",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="measure only a few operations, to see that the command runs",
+    )
     given = parser.parse_args(arguments)
     if given.rounds < 2:
-        parser.error("--rounds: at least 2, as a ratio has quartiles")
+        parser.error("--rounds must be at least 2, because quartiles are shown")
     if given.quick:
         given.rounds, given.operations = 3, 5
     with LocalCluster(members=3) as cluster, contextlib.ExitStack() as stack:

@@ -1,6 +1,6 @@
-"""The demo: a dict on three etcd members, two of which are killed one after the other.
+"""The demo: a dict on three etcd members, two of them killed, and what that costs.
 
-Nothing in it is staged: the members are real processes, and each figure is measured.
+Nothing in it is staged: the members are processes, and each figure is measured.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ class Counter(WireTransport):
 
 
 def run_demo(binary: str | os.PathLike[str] | None = None) -> None:
-    """Run all steps against a new cluster, and print them."""
-    print("A dict on three real members of etcd.  Two of them will be killed.")
-    print("It takes about five seconds, and leaves nothing behind.\n")
+    """Run all steps against a cluster of its own and print them."""
+    print(
+        "A dict in a real etcd cluster of three members.  Two of them will be killed."
+    )
+    print("The demo takes about five seconds, and leaves nothing behind.\n")
     counter = Counter()
     _show("Starting the members ...")
     began = time.perf_counter()
@@ -70,7 +72,7 @@ def _use(config: EtcdMapping, steps: _Steps) -> None:
     with steps.step("config['services'] = a nested dict") as note:
         config["services"] = original
         note(f"{_count(original)} values")
-    with steps.step("the same dict again"):
+    with steps.step("config['services'] = the same dict"):
         config["services"] = original
     with steps.step("a loop over config['services'].items()") as note:
         note(f"{sum(1 for _ in services.items())} directories")
@@ -78,14 +80,16 @@ def _use(config: EtcdMapping, steps: _Steps) -> None:
         flags.update({f"flag-{n:03}": n % 3 == 0 for n in range(FLAGS)})
     with steps.step("config.to_dict()") as note:
         note(f"{_count(config.to_dict())} values")
-    print("\nWriting takes one request to look, and one for each value or empty dict")
-    print("that differs; each connection that is new takes one more.\n")
+    print(
+        "\nA write takes one request to read what is there, and one for each value or"
+    )
+    print("empty dict that differs.  Each new connection takes one request more.\n")
 
 
 def _kill_two(config: EtcdMapping, cluster: LocalCluster) -> None:
-    print("Now one thread writes and another reads, without a pause, while a member")
-    print("is killed with SIGKILL.\n")
-    print(f"{'':<28}{'':>8}{'':>8}{'longest time without answer':>34}")
+    print("Now one thread writes config['written'], and another thread reads it, both")
+    print("without a pause, while a member is killed with SIGKILL.\n")
+    print(f"{'':<28}{'':>8}{'':>8}{'longest time without an answer':>34}")
     print(f"{'killed':<28}{'calls':>8}{'failed':>8}{'writes':>20}{'reads':>14}")
     follower = cluster.member(config.client.pinned)
     failed = _kill(config, cluster, follower)
@@ -93,8 +97,9 @@ def _kill_two(config: EtcdMapping, cluster: LocalCluster) -> None:
     follower.restart()
     print(" healthy")
     failed += _kill(config, cluster, cluster.leader())
-    print(f"{cluster.leader().name} has been elected.\n")
-    print(f"{failed} calls failed.  {_count(config.to_dict())} values are there.\n")
+    print(f"{cluster.leader().name} is the new leader.\n")
+    print(f"{failed} calls failed.  With config['written'], ", end="")
+    print(f"{_count(config.to_dict())} values are there.\n")
 
 
 def _kill(config: EtcdMapping, cluster: LocalCluster, victim: Member) -> int:
@@ -203,7 +208,7 @@ def _count(tree: Mapping[str, Any]) -> int:
 
 
 def _draw_one(config: EtcdMapping) -> None:
-    print(f"{config.prefix}/services/{SERVICES[0]}, cut short:\n")
+    print(f"{config.prefix}/services/{SERVICES[0]}, a few keys of each directory:\n")
     print("\n".join(_draw(config["services"][SERVICES[0]].to_dict())) + "\n")
 
 
@@ -221,7 +226,7 @@ def _draw(tree: Mapping[str, Any], indent: str = "  ", most: int = 3) -> Iterato
 def _tell_what_next() -> None:
     absolute = sys.executable
     python = min(absolute, os.path.relpath(absolute, Path.cwd()), key=len)
-    print("Next, a cluster to play with, and ten minutes with it:\n")
+    print("Next, start a cluster to play with, and follow the ten-minute tutorial:\n")
     print(f"  {python} -m etcdmap serve --members 3")
     print("  docs/tutorial/first-mapping.md")
 

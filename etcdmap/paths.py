@@ -270,14 +270,14 @@ def warn_left_out(path: str) -> None:
     if len(_warned) < 1000:  # bounded; later ones are warned of every time
         _warned.add(path)
     why = (
-        "holds bytes that are not UTF-8, so no key leads to it; keys_api can delete "
-        "its directory"
+        "may contain bytes that are not UTF-8, so no key stands for it.  keys_api can "
+        "delete the directory that contains it"
         if UNREADABLE in name_of(path)
-        else "is not how escape_keys spells any key; a mapping without escape_keys, "
-        "or keys_api, reaches it"
+        else "is not one that escape_keys makes from a key.  You can read it with "
+        "keys_api, or with a mapping without escape_keys"
     )
     warnings.warn(
-        f"left out of the listing: '{legible(path)}' {why}",
+        f"a listing leaves out '{legible(path)}': this name {why}",
         UnreadableName,
         stacklevel=1,
     )

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         beside=not given.alone and importlib.util.find_spec("etcd") is not None,
     )
     if not (options.beside or given.alone) and any(row.beside for row in given.rows):
-        print(f"{PEER} is not installed, and nobody beside", file=sys.stderr)
+        print(f"{PEER} is not installed, so it is not compared", file=sys.stderr)
     results: list[Result] = []
     print(HEADER, flush=True)
     for row in (row.quick() if given.quick else row for row in given.rows):
@@ -71,7 +71,7 @@ def _run_row(row: Row, runs: int, options: Options) -> list[Result]:
             mine, *others = run_once(row, options).values()
         except (Invalid, LocalClusterError, OSError, HTTPException) as exc:
             # What is wrong with the client never ends up here, but in the run.
-            print(f"  {row.name}, once more: {exc!r}", file=sys.stderr)
+            print(f"  {row.name} is run once more: {exc!r}", file=sys.stderr)
         else:
             result.runs.append(mine)
             beside.runs += others
@@ -92,26 +92,35 @@ def _complain(results: list[Result], options: Options) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.faults",
-        description="Put a client under faults of a real cluster of three members on "
-        "this machine, and judge what it did.  Gaps are the longest times without a "
-        "success, seconds, the median of the runs; the counts are of all runs.",
+        description="Cause faults in a real cluster of three members on this machine, "
+        "and judge what a client does meanwhile.  Each row is one kind of fault and "
+        "work.  A gap is the longest time without a success, in seconds; the median "
+        "over the runs is shown.  The counts are sums over all runs.",
     )
     parser.add_argument(
         "--rows",
         type=_rows,
         default=ROWS,
         metavar="NAME,...",
-        help="which rows, or beginnings of their names followed by '*' (default: all)",
+        help="the rows to run; NAME may end with '*', which stands for any text; "
+        "default: all",
     )
-    parser.add_argument("--runs", type=int, default=1, metavar="N", help="of each row")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often each row is run; default: %(default)s",
+    )
     parser.add_argument(
         "--client",
         type=_factory,
         default="etcdmap",
         metavar="NAME",
-        help="etcdmap, naive (sends everything again: shows what the judge finds), "
-        "python-etcd, or package.module:factory, called with a "
-        "benchmarks.faults.clients.Setup",
+        help="the client to judge: etcdmap; naive, which sends each failed request "
+        "again and so shows what the judge finds; python-etcd; or "
+        "package.module:factory, a function that is called with a "
+        "benchmarks.faults.clients.Setup; default: %(default)s",
     )
     parser.add_argument(
         "--option",
@@ -119,49 +128,67 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=JSON",
-        help="an option for the client, such as fence=false; may be repeated",
+        help="an option for the client, such as fence=false; may be given several "
+        "times",
     )
     parser.add_argument(
         "--consistency",
         choices=("session", "linearizable", "any"),
         default="session",
-        help="what reads promise, and are judged by",
+        help="the consistency of the reads, by which they are judged; default: "
+        "%(default)s",
     )
     parser.add_argument(
         "--rate",
         type=float,
         default=200.0,
-        help="calls a second, where the row has no rate of its own",
+        metavar="N",
+        help="calls in a second, for rows that have no rate of their own; default: "
+        "%(default)s",
     )
     parser.add_argument(
         "--timeout",
         type=float,
         default=TIMEOUT,
-        help="of a call, seconds, where the row has none of its own",
+        metavar="SECONDS",
+        help="the timeout of each call, for rows that have no timeout of their own; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--alone",
         action="store_true",
-        help="without python-etcd, which else does the same beside the client in the "
-        "rows for unfenced writes, heartbeats and bulk writes; its figures are shown, "
-        "not judged",
+        help="run without python-etcd.  Without this option, and if it is installed, "
+        "python-etcd does the same work on the same cluster in the rows for unfenced "
+        "writes, heartbeats and bulk writes; its numbers are shown, but not judged",
     )
     parser.add_argument(
         "--env",
         type=Path,
-        help="run in this environment, which has python-etcd; made if it is not "
-        "there; that of benchmarks.compare will do",
+        metavar="DIR",
+        help="make a virtual environment with python-etcd here, or use the one that "
+        "benchmarks.compare made here; default: use this Python",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="short faults: only to see that it runs"
+        "--quick",
+        action="store_true",
+        help="make the faults short, to see that the command runs",
     )
-    parser.add_argument("--etcd", metavar="PATH", help="the etcd to run")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write details there")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if not good")
+    parser.add_argument("--etcd", metavar="PATH", help="the etcd program to run")
     parser.add_argument(
-        "--verbose", "-v", action="store_true", help="tell what was found"
+        "--json", type=Path, metavar="FILE", help="write all details to this file"
     )
-    parser.add_argument("--list", action="store_true", help="name the rows and exit")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with status 1 if a row is not as good as it should be",
+    )
+    parser.add_argument(
+        "--verbose",
+        "-v",
+        action="store_true",
+        help="show examples of what the judge found",
+    )
+    parser.add_argument("--list", action="store_true", help="list all rows, and exit")
     return parser.parse_args(arguments)
 
 

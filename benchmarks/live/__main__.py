@@ -49,11 +49,14 @@ def _busy(rounds: int, quick: bool) -> Iterator[Check]:
 
 #: What can be measured: what that is, and what measures it.
 PARTS: dict[str, tuple[str, Callable[[int, bool], Iterator[Check]]]] = {
-    "reads": ("reads beside those of a dict, and memory", _reads),
-    "told": ("from the return of a write to a callback", _told),
-    "rate": ("many writers: what gets lost, and CPU for each event", _rate),
+    "reads": ("the time of reads, compared with a dict, and the memory", _reads),
+    "told": ("the time from the return of a write to the callback", _told),
+    "rate": (
+        "what is lost while many writers write, and the CPU time for each event",
+        _rate,
+    ),
     "busy": (
-        "1,000 events a second, with a thread that computes beside them",
+        "1,000 events a second, while another thread computes",
         _busy,
     ),
 }
@@ -86,31 +89,41 @@ def _measure(given: argparse.Namespace) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.live",
-        description="Measure a live replica on an etcd on this machine, python-etcd in "
-        "the same rounds.",
+        description="Measure a live replica with an etcd on this machine, and compare "
+        "it with python-etcd in the same rounds.",
         epilog="; ".join(f"{name}: {what}" for name, (what, _) in PARTS.items()),
     )
     parser.add_argument(
         "--env",
         type=Path,
-        help="directory of the environment, kept; default: a temporary one",
+        metavar="DIR",
+        help="make the virtual environment with python-etcd here, and keep it for the "
+        "next run; default: a temporary directory",
     )
     parser.add_argument(
-        "--rounds", type=int, default=15, help="rounds of each kind; %(default)s"
+        "--rounds",
+        type=int,
+        default=15,
+        metavar="N",
+        help="how many rounds of the parts reads and told are measured; "
+        "default: %(default)s",
     )
     parser.add_argument(
         "--only",
         action="append",
         choices=list(PARTS),
-        help="only this part; may be given again",
+        help="run only this part (see below); may be given several times",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="little of each, in this environment: to see that it runs",
+        help="measure only a little, with the clients that this Python has, to see "
+        "that the command runs",
     )
     parser.add_argument(
-        "--check", action="store_true", help="end with 1 if a limit is not met"
+        "--check",
+        action="store_true",
+        help="exit with status 1 if a limit is missed",
     )
     return parser.parse_args(arguments)
 

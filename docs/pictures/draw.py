@@ -129,7 +129,7 @@ def draw_demo() -> str:
     """Show the demo as a terminal does, from the command to the last figure."""
     output = (HERE / "demo.txt").read_text(encoding="utf-8")
     shown = re.sub(r"\n/demo/services/.*?(?=\nNow one)", "", output, flags=re.S)
-    shown = shown.partition("\nNext, a cluster")[0].rstrip()
+    shown = shown.partition("\nNext, start a cluster")[0].rstrip()
     lines = ["$ .venv/bin/python -m etcdmap demo", *shown.splitlines()]
     parts = [
         text(16, 30 + 18 * at, words.replace(" ", "\xa0"), "t m s")

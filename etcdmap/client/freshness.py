@@ -193,8 +193,9 @@ class Freshness:
             before, self.index = self.index, index
         self._drop_memories()
         warnings.warn(
-            f"the cluster's index went back from {before} to {index}: it was restored "
-            "from a backup, or rebuilt; what this client knew of it is forgotten",
+            f"the cluster's index went back from {before} to {index}: the cluster was "
+            "restored from a backup, or rebuilt.  This client has forgotten what it "
+            "knew about the cluster",
             ClusterRebuilt,
             stacklevel=2,
         )

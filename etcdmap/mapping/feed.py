@@ -396,7 +396,7 @@ class Feed:
                 news = follower.follow(self._clock() + _FOR_EVER)
                 state, events = self._after(news, follower.covered)
             except Exception:  # the thread must go on, whatever is wrong
-                _log_fault("following %s failed", self.path)
+                _log_fault("following %s failed, and starts again", self.path)
                 follower = self._follow_anew(follower)
                 continue
             with self._lock:
@@ -493,7 +493,7 @@ class Feed:
                     try:
                         call(told[0].read(event))
                     except BaseException:  # SystemExit would end the thread
-                        _log_fault("a callback for %s raised", self.path)
+                        _log_fault("a callback for %s raised an exception", self.path)
             with self._lock:
                 self._job = None
                 job = None if self.closed else self._next_job()
@@ -529,7 +529,7 @@ class Feed:
                 if call in self._state_calls:  # one before it may have ended it
                     call(condition)
             except BaseException:  # as in `_tell`
-                _log_fault("a callback for %s raised", self.path)
+                _log_fault("a callback for %s raised an exception", self.path)
 
 
 def _log_fault(what: str, path: str) -> None:

@@ -89,9 +89,9 @@ class Contexts:
             # The time, as Python shows no text twice.
             return (
                 f"{', '.join(changed)} changed and can't be used ({time.ctime()}): "
-                f"{error}.  New connections go on with what was loaded before, until "
-                "it expires: put whole files there that fit together; the next new "
-                "connection tries them"
+                f"{error}.  New connections go on with the certificates and keys that "
+                "were loaded before, until these expire.  Put whole files there that "
+                "fit together; the next new connection tries to use them"
             )
         return ""
 
@@ -186,9 +186,9 @@ def warn_unverified() -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").startswith("etcdmap."):
         level, frame = level + 1, frame.f_back
     warnings.warn(
-        "verify=False: no TLS certificate is checked, so whoever can get in between "
-        "reads and changes everything, passwords included.  Give the CA that "
-        "signed the servers' certificates: verify='/path/to/ca.pem'",
+        "verify=False: no TLS certificate is checked, so anybody on the way to the "
+        "server can read and change everything, including passwords.  Give the CA "
+        "that signed the servers' certificates instead: verify='/path/to/ca.pem'",
         UnverifiedTLS,
         stacklevel=level,
     )

@@ -70,7 +70,7 @@ def shape_of(line: str) -> str:
     ("step", "requests"),
     [
         ("config['services'] = a nested dict", 1 + 280 + 8),
-        ("the same dict again", 1),
+        ("config['services'] = the same dict", 1),
         ("a loop over config['services'].items()", 1),
         ("config['flags'].update(1000 keys)", 1 + 1000),
         ("config.to_dict()", 1),
@@ -101,9 +101,9 @@ def test_demo_kills_a_follower_and_then_the_leader(demo: list[str]) -> None:
         assert all(re.fullmatch(r"\d\.\d{3}", gap) for gap in gaps)
     (follower, *_), (leader, *_) = rows
     assert follower != leader
-    (elected,) = (line for line in demo if line.endswith("has been elected."))
+    (elected,) = (line for line in demo if line.endswith("is the new leader."))
     assert not elected.startswith(leader)
-    assert "0 calls failed.  1281 values are there." in demo
+    assert "0 calls failed.  With config['written'], 1281 values are there." in demo
 
 
 @contextlib.contextmanager
