@@ -52,9 +52,9 @@ _GLANCE, _CALM = 0.01, 0.1
 _FOR_EVER, _NEVER = 3600.0, float("inf")
 
 
-#: What to tell: a condition of the feed, or events to a subscriber, who had been told
-#: of what led to a state before.
-_Job = tuple["str | None", "tuple[Subscription, State] | None", list[Event]]
+#: What to tell: events to a subscriber, and what they had been told of before; or, to
+#: those who want to know, what the feed's condition became.
+_Job = tuple["Subscription | None", "State | None", "list[Any]"]
 
 
 class Feed:
@@ -88,11 +88,11 @@ class Feed:
         self._follower: Follower | None = None
         self._threads: list[threading.Thread] = []
         self._follows = False
-        #: When the thread that has nothing to do looks again by itself.
-        self._idle_until = _NEVER
+        #: When the thread that has nothing to do looks again by itself; whether that is
+        #: too late while something is told.
+        self._idle_until, self._idle_for_long = _NEVER, True
         #: When a subscriber was last told something.
         self._told_at = float("-inf")
-        self._readings = 0
         #: When nothing newer was there than what is shown, on the client's clock.
         self.proved = float("-inf")
         #: What its state became, the latest two: a callback may take any time.
@@ -100,9 +100,10 @@ class Feed:
         if hasattr(self, "now"):  # no hit, so that the first read starts it
             self.now = {STATE: self.now[STATE]}
         # What a thread of the parent was about to tell, or to queue, is told from here.
-        if self._job is not None and self._job[1] is not None:
-            subscription, before = self._job[1]
-            subscription.told = before
+        if self._job is not None:
+            subscription, before, _ = self._job
+            if subscription is not None and before is not None:
+                subscription.told = before
         self._job = None
         for each in self._subscriptions:
             each.catch_up(self._clock())
@@ -147,10 +148,10 @@ class Feed:
         self._reported = "following"
         with self._lock:
             if hasattr(self, "now"):  # in a forked child: who subscribed is told
-                self._show(follower, *self._after([reading], follower.covered))
+                self._show(follower, *self._after([reading], follower))
             else:
                 self.now = {STATE: State(self.path, reading.root, reading.index)}
-                self.proved, self._readings = follower.proved, 1
+                self.proved = follower.proved
 
     def _new_follower(self) -> Follower:
         return self._store.follower(
@@ -178,7 +179,7 @@ class Feed:
                 return
             self._run(self._new_follower())
         with self._lock:
-            self.wait_for(lambda: self._readings or self.closed, _CATCH_UP)
+            self.wait_for(lambda: self._has_begun or self.closed, _CATCH_UP)
 
     def keep_pace(self) -> bool:
         """Prove as often as all users want; return whether that is more than before."""
@@ -229,12 +230,17 @@ class Feed:
         return None if follower is None else follower.trouble
 
     @property
+    def _has_begun(self) -> bool:
+        """Whether the tree was read; in a forked child, since the fork."""
+        return self.proved > float("-inf")
+
+    @property
     def condition(self) -> str:
         """How it is: `Live.state`."""
         follower = self._follower
         if self.closed:
             return "closed"
-        if follower is None or not self._readings:
+        if follower is None or not self._has_begun:
             return "starting"
         if follower.trouble is None:
             return "following"
@@ -370,7 +376,9 @@ class Feed:
         calm = now - self._told_at > _CALM
         wait = _FOR_EVER if calm else _GLANCE
         self._idle_until = min(self._due(), now + wait)
-        return None, max(0.0, self._idle_until - now)
+        wait = max(0.0, self._idle_until - now)
+        self._idle_for_long = wait > 2 * _GLANCE
+        return None, wait
 
     def _wake(self) -> None:
         """Wake the thread that waits; without the lock, which it needs at once."""
@@ -394,7 +402,7 @@ class Feed:
         while job is None and not self.closed:
             try:
                 news = follower.follow(self._clock() + _FOR_EVER)
-                state, events = self._after(news, follower.covered)
+                state, events = self._after(news, follower)
             except Exception:  # the thread must go on, whatever is wrong
                 _log_fault("following %s failed, and starts again", self.path)
                 follower = self._follow_anew(follower)
@@ -405,8 +413,7 @@ class Feed:
                 job = self._show(follower, state, events, at_once=free)
                 job = job or self._next_job()
                 self._follows = job is None
-                needed = self._due() if job is None else self._told_at + 2 * _GLANCE
-                wake = needed < self._idle_until
+                wake = self._idle_for_long if job else self._due() < self._idle_until
             if wake:
                 self._wake()
         if job is not None:
@@ -421,24 +428,18 @@ class Feed:
         return broken
 
     def _after(
-        self, news: Sequence[Change | Reading], covered: int
+        self, news: Sequence[Change | Reading], follower: Follower
     ) -> tuple[State, list[Event]]:
-        """Return the state after some news, and the events that lead there.
-
-        Up to the index `covered` nothing more has changed.
-        """
+        """Return the state after some news, and the events that lead there."""
         state: State = self.now[STATE]
         events: list[Event] = []
         for each in news:
-            shown = state.index
             state, more = after(state, each)
-            if type(each) is Reading:
-                self._readings += 1
-            elif shown > state.index:
-                state = state._replace(index=shown)  # it was said too soon
             events += more
-        if covered > state.index:
-            state = state._replace(index=covered)
+        if not news or follower.proved > self.proved:  # else `covered` is not further
+            covered = follower.covered
+            if covered > state.index:
+                state = state._replace(index=covered)
         return state, events
 
     def _show(
@@ -461,7 +462,7 @@ class Feed:
                 mine = each.add(state, events, now, at_once=at_once)
                 if mine:
                     at_once, self._told_at = False, now
-                    job = self._job = None, (each, each.told), mine
+                    job = self._job = each, each.told, mine
                     each.told = each.queued = state
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
@@ -483,17 +484,17 @@ class Feed:
     def _tell(self, job: _Job | None) -> None:
         """Call whoever has to be told, until nobody has."""
         while job is not None:
-            condition, told, events = job
-            if condition is not None:
-                self._report(condition)
-            if told is not None and (call := told[0].call) is not None:
-                for event in events:
-                    if told[0].ended:
-                        break
-                    try:
-                        call(told[0].read(event))
-                    except BaseException:  # SystemExit would end the thread
-                        _log_fault("a callback for %s raised an exception", self.path)
+            subscription, _, events = job
+            for event in events:
+                if subscription is None or subscription.call is None:
+                    self._report(event)
+                    continue
+                if subscription.ended:
+                    break
+                try:
+                    subscription.call(subscription.read(event))
+                except BaseException:  # SystemExit would end the thread
+                    _log_fault("a callback for %s raised an exception", self.path)
             with self._lock:
                 self._job = None
                 job = None if self.closed else self._next_job()
@@ -503,7 +504,7 @@ class Feed:
         if self._job is not None:
             return None
         if self._to_report:
-            self._job = self._to_report.popleft(), None, []
+            self._job = None, None, [self._to_report.popleft()]
             return self._job
         now, first = self._clock(), None
         for each in self._called:
@@ -511,10 +512,9 @@ class Feed:
                 first = each
         if first is None:
             return None
-        told, self._told_at = (first, first.told), now
-        # Before they are taken: a fork in between would lose them.
-        self._job = None, told, []
-        self._job = None, told, first.take(self.now[STATE])
+        before, self._told_at = first.told, now
+        self._job = first, before, []  # a fork before they are taken would lose them
+        self._job = first, before, first.take(self.now[STATE])
         return self._job
 
     def _report(self, condition: str) -> None:

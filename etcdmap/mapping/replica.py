@@ -46,13 +46,17 @@ class State(NamedTuple):
 
 
 def after(state: State, news: Change | Reading) -> tuple[State, list[Event]]:
-    """Return the state after some news, and the events that tell of it."""
+    """Return the state after some news, and the events that tell of it.
+
+    A change does not take its index back: it may have been said too soon that nothing
+    else happened up to there.
+    """
     if isinstance(news, Reading):
         new = State(state.path, news.root, news.index)
         return new, list(differences(state, new))
-    names = state.names_of(news.path)
     if news.action == "set":
-        return _after_a_set(state, news, names)
+        return _after_a_set(state, news)
+    names = state.names_of(news.path)
     old = _known_at(state, names)
     if news.action in ("delete", "expire"):
         return _after_an_end(state, news, names, old)
@@ -62,15 +66,15 @@ def after(state: State, news: Change | Reading) -> tuple[State, list[Event]]:
         if state.whole or not news.implied:
             before = news.previous if old is None else old
             events.append(Event(news.action, news.path, None, before, news.index))
-    return State(state.path, root, news.index, state.whole), events
+    return State(state.path, root, max(news.index, state.index), state.whole), events
 
 
-def _after_a_set(
-    state: State, news: Change, names: list[str]
-) -> tuple[State, list[Event]]:
+def _after_a_set(state: State, news: Change) -> tuple[State, list[Event]]:
     _, path, text, index, before, _ = news
+    names = state.names_of(path)
     root, old = _with(state.root, names, text)
-    after = tuple.__new__(State, (state.path, root, index, state.whole))
+    shown = max(index, state.index)
+    after = tuple.__new__(State, (state.path, root, shown, state.whole))
     if isinstance(old, str):  # nearly always
         event = tuple.__new__(Event, ("set", path, text, old, index, False))
         return after, [event]
@@ -84,12 +88,12 @@ def _after_an_end(
     state: State, news: Change, names: list[str], old: Tree
 ) -> tuple[State, list[Event]]:
     if old is None and state.whole:
-        return state._replace(index=news.index), []
+        return state._replace(index=max(news.index, state.index)), []
     events = list(_gone(news.action, news.path, old, news.index, news.previous))
     # Where the root went, all is known again: there is nothing.
     whole = state.whole or not names
     root = _without(state.root, names)
-    return State(state.path, root, news.index, whole), events
+    return State(state.path, root, max(news.index, state.index), whole), events
 
 
 def differences(old: State, new: State) -> Iterator[Event]:
