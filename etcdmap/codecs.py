@@ -52,7 +52,7 @@ class Codec(Protocol):
         """Return the text to store; raise TypeError or ValueError to refuse a value."""
 
     def decode(self, text: str, /) -> Any:
-        """Return the value of a stored text; raise DecodeError if it has none."""
+        """Return the value of a stored text; raise DecodeError if it has no value."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -74,35 +74,37 @@ def connect(
     """Make a client for a cluster; nothing is sent yet.
 
     Args:
-        endpoints: client URLs of one or more members.  None: the environment decides,
-            as for `EtcdMapping`, by ``ETCDMAP_URL``, ``ETCDMAP_USERNAME`` and
-            ``ETCDMAP_PASSWORD``.  Options of a mapping in ``ETCDMAP_URL``, such as a
-            prefix or a codec, are ignored here.
-        timeout: deadline of one call, in seconds, including all its attempts.
+        endpoints: client URLs of one or more members.  With None, ``ETCDMAP_URL``,
+            ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD`` decide, as for `EtcdMapping`.
+            Options of a mapping in ``ETCDMAP_URL``, such as a prefix or a codec, are
+            ignored here.
+        timeout: the longest time of one call with all its attempts, in seconds.
         connect_timeout: seconds to wait for one connection.
         username: the user for v2 authentication (HTTP basic auth), without a colon; it
             takes precedence over the credentials of a session.
         password: the password of this user.
         verify: whether to verify TLS certificates, or the path of a CA bundle.
         cert: the path of a client certificate, or a pair (certificate, key).
-        session: a ``requests.Session`` of yours.  Its proxies, hooks, adapters,
-            authentication and TLS settings then apply, and ``verify`` and ``cert`` are
-            refused.
+        session: a ``requests.Session`` of yours, which sends the requests with its own
+            proxies, hooks, adapters, authentication and TLS settings.  With a session,
+            ``verify`` and ``cert`` are refused.
         shuffle: whether to try the endpoints in random order, which spreads clients
             over them.
         max_response: the largest answer that is accepted, in bytes.
-        cache_ttl: how long a value may be used from the cache, in seconds; None for no
+        cache_ttl: how long a value in the cache may be used, in seconds; None for no
             cache.
         cache_size: how many nodes the cache keeps at most.
-        max_stale: how old the result of a read may be at most, in seconds, with the
-            consistency ``"session"``; see `EtcdMapping.using`.
-        policy: when to try again, and when to ask another endpoint as well.
-        fence: whether writes of values name the state that they replace, so that they
-            can safely be sent to another member too if one does not answer.  None: as
-            long as the client knows several endpoints.  True: also with one URL that
-            stands for several members, such as that of a balancer.  False: never.
-        auto_sync: how often to learn the members again from the cluster, in seconds;
-            None for never.  See `Client.sync`.
+        max_stale: how old the result of a read with the consistency ``"session"`` may
+            be at most, in seconds; see `EtcdMapping.using`.
+        policy: a `Policy`, which says when to try again, and when to ask another
+            endpoint as well; None for the default policy.
+        fence: whether a write of a value names the state that it replaces.  If a member
+            does not answer, such a write can safely be sent to another member too.
+            None: only while the client knows several endpoints.  True: always, for
+            instance if the one URL of a balancer stands for several members.  False:
+            never.
+        auto_sync: ask the cluster for its members each time that this number of seconds
+            has passed; None for never.  See `Client.sync`.
 
     Raises:
         TypeError, ValueError: an option does not exist or can't work.

@@ -131,7 +131,7 @@ class ListedMapping(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both; where both have a key, ``other`` wins.
+        """Combine both mappings in a plain dict; if both have a key, ``other`` wins.
 
         Cost: 1 request for each mapping on etcd; none for a `Live`.
 
@@ -144,7 +144,7 @@ class ListedMapping(Mapping[str, Any]):
         return {**(self._whole(until) or {}), **plain_mapping(other, until)}
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both; where both have a key, this mapping wins.
+        """Combine both mappings in a plain dict; if both have a key, this one wins.
 
         Cost: 1 request for each mapping on etcd; none for a `Live`.
 
