@@ -157,9 +157,7 @@ def _environment() -> dict[str, Any]:
     username, password = os.environ.get(USERNAME), os.environ.get(PASSWORD)
     if username:
         if ":" in username:
-            raise ValueError(
-                f"{USERNAME} can't hold ':', with which basic auth ends it"
-            )
+            raise ValueError(f"{USERNAME} can't hold ':', where basic auth ends it")
         found.pop("password", None)  # which belongs to another user
         found["username"] = plain_text(USERNAME, username)
     if password:
@@ -234,8 +232,9 @@ def _credentials_from_environment(endpoints: Iterable[str]) -> tuple[str, str]:
     if not os.environ.get(URL):
         raise CredentialsMissing(
             "the mapping that was pickled had a username and password, which are never "
-            f"pickled; where it is unpickled, set {URL} to the hosts that may have "
-            f"them, and {USERNAME} and {PASSWORD} unless they are in it"
+            f"pickled; where the mapping is unpickled, set {URL} to the hosts to which "
+            "they may be sent, and give them there: in this URL, or in "
+            f"{USERNAME} and {PASSWORD}"
         )
     given = _environment()
     ours = {endpoint.lower() for endpoint in clean_endpoints(given["endpoints"])}
@@ -243,11 +242,12 @@ def _credentials_from_environment(endpoints: Iterable[str]) -> tuple[str, str]:
         if endpoint.lower() not in ours:
             raise CredentialsMissing(
                 f"the mapping that was pickled is on {endpoint}, and {URL} does not "
-                "name it: the credentials of this environment are not sent there"
+                "name this endpoint, so the credentials of this environment are not "
+                f"sent there: add the endpoint to {URL} if it may get them"
             )
     if "username" not in given:
         raise CredentialsMissing(
             "the mapping that was pickled had a username and password, which are never "
-            f"pickled; where it is unpickled, set {USERNAME} and {PASSWORD}"
+            f"pickled; where the mapping is unpickled, set {USERNAME} and {PASSWORD}"
         )
     return given["username"], given.get("password", "")

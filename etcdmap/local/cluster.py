@@ -283,7 +283,9 @@ class LocalCluster:
             if votes.count(own) * 2 > count:
                 return member
         running = ", ".join(member.name for member in self._expected())
-        raise probe.NotYet(f"that takes a majority of {count}, running: {running}")
+        raise probe.NotYet(
+            f"an election takes a majority of {count} members; running: {running}"
+        )
 
 
 def _check_healthy(members: list[Member]) -> None:
@@ -308,8 +310,8 @@ def _timing(
     if not 0.001 <= heartbeat <= election_timeout / 5 <= 10.0:
         raise ValueError(
             "heartbeat must be at least 0.001 s and at most a fifth of "
-            "election_timeout, and that at most 50 s; not "
-            f"{heartbeat:g} and {election_timeout:g}"
+            "election_timeout, and election_timeout must be at most 50 s; got "
+            f"heartbeat={heartbeat:g} and election_timeout={election_timeout:g}"
         )
     return [
         f"--heartbeat-interval={round(heartbeat * 1000)}",

@@ -251,8 +251,8 @@ class Handle:
     def _check_prefix(self, what: str) -> None:
         if self._view.whole_cluster:
             raise PrefixRequired(
-                f"{what}, as this mapping was made without a prefix: give it one, like "
-                "'/app'; or '/' (?prefix=/ in a URL), if that is what you want"
+                f"{what}, as this mapping was made without a prefix: give it a prefix "
+                "like '/app'; or '/' (?prefix=/ in a URL) if you mean the whole cluster"
             )
 
     def _encoder(self, until: float) -> plan.Encoder:

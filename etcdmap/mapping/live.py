@@ -41,10 +41,10 @@ _MOST_VIEWS = 16
 class Live(Reading):
     """A replica: a read-only dict in memory that follows a directory of etcd.
 
-    `EtcdMapping.live` makes it.  Reads send no request, never wait, and go on during an
-    outage.  Each read shows a state that etcd really had, and no read shows an older
-    state than a read before it.  `snapshot` and `view` show the whole directory at one
-    moment.
+    `EtcdMapping.live` makes it.  Reads send no request, don't wait for etcd, and go on
+    during an outage.  Each read shows a state that etcd really had, and no read shows
+    an older state than a read before it.  `snapshot` and `view` show the whole
+    directory at one moment.
 
     Sub-mappings (``now["db"]``) follow the cluster too, until the replica that
     `EtcdMapping.live` made is closed.
@@ -206,7 +206,7 @@ class Live(Reading):
           the user lacks a right, the server does not offer the API, or a certificate is
           refused.  Even so, the replica goes on trying.
         - ``"starting"``: only in a forked child, until the first read in the child has
-          had an answer.  To look at this property does not count as a read.
+          had an answer.  Looking at this property does not count as a read.
         - ``"closed"``: the replica was closed.
         """
         # The feed may go on for others.

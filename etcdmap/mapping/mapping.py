@@ -78,13 +78,13 @@ class EtcdMapping(Writing):
 
     Args:
         endpoints: client URLs of one or more members (servers) of one cluster; a URL
-            without a port gets 2379.  With None, the environment decides: the URL in
-            ``ETCDMAP_URL`` (see `from_url`) or, if it is not set,
-            ``http://127.0.0.1:2379``, and the credentials in ``ETCDMAP_USERNAME`` and
-            ``ETCDMAP_PASSWORD``.  Arguments take precedence over the environment.
+            without a port gets 2379.  With None, the environment variable
+            ``ETCDMAP_URL`` is used (see `from_url`), or ``http://127.0.0.1:2379`` if it
+            is not set.  Credentials may then be given by ``ETCDMAP_USERNAME`` and
+            ``ETCDMAP_PASSWORD``, too.  Arguments take precedence over the environment.
         prefix: the directory that the mapping shows, like ``"/app"``.  It need not
             exist: the first write makes it.  None, ``""`` and ``"/"`` mean the root of
-            the whole cluster, but only with ``"/"`` may `clear` and `assign` be called.
+            the whole cluster, but `clear` and `assign` work there only with ``"/"``.
         client: a client made by `connect`, to be shared with other mappings.  With a
             client, you can't give endpoints or options of `connect`.  Closing the
             mapping leaves the client open.
@@ -94,7 +94,7 @@ class EtcdMapping(Writing):
         readonly: whether every write raises `ReadOnly` before any request.
         escape_keys: whether every key becomes one name in etcd: ``/``, a leading ``_``,
             the empty key and control characters are stored as percent escapes.  With
-            this option, ``m["a/b"]`` is not ``b`` in the directory ``a``.
+            it, ``m["a/b"]`` is a single key, and not ``b`` in the directory ``a``.
         consistency: what reads promise (see `using`); None means ``"session"``.
         timeout: `connect` explains this option and all that follow it.
 

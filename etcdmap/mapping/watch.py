@@ -34,7 +34,7 @@ class Watch(Iterator[Event]):
         if start is not None and type(start) is not int:
             raise TypeError(f"after is an int, not {type(start).__name__}")
         if start is not None and start < 0:
-            raise ValueError(f"after is the index of the store, not {start!r}")
+            raise ValueError(f"after is an index of 0 or more, not {start!r}")
         where = view.root if path is None else path
         self._follower = view.store.follower(
             where, of_directory=path is None, after=start

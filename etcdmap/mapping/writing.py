@@ -91,7 +91,7 @@ class Writing(Reading, Base):
                 return self._put_keeping_ttl(path, wanted)
             return self._view.store.put_over(path, wanted, ttl=ttl)
         if keep_ttl:
-            raise ValueError("keep_ttl is for values; a directory keeps its own")
+            raise ValueError("keep_ttl is for values only, not for mappings")
         self._set_directory(self._view.store.call(until), path, wanted, ttl)
         return None
 
