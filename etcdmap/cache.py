@@ -61,9 +61,9 @@ class CacheInfo(NamedTuple):
 
     Attributes:
         hits: how many reads were answered without a request.
-        misses: how many reads made a request, or waited for that of another thread.
+        misses: how many reads sent a request, or waited for another thread's request.
         currsize: how many entries the cache contains, including expired ones.
-        maxsize: how many it may contain.
+        maxsize: how many entries the cache may contain.
         ttl: seconds for which an entry may be used.
     """
 

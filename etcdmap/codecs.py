@@ -52,7 +52,7 @@ class Codec(Protocol):
         """Return the text to store; raise TypeError or ValueError to refuse a value."""
 
     def decode(self, text: str, /) -> Any:
-        """Return the value of a stored text; raise DecodeError if it has none."""
+        """Return the value of a stored text; raise DecodeError if it has no value."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,7 +118,8 @@ class TextCodec(_Builtin):
         """Return ``value``; raise TypeError if it is not exactly a str."""
         if type(value) is str:
             return checked(value)
-        raise TypeError(f"'text' can't store {_type_name(value)}; use str(value)")
+        kind = _type_name(value)
+        raise TypeError(f"the codec 'text' can't store {kind}; use str(value)")
 
     def decode(self, text: str, /) -> str:
         """Return ``text``."""
@@ -145,7 +146,8 @@ def get_codec(codec: str | Codec) -> Codec:
             return _CODECS[codec]
         raise ValueError(f"no codec is named {codec!r}: use {_ACCEPTED}")
     if isinstance(codec, type):
-        raise TypeError(f"a codec is an object: use {codec.__qualname__}()")
+        name = codec.__qualname__
+        raise TypeError(f"a codec is an object, not a class: use {name}()")
     if not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
         raise TypeError(f"{_type_name(codec)} is no codec: use {_ACCEPTED}")
     return codec
@@ -290,7 +292,10 @@ _DECODER = json.JSONDecoder(
 # --- value -> JSON ----------------------------------------------------------
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode
-_TOO_DEEP = f"lists can't nest over {MAX_NESTING} deep, or in themselves; use more keys"
+_TOO_DEEP = (
+    f"lists can't be nested over {MAX_NESTING} deep, or contain themselves; use more "
+    "keys"
+)
 
 
 def _write_single(value: Any) -> str:

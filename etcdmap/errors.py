@@ -86,9 +86,9 @@ class Refusal(NamedTuple):
     """One key or value that can't be written.
 
     Attributes:
-        path: the absolute path that it would have had, in full.  If it is inside a
-            list, the path includes its place there, as in ``/app/hosts[2]/port``.
-        reason: why it is refused, and what to use instead.
+        path: the absolute path that the key or value would have had.  Inside a list,
+            the path includes the place in the list, as in ``/app/hosts[2]/port``.
+        reason: why the key or value is refused, and what to use instead.
     """
 
     path: str
@@ -131,10 +131,10 @@ class ServerError(EtcdMapError):
             stored values.
         etcd_index: the index of the store when etcd answered, or None.
         endpoint: the endpoint that answered.
-        key: the absolute path that was asked for, in full, or None.
+        key: the absolute path that was asked for, or None.
         unanswered: whether another copy of the request, sent earlier or to another
-            member, was never answered.  That copy may have been carried out, and may
-            itself be the reason for this refusal.
+            member, was never answered.  That copy may have been carried out, and this
+            may be the reason for the refusal.
     """
 
     #: etcd's ``errorCode`` for this class, if there is only one.
@@ -252,13 +252,18 @@ CODE_TO_ERROR: Mapping[int, type[ServerError]] = {
 
 
 class Attempt(NamedTuple):
-    """One attempt at one endpoint that did not give a usable answer."""
+    """One attempt at one endpoint that did not give a usable answer.
+
+    Attributes:
+        endpoint: the endpoint that was asked.
+        error: why the attempt failed.
+        sent: whether the request may have reached the server.
+        after: seconds from the beginning of the call until this attempt had failed.
+    """
 
     endpoint: str
     error: Exception
-    #: Whether the request may have reached the server.
     sent: bool
-    #: Seconds from the beginning of the call until this attempt had failed.
     after: float = 0.0
 
     def __str__(self) -> str:
@@ -267,7 +272,7 @@ class Attempt(NamedTuple):
 
     @property
     def was_late(self) -> bool:
-        """Whether it failed because its time was over."""
+        """Whether the attempt failed because its time was over."""
         return getattr(self.error, "timed_out", False)
 
 
@@ -320,16 +325,16 @@ def _count(times: list[float]) -> str:
 class ClusterUnavailable(RequestFailed):
     """No endpoint could be used; the request was not applied, so trying again is safe.
 
-    If the call had made other requests before, their effect remains: when a value was
-    to replace a directory, the directory may have been deleted.
+    If the call had sent other requests before, their effect remains.  For instance, if
+    a value was to replace a directory, the directory may be deleted already.
     """
 
 
 class DeadlineExceeded(RequestFailed, TimeoutError):
-    """The time of a call was over, and the request that it names was not applied.
+    """The time of a call was over; the request that the error names was not applied.
 
-    The client was still waiting for an endpoint; or no time was left for the call's
-    next request; or other writers kept changing the key.
+    Either the client was still waiting for an endpoint, or no time was left for the
+    call's next request, or other writers kept changing the key.
     """
 
 
@@ -416,7 +421,7 @@ class InvalidKey(EtcdMapError, ValueError):
     """A write was given a key that can't exist in etcd; the message says why.
 
     Attributes:
-        refusals: every key or value that the write refuses, as a `Refusal` each.
+        refusals: one `Refusal` for each key or value that can't be written.
     """
 
     refusals: tuple[Refusal, ...] = ()
@@ -429,8 +434,8 @@ class DirectoryGone(EtcdMapError, ValueError):
     directory would have been stored.
 
     Attributes:
-        refusals: as for `InvalidKey`; empty if the mapping itself was the argument,
-            and not a value in it.
+        refusals: as for `InvalidKey`; empty if the argument itself was that mapping,
+            and not a dict with that mapping as a value.
     """
 
     refusals: tuple[Refusal, ...] = ()
@@ -450,7 +455,7 @@ class DecodeError(EtcdMapError, ValueError):
     """The codec can't read a stored text.
 
     Attributes:
-        key: the absolute path of the file, or None if it is not known.
+        key: the absolute path of the file, or None if the path is not known.
     """
 
     def __init__(self, message: str, *, key: str | None = None) -> None:

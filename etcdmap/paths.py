@@ -260,7 +260,7 @@ _warned: set[str] = set()
 
 
 class UnreadableName(UserWarning):
-    """A listing leaves out a name that no key can express, as one that is not UTF-8."""
+    """A listing leaves out a name that no key can express, such as invalid UTF-8."""
 
 
 def warn_left_out(path: str) -> None:

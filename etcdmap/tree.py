@@ -44,7 +44,7 @@ Node: TypeAlias = "File | Directory"
 
 
 class Snapshot(NamedTuple):
-    """A whole subtree at one moment.
+    """The whole content of a mapping at one moment.
 
     Attributes:
         value: the content, as a plain nested dict.
@@ -70,8 +70,8 @@ class Event(NamedTuple):
         index: the index of the store at this change.  Several events that come from one
             change have the same index.
         coalesced: whether the event stands for any number of changes that are not
-            reported one by one.  It is then a difference between the content that was
-            known before and the present content.
+            reported one by one.  Such an event is a difference between the content that
+            was known before and the present content.
     """
 
     action: str

@@ -178,8 +178,8 @@ class Attempts:
         known = to != location and to in self._client.state[0]
         if not known or self._redirects > _MOST_REDIRECTS:
             raise InvalidResponse(
-                f"{answer.endpoint} redirects (307) to what is no endpoint of this "
-                "client, or in a loop",
+                f"{answer.endpoint} redirects (307) to a URL that is no endpoint of "
+                "this client, or in a loop",
                 endpoint=answer.endpoint,
                 status=307,
             )

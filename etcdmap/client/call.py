@@ -77,7 +77,7 @@ class Call(Attempts):
                 self._request,
                 self._attempts,
                 "the time for the whole call was over before this request, which was "
-                "not sent: give it a longer timeout",
+                "not sent: give the call a longer timeout",
             )
         if self._once and self._freshness.in_doubt():
             self._make_contact()
@@ -108,8 +108,8 @@ class Call(Attempts):
                 type(error),
                 self._request,
                 self._attempts,
-                "nothing was sent: after a failure, a member that is in touch with the "
-                "others is looked for first, and none was found",
+                "nothing was sent: after a failure, the client first looks for a "
+                "member that is in touch with the others, and it found none",
             ) from None
         self._first = client.state[1]
 

@@ -141,7 +141,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
             ServerError: etcd refused the request.
             InvalidResponse: all endpoints answer, but none of them as etcd does.
             ClusterUnavailable: no endpoint could be used; the request was not applied.
-            DeadlineExceeded: the same, while an endpoint had not answered yet.
+            DeadlineExceeded: the time was over, and an endpoint had not answered yet;
+                the request was not applied.
             OutcomeUnknown: a write may have been received; the ``attempts`` of the
                 error say what happened.
 
@@ -169,21 +170,24 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     @alters_data
     def sync(self, *, timeout: float | None = None) -> tuple[str, ...]:
-        """Learn the endpoints of the cluster's members from the cluster.
+        """Ask the cluster for the endpoints of its members, and use these from now on.
 
         The endpoints that you gave are kept.  If all of them are https, only https
         endpoints are added.  Don't use this if the cluster is behind a proxy or an
-        address translation, because members report the addresses that they have on
-        their own side of it.  Connections to endpoints that are dropped are closed,
-        except those of a ``requests.Session``; calls that are under way there go on.
+        address translation: members report the addresses on their own side of it, which
+        may be out of your reach.
 
-        The errors are those of `send`; `InvalidResponse` is also raised for more than
-        100 URLs.
+        Other endpoints are dropped if the cluster no longer reports them.  Their
+        connections are closed, except those of a ``requests.Session``; calls that are
+        using such a connection go on.
+
+        The errors are those of `send`; `InvalidResponse` is also raised if the cluster
+        reports more than 100 URLs.
 
         Returns:
             The endpoints that the client uses from now on.
 
-        Cost: 1 request; 2 if the server only knows an older form of it.
+        Cost: 1 request; 2 if the server knows only an older form of this request.
         """
         deadline = self.deadline(timeout)
         learnt = self._members(deadline)
@@ -227,8 +231,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
     def close(self) -> None:
         """Close the connections and end the calls that are under way.
 
-        If another thread is waiting for the answer to a write, the write raises
-        `OutcomeUnknown` there.  Later calls raise `ClientClosed`.
+        If another thread is waiting for the answer to a write, `OutcomeUnknown` is
+        raised in that thread.  Later calls raise `ClientClosed`.
         """
         for end in self.on_close:
             end()

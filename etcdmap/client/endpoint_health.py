@@ -15,29 +15,32 @@ from etcdmap.client.options import positive_int, positive_seconds
 class Policy:
     """When to try again, and when to ask the next endpoint as well.
 
-    All values are in seconds, except ``hedge_share`` and ``overtakes``.
+    All values are in seconds, except ``hedge_share`` and ``overtakes``.  The client
+    measures how long answers take, separately for each kind of request: writes, reads
+    of one key, listings, quorum reads.
 
     Attributes:
         first_delay: how long to wait for an answer before the next endpoint is asked as
-            well, as long as no answer of this kind has been timed.
-        read_floor: the shortest such delay for reads, once answers have been timed.
-        write_floor: the shortest such delay for writes.
-        hedge_share: at most this share of the requests goes to a second endpoint as
-            well while nothing fails.
-        quiet: if no request of a kind was answered for this time (or for four times as
-            long as most answers take, if that is longer), extra requests are not
-            limited by ``hedge_share``.
+            well.  This applies until an answer to the same kind of request has been
+            measured; later, the client waits about as long as most answers take.
+        read_floor: the shortest such delay for reads, once answers were measured.
+        write_floor: the shortest such delay for writes, once answers were measured.
+        hedge_share: while nothing fails, at most this share of the requests is also
+            sent to a second endpoint.
+        quiet: for how long no request of a kind must have been answered before
+            ``hedge_share`` stops limiting the extra requests; but never less than four
+            times as long as most answers take.
         again: if no endpoint answers, how long to wait before another copy of the
-            request is sent to one of them; copies that were sent before an election may
-            have been lost in it.
+            request is sent to one of them.  The earlier copies may have been lost in an
+            election.
         first_pause: the pause after the first round of attempts, in which each endpoint
-            is tried twice; it doubles with each round.
+            is tried twice.  The pause doubles with each round.
         longest_pause: the longest such pause.
-        first_rest: for how long, at first, an endpoint that has failed is tried only
-            after the others; it doubles with each failure.
+        first_rest: for how long an endpoint that has failed is tried only after the
+            others.  The time doubles with each further failure in a row.
         longest_rest: the longest such time.
         overtakes: how many times in a row another endpoint must be quicker than the
-            one that is tried first, before the client changes to it.
+            endpoint that is tried first, before the client changes to the other one.
     """
 
     first_delay: float = 1.0

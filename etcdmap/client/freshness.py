@@ -179,9 +179,9 @@ class Freshness:
         if shown != self.cluster_id:
             whose = f"cluster {_shown(shown)}" if shown else "a cluster without an id"
             raise WrongCluster(
-                f"{answer.endpoint} belongs to {whose}, and this client uses "
-                f"{_shown(self.cluster_id)}: take it off the endpoints.  Only if "
-                "the cluster was replaced on purpose, call client.forget_cluster()",
+                f"{answer.endpoint} belongs to {whose}, and this client uses cluster "
+                f"{_shown(self.cluster_id)}: remove this endpoint.  Only if the "
+                "cluster was replaced on purpose, call client.forget_cluster()",
                 endpoint=answer.endpoint,
                 status=answer.status,
             )

@@ -74,35 +74,37 @@ def connect(
     """Make a client for a cluster; nothing is sent yet.
 
     Args:
-        endpoints: client URLs of one or more members.  None: the environment decides,
-            as for `EtcdMapping`, by ``ETCDMAP_URL``, ``ETCDMAP_USERNAME`` and
-            ``ETCDMAP_PASSWORD``.  Options of a mapping in ``ETCDMAP_URL``, such as a
-            prefix or a codec, are ignored here.
-        timeout: deadline of one call, in seconds, including all its attempts.
+        endpoints: client URLs of one or more members.  With None, ``ETCDMAP_URL``,
+            ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD`` decide, as for `EtcdMapping`.
+            Options of a mapping in ``ETCDMAP_URL``, such as a prefix or a codec, are
+            ignored here.
+        timeout: the longest time of one call with all its attempts, in seconds.
         connect_timeout: seconds to wait for one connection.
         username: the user for v2 authentication (HTTP basic auth), without a colon; it
             takes precedence over the credentials of a session.
         password: the password of this user.
         verify: whether to verify TLS certificates, or the path of a CA bundle.
         cert: the path of a client certificate, or a pair (certificate, key).
-        session: a ``requests.Session`` of yours.  Its proxies, hooks, adapters,
-            authentication and TLS settings then apply, and ``verify`` and ``cert`` are
-            refused.
+        session: a ``requests.Session`` of yours, which sends the requests with its own
+            proxies, hooks, adapters, authentication and TLS settings.  With a session,
+            ``verify`` and ``cert`` are refused.
         shuffle: whether to try the endpoints in random order, which spreads clients
             over them.
         max_response: the largest answer that is accepted, in bytes.
-        cache_ttl: how long a value may be used from the cache, in seconds; None for no
+        cache_ttl: how long a value in the cache may be used, in seconds; None for no
             cache.
         cache_size: how many nodes the cache keeps at most.
-        max_stale: how old the result of a read may be at most, in seconds, with the
-            consistency ``"session"``; see `EtcdMapping.using`.
-        policy: when to try again, and when to ask another endpoint as well.
-        fence: whether writes of values name the state that they replace, so that they
-            can safely be sent to another member too if one does not answer.  None: as
-            long as the client knows several endpoints.  True: also with one URL that
-            stands for several members, such as that of a balancer.  False: never.
-        auto_sync: how often to learn the members again from the cluster, in seconds;
-            None for never.  See `Client.sync`.
+        max_stale: how old the result of a read with the consistency ``"session"`` may
+            be at most, in seconds; see `EtcdMapping.using`.
+        policy: a `Policy`, which says when to try again, and when to ask another
+            endpoint as well; None for the default policy.
+        fence: whether a write of a value names the state that it replaces.  If a member
+            does not answer, such a write can safely be sent to another member too.
+            None: only while the client knows several endpoints.  True: always, for
+            instance if the one URL of a balancer stands for several members.  False:
+            never.
+        auto_sync: ask the cluster for its members each time that this number of seconds
+            has passed; None for never.  See `Client.sync`.
 
     Raises:
         TypeError, ValueError: an option does not exist or can't work.
@@ -155,9 +157,7 @@ def _environment() -> dict[str, Any]:
     username, password = os.environ.get(USERNAME), os.environ.get(PASSWORD)
     if username:
         if ":" in username:
-            raise ValueError(
-                f"{USERNAME} can't hold ':', with which basic auth ends it"
-            )
+            raise ValueError(f"{USERNAME} can't hold ':', where basic auth ends it")
         found.pop("password", None)  # which belongs to another user
         found["username"] = plain_text(USERNAME, username)
     if password:
@@ -232,8 +232,9 @@ def _credentials_from_environment(endpoints: Iterable[str]) -> tuple[str, str]:
     if not os.environ.get(URL):
         raise CredentialsMissing(
             "the mapping that was pickled had a username and password, which are never "
-            f"pickled; where it is unpickled, set {URL} to the hosts that may have "
-            f"them, and {USERNAME} and {PASSWORD} unless they are in it"
+            f"pickled; where the mapping is unpickled, set {URL} to the hosts to which "
+            "they may be sent, and give them there: in this URL, or in "
+            f"{USERNAME} and {PASSWORD}"
         )
     given = _environment()
     ours = {endpoint.lower() for endpoint in clean_endpoints(given["endpoints"])}
@@ -241,11 +242,12 @@ def _credentials_from_environment(endpoints: Iterable[str]) -> tuple[str, str]:
         if endpoint.lower() not in ours:
             raise CredentialsMissing(
                 f"the mapping that was pickled is on {endpoint}, and {URL} does not "
-                "name it: the credentials of this environment are not sent there"
+                "name this endpoint, so the credentials of this environment are not "
+                f"sent there: add the endpoint to {URL} if it may get them"
             )
     if "username" not in given:
         raise CredentialsMissing(
             "the mapping that was pickled had a username and password, which are never "
-            f"pickled; where it is unpickled, set {USERNAME} and {PASSWORD}"
+            f"pickled; where the mapping is unpickled, set {USERNAME} and {PASSWORD}"
         )
     return given["username"], given.get("password", "")

@@ -146,7 +146,7 @@ def check_shared(client: object, endpoints: object, options: Mapping[str, Any]) 
     if not isinstance(client, Client):
         hint = "; did you mean its .client?" if hasattr(client, "client") else ""
         kind = type(client).__name__
-        raise TypeError(f"client is one of connect(), not {kind}{hint}")
+        raise TypeError(f"client is what connect() returns, not {kind}{hint}")
     given = [name for name in options if not isinstance(options[name], Default)]
     if endpoints is not None:
         given.insert(0, "endpoints")
@@ -207,13 +207,13 @@ def _path(name: str, value: Any) -> str:
         raise TypeError(f"{name} is a path, not {type(path).__name__}")
     path = str.__str__(path)
     if b"\0" in os.fsencode(path):  # `fsencode` refuses what no file name can contain
-        raise ValueError(f"{name} holds a NUL, which no path can")
+        raise ValueError(f"{name} holds a NUL, which no path can hold")
     try:
         os.stat(path)
         return path
     except OSError as error:
         why = error.strerror
-    raise ValueError(f"{name} is a path, and {path!r} can't be used: {why}")
+    raise ValueError(f"{name} is a path, but {path!r} can't be used: {why}")
 
 
 def _flag_or_file(name: str, value: Any) -> bool | str:

@@ -27,7 +27,7 @@ def parse_url(url: str) -> dict[str, Any]:
     credentials, at, hosts = parts.netloc.rpartition("@")
     if "@" in credentials or "," in credentials:
         # The text before the last "@" may be a host, or a piece of a password.
-        raise _bad_url("the user and password stand once, before the first host")
+        raise _bad_url("give user and password only once, before the first host")
     given = hosts.split(",")
     endpoints = [spell_endpoint(f"{scheme}://{host.strip()}") for host in given]
     options: dict[str, Any] = {"endpoints": endpoints}
@@ -56,7 +56,7 @@ def _split(url: str) -> SplitResult:
     if parts is None or parts.scheme not in ("etcd", "etcds"):
         raise _bad_url("it must start with etcd:// or etcds://", _meant(url))
     if not parts.netloc or parts.fragment or "@" in parts.path + parts.query:
-        raise _bad_url("no host, or a '/', '?' or '#' before it")
+        raise _bad_url("it has no host, or a '/', '?' or '#' before the host")
     return parts
 
 
@@ -101,7 +101,7 @@ def _check_escapes(url: str) -> None:
         pass  # raised below, without this error, which holds the URL
     else:
         return
-    raise ValueError("the URL is not UTF-8: write it so, and its percent escapes")
+    raise ValueError("the URL is not UTF-8: write it in UTF-8, and its escapes too")
 
 
 def _flag(text: str) -> bool:

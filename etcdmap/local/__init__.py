@@ -6,8 +6,8 @@
         print(cluster.endpoints)
         cluster.leader().kill()
 
-Nothing is left behind, even if the Python process is killed: no process and, unless
-you give ``data_dir``, no file.
+Nothing is left behind, even if the Python process is killed: no process, and no file
+except in a ``data_dir`` that you give.
 """
 
 from etcdmap.local.binary import find_binary, read_version

@@ -205,7 +205,8 @@ def _refuse_foreign(path: str) -> None:
     found = set(os.listdir(path)) if os.path.exists(path) else set()
     if MANIFEST not in found and not found <= {LOCK, DRAFT}:
         raise OSError(
-            "it is not empty, and holds no cluster made here: take another data_dir"
+            "it is not empty, and holds no cluster that LocalCluster has made: "
+            "take another data_dir"
         )
 
 

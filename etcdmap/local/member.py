@@ -30,15 +30,15 @@ class Member:
 
     A member that is started again has the same port and data as before.  Timeouts are
     in seconds.  If a member does not run although it should, or is not ready in time,
-    ``LocalClusterError`` is raised, which shows the member's log.
+    ``LocalClusterError`` is raised.  The error shows the member's log.
 
     Attributes:
         name: "m0", "m1" and so on.
         endpoint: the member's client URL, ``http://127.0.0.1:port``.
         data_dir: the directory in which etcd keeps its data.
         log_path: the file to which etcd logs; a restart appends to it.
-        expected: whether the member should be healthy, because it was started, and
-            since then these methods have not paused, stopped or killed it.
+        expected: whether the member should be healthy: these methods have started it,
+            and have not paused, stopped or killed it since.
 
     Threads: any thread may call the methods, but a forked child may not.
     """
@@ -74,7 +74,7 @@ class Member:
 
     @property
     def running(self) -> bool:
-        """Whether the process exists; that of a paused member does."""
+        """Whether the process exists; the process of a paused member does exist."""
         return self.pid is not None
 
     @property
@@ -86,9 +86,10 @@ class Member:
         """Start the member, if it does not run.
 
         Args:
-            wait: whether to wait until the member is healthy.  For that, a majority of
-                the members must run.  So if you start several members, wait only for
-                the last, or pass False and call ``LocalCluster.wait_healthy``.
+            wait: whether to wait until the member is healthy.  A member is healthy only
+                while a majority of the members runs.  So if you start several members,
+                wait only for the last of them, or pass False for all of them and call
+                ``LocalCluster.wait_healthy``.
             timeout: how long to wait.
         """
         if not self.running:
@@ -134,7 +135,7 @@ class Member:
         probe.wait_for(self.check_healthy, timeout, "the member was not healthy")
 
     def wait_serving(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until the member answers other members; these need not run yet."""
+        """Wait until the member answers other members, which need not run yet."""
         probe.wait_for(self._check_serving, timeout, f"{self.name} did not serve")
 
     def check_running(self) -> None:

@@ -118,7 +118,7 @@ class Listed(Handle, ListedMapping):
         return reversed([key for key, _, _ in self._entries(self._view.store)])
 
     def __len__(self) -> int:
-        """Count the keys; those in subdirectories count only in a flat view.
+        """Count the keys; only a flat view also counts those in subdirectories.
 
         Cost: 1 request; none for a `Live`.
 
@@ -198,11 +198,12 @@ class Base(Listed, MutableMapping[str, Any]):
 
         Raises:
             KeyNotFound: the key is absent and no default was given.
-            OutcomeUnknown: the answer was lost; the value may be gone.
+            OutcomeUnknown: etcd's answer was lost, so the value may or may not be gone.
             DeadlineExceeded: other writers kept changing the value until the time was
                 over.
 
-        Cost: 2 requests; 2 more each time that another writer changes the value first.
+        Cost: 2 requests; 2 more each time that another writer changes the value in
+        between.
 
         >>> m.pop("port"), m.pop("port", None)
         (8080, None)
@@ -259,18 +260,18 @@ class Base(Listed, MutableMapping[str, Any]):
         """Return the value of a key; if the key is absent, store ``default`` first.
 
         If several callers race, all of them get the same value.  If ``default`` is a
-        mapping, the caller that creates the directory also fills it, and gets the
-        mapping on it.
+        mapping, the caller that creates its directory also fills the directory, and all
+        callers get a mapping on it.
 
         Raises:
             NotAFile: in a flat view, a directory is there.
             NotADirectory: a file stands where a directory is needed.
-            DirectoryGone: ``default`` is, or contains, a mapping whose directory does
-                not exist.
+            DirectoryGone: ``default`` is, or contains, a mapping on etcd whose
+                directory does not exist.
             DeadlineExceeded: other writers kept changing the key until the time was
                 over.
 
-        Cost: 1 request if the key was present; otherwise 2, and for a mapping one more
+        Cost: 1 request if the key was present; otherwise 2, and for a mapping 1 more
         for each of its keys.
 
         >>> m.setdefault("port", 1), m.setdefault("name", "shop")

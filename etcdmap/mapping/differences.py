@@ -24,8 +24,8 @@ class _Absent(Enum):
     __str__ = __repr__
 
 
-#: Stands in a `Difference` for a value that is not there.  None would not do, because
-#: it may be stored as a value.
+#: Stands in a `Difference` for a value that is not there.  None can't stand for it,
+#: because None may be stored as a value.
 ABSENT: Any = _Absent.ABSENT
 
 
@@ -33,21 +33,21 @@ ABSENT: Any = _Absent.ABSENT
 class Difference:
     """What `EtcdMapping.assign` or `EtcdMapping.merge` does to one key.
 
-    It prints as one or two lines of a diff.  These show values, so be careful where you
-    log them.
+    It prints as one or two lines of a diff.  These lines show values, so be careful
+    where you log them.
 
     Attributes:
         action: ``"set"``, ``"delete"`` or ``"make_directory"``.
-        key: the keys that lead there, joined by ``/``.  You can use it as a key of the
-            mapping, except with ``escape_keys``, where you need ``keys`` to reach a key
-            in a subdirectory.
-        old: the value that was there, as the codec reads it, or the stored text if the
-            codec can't read it.  For the ``"delete"`` of a directory, its content as a
-            plain dict.  ABSENT if nothing was there, and also if a directory was there
-            and this is not its ``"delete"``.
-        new: the value that is there afterwards: ABSENT for a ``"delete"``, ``{}`` for
-            a new directory.
-        keys: the keys that lead there, one by one: ``m[keys[0]][keys[1]]``.
+        key: the path below the mapping's prefix.  You can use it as a key of the
+            mapping, unless the mapping has ``escape_keys`` and the path contains a
+            subdirectory; in this case, use ``keys``.
+        old: the value before, as the codec reads it, or the stored text if the codec
+            can't read it.  For the ``"delete"`` of a directory, this is the content as
+            a plain dict.  ABSENT if nothing was there, or if a directory was there that
+            this difference does not delete.
+        new: the value afterwards: ABSENT for a ``"delete"``, ``{}`` for a new
+            directory.
+        keys: the parts of the path, one key for each level: ``m[keys[0]][keys[1]]``.
     """
 
     action: str

@@ -76,15 +76,16 @@ class FlatReading(Listed):
 
 @joined
 class FlatView(FlatReading, Base):
-    """The files of a subtree by relative path; `EtcdMapping.flat` makes it.
+    """A directory and all below it as one mapping from relative paths to values.
 
-    ``m.flat["db/host"]`` is ``m["db"]["host"]``.  Directories are not among its keys,
-    so an empty directory is invisible.  A write never deletes anything to make room for
-    a value: if a directory is there, `NotAFile` is raised, and if a file stands where a
-    directory is needed, `NotADirectory`.
+    `EtcdMapping.flat` makes it.  ``m.flat["db/host"]`` is ``m["db"]["host"]``.  Only
+    files have a key here, so an empty directory is invisible.  A write never deletes
+    anything to make room for a value.  It raises `NotAFile` if a directory is there,
+    and `NotADirectory` if a file stands where a directory is needed.
 
-    Cost: for one key as for the mapping, except that ``in`` takes 1 GET.  A loop,
-    ``to_dict`` and ``len`` take 1 GET of the subtree, and `update` 1 PUT for each key.
+    Cost: operations on one key cost as much as on the nested mapping, except that
+    ``in`` takes 1 GET.  A loop, ``to_dict`` and ``len`` take 1 GET, which returns
+    everything, and `update` takes 1 PUT for each key.
     """
 
     _overlap = ", which is a value"
@@ -102,7 +103,8 @@ class FlatView(FlatReading, Base):
         """Store many values; all of them are checked before the first write.
 
         Raises:
-            DirectoryGone: ``other`` is a mapping whose directory does not exist.
+            DirectoryGone: ``other`` is a mapping on etcd whose directory does not
+                exist.
             PartialWrite: some keys failed; the error says which, and what was done.
 
         Cost: 1 request for each key, each with a deadline of its own.  Atomic:
@@ -117,7 +119,7 @@ class FlatView(FlatReading, Base):
 
     @alters_data
     def clear(self) -> None:
-        """Delete all files of the subtree; keep the directories.
+        """Delete all files, at every level; keep the directories.
 
         Raises:
             PrefixRequired: the mapping was made without a prefix.

@@ -57,10 +57,10 @@ class Handle:
     def with_view(self: H, view: View) -> H:
         """Return a mapping of this class that shows another view of the same store.
 
-        Every mapping that is made from this one comes from this method: ``m["a"]``,
-        `sub`, `mkdir`, `using`.  The new mapping gets the library's own state and no
-        other attribute of this one, and no constructor is called.  A subclass that has
-        attributes to pass on overrides this method::
+        ``m["a"]``, `sub`, `mkdir` and `using` call this method to make the mapping that
+        they return.  The new mapping gets the library's own attributes but none of
+        yours, and its constructor is not called.  If a subclass has attributes to pass
+        on, it overrides this method::
 
             def with_view(self, view):
                 other = super().with_view(view)
@@ -90,7 +90,7 @@ class Handle:
 
     @property
     def client(self) -> Client:
-        """The client that sends the requests, shared with all sub-mappings.
+        """The client that sends the requests; all sub-mappings share it.
 
         >>> other = EtcdMapping(client=m.client, prefix="/app/db")
         >>> other["port"]
@@ -140,18 +140,22 @@ class Handle:
         """Return the same mapping with other options.
 
         Args:
-            consistency: what reads promise.  ``"session"``, the default: reads never go
-                back in time, always see this client's own writes, and show nothing
-                older than ``max_stale`` seconds; if no member can prove that, they
-                fail.  With the cache, your own writes are seen at once, and the writes
-                of others within ``cache_ttl`` and ``max_stale`` together.
-                ``"linearizable"``: the cluster agrees on each read, which costs a round
-                trip between the members; the cache is not used.  ``"any"``: whatever
-                the member in use answers.  Both this option and ``timeout`` have no
-                effect on a `Live`, which asks nobody.
-            timeout: deadline of one call, in seconds; in writes of many keys, of each
-                request.
+            consistency: what reads promise.
+
+                - ``"session"``, the default: reads never go back in time, always see
+                  this client's own writes, and show nothing older than ``max_stale``
+                  seconds.  If no member can prove this, the read fails.  With the
+                  cache, your own writes are seen at once; the writes of others are seen
+                  after at most ``cache_ttl`` plus ``max_stale`` seconds.
+                - ``"linearizable"``: the cluster agrees on each read, which costs a
+                  round trip between the members.  The cache is not used.
+                - ``"any"``: reads return whatever the member in use answers.
+
+            timeout: the longest time of a call, in seconds; in writes of many keys, of
+                each request.
             codec: as for `EtcdMapping`.
+
+        A `Live` sends no requests, so only ``codec`` has an effect on it.
 
         Cost: no request.
 
@@ -201,7 +205,7 @@ class Handle:
     def close(self) -> None:
         """Close the connections, if this mapping made the client.
 
-        Sub-mappings and views share the client and leave it open.
+        On a sub-mapping or a view, it does nothing, because the client is shared.
 
         >>> m.close()
         """
@@ -247,8 +251,8 @@ class Handle:
     def _check_prefix(self, what: str) -> None:
         if self._view.whole_cluster:
             raise PrefixRequired(
-                f"{what}, as this mapping was made without a prefix: give it one, like "
-                "'/app'; or '/' (?prefix=/ in a URL), if that is what you want"
+                f"{what}, as this mapping was made without a prefix: give it a prefix "
+                "like '/app'; or '/' (?prefix=/ in a URL) if you mean the whole cluster"
             )
 
     def _encoder(self, until: float) -> plan.Encoder:

@@ -39,20 +39,20 @@ _MOST_VIEWS = 16
 
 @joined
 class Live(Reading):
-    """A replica: a directory of etcd as a dict in memory, which follows the cluster.
+    """A replica: a read-only dict in memory that follows a directory of etcd.
 
-    `EtcdMapping.live` makes it.  It can't be written.  Reads send no request, wait for
-    nobody and go on during an outage.  Each read shows a state that etcd really had,
-    and no read shows an older state than a read before it.  `snapshot` and `view` show
-    the whole directory at one moment.
+    `EtcdMapping.live` makes it.  Reads send no request, don't wait for etcd, and go on
+    during an outage.  Each read shows a state that etcd really had, and no read shows
+    an older state than a read before it.  `snapshot` and `view` show the whole
+    directory at one moment.
 
     Sub-mappings (``now["db"]``) follow the cluster too, until the replica that
     `EtcdMapping.live` made is closed.
 
-    Threads: any number can share one replica.  A forked child may go on using it: the
-    child's first read, or `wait`, starts to follow etcd again, and waits up to a second
-    for the present state.  Until then, no callback is called in the child.  A replica
-    can't be pickled.
+    Threads: any number can share one replica.  A forked child may go on using it.  The
+    first read or `wait` in the child starts to follow etcd again, and waits up to a
+    second for the present state.  Until then, no callback is called in the child.  A
+    replica can't be pickled.
     """
 
     _feed: Feed
@@ -100,7 +100,7 @@ class Live(Reading):
             return self._look_up(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return ``m[key]``, or the default if absent.  Cost: no request."""
+        """Return ``m[key]``, or `default` if the key is absent.  Cost: no request."""
         try:
             return self._feed.now[self._slot][key]
         except (KeyError, TypeError):
@@ -138,16 +138,17 @@ class Live(Reading):
 
     @property
     def flat(self) -> FlatReading:
-        """The subtree as one mapping, from relative paths to values.
+        """The directory and all below it as one mapping from relative paths to values.
 
         Cost: no request.
         """
         return FlatReading._on(replace(self._view, naming=FLAT))
 
     def index(self) -> int:
-        """Return the index of the store up to which all changes are shown.
+        """Return the index up to which this replica shows all changes of the store.
 
-        Pass it as ``after`` to `EtcdMapping.watch`, or to `wait` in another process.
+        You can pass the index to `EtcdMapping.watch` as ``after``, or to `wait` in
+        another process.
 
         Cost: no request.
         """
@@ -156,7 +157,8 @@ class Live(Reading):
     def view(self) -> FrozenMapping:
         """Return the whole content, as a mapping that can't be changed.
 
-        It is made only once for each state of the replica, and all callers share it.
+        The mapping is made only once for each state of the replica, and all callers
+        share it.
 
         Raises:
             DecodeError: the codec can't read a text; the error names the key.
@@ -183,8 +185,8 @@ class Live(Reading):
                 changes that this client has made or seen.
             timeout: seconds to wait; None for the client's timeout.
 
-        Cost: no request if the changes are shown already or arrive at once; otherwise
-        1 quorum read and 1 or 2 new connections, to find out whether the change
+        Cost: no request if the changes are shown already or arrive at once.  Otherwise,
+        1 quorum read and 1 or 2 new connections find out whether any of the changes
         concerns this directory at all.
         """
         if index is not None and type(index) is not int:
@@ -200,11 +202,11 @@ class Live(Reading):
 
         - ``"following"``: it does.
         - ``"suspended"``: no member can be followed at the moment.
-        - ``"failed"``: no member can be followed, and this will hardly change before
-          somebody does something: a right or the API is missing, or a certificate is
-          refused.  The replica goes on trying all the same.
-        - ``"starting"``: only in a forked child, until its first read (this property
-          does not count as one) has had an answer.
+        - ``"failed"``: no member can be followed, and waiting will hardly help, because
+          the user lacks a right, the server does not offer the API, or a certificate is
+          refused.  Even so, the replica goes on trying.
+        - ``"starting"``: only in a forked child, until the first read in the child has
+          had an answer.  Looking at this property does not count as a read.
         - ``"closed"``: the replica was closed.
         """
         # The feed may go on for others.
@@ -213,17 +215,17 @@ class Live(Reading):
 
     @property
     def error(self) -> EtcdMapError | None:
-        """Why nothing can be followed at the moment; None if it can."""
+        """Why the replica can't follow etcd at the moment; None if it can."""
         return self._feed.trouble
 
     @property
     def stale_for(self) -> float:
         """Seconds since the last moment at which this replica was certainly up to date.
 
-        That is the last moment for which it is proved that etcd had nothing newer.
-        While all is well, it is less than ``max_stale`` seconds ago.  Even so, the
-        replica is nearly always up to date now; that is just not proved yet.  Time for
-        which the machine is suspended is not counted.
+        At that moment, it was proved that etcd had nothing newer.  While all is well,
+        the last such proof is less than ``max_stale`` seconds old.  Nearly always, the
+        replica has been up to date ever since, although this is not proved yet.  The
+        time during which the machine is suspended is not counted.
         """
         return self.client.clock() - self._feed.proved
 
@@ -239,25 +241,25 @@ class Live(Reading):
     ) -> Subscribed:
         """Call a function with each `Event`, in order.
 
-        A thread of the replica makes the calls, one at a time, and each only when the
-        replica shows the change.  Other callbacks have to wait until the function
-        returns.  Following etcd does not: it is held up for 10 ms at most.  If the
-        function raises an exception, that is logged, and the next call is for the next
+        A thread of the replica makes the calls, one at a time, and makes each call only
+        when the replica shows the change.  While the function runs, other callbacks
+        have to wait, but following etcd is held up for 10 ms at most.  If the function
+        raises an exception, the exception is logged, and the next call is for the next
         event.  If the function is so slow that 1,000 events wait for it, it gets the
-        differences instead, as ``coalesced`` events.
+        differences in place of these events, as ``coalesced`` events.
 
         Args:
             callback: the function, which takes an event.
-            key: call it only for this key and those below it; None for all keys.
-            initial: whether to call it first for each key that is there already, with
-                ``coalesced`` events.
-            quiet: a time in seconds.  The function is called only when nothing has
-                changed for this time, and then once for each difference, instead of
-                once for each change.
+            key: call the function only for this key and the keys below it; None for all
+                keys.
+            initial: whether to begin with a call for each key that is there already;
+                the events of these calls are ``coalesced``.
+            quiet: seconds without a change after which the function is called, once for
+                each difference; None to call it for each change.
 
         Returns:
-            An object that ends the subscription, by its `close` or as a context
-            manager.
+            An object that ends the subscription when you call its ``close``, or when
+            you leave it as a context manager.
 
         Cost: no request.
         """
@@ -289,10 +291,10 @@ class Live(Reading):
     def changes(self, key: str | None = None, *, initial: bool = False) -> Changes:
         """Return an iterator over events, for ``for`` or ``async for``.
 
-        It ends when the iterator or the replica is closed.
+        The loop ends when the iterator or the replica is closed.
 
         Args:
-            key: only events of this key and those below it; None for all keys.
+            key: only events of this key and the keys below it; None for all keys.
             initial: whether to begin with an event for each key that is there already;
                 these events are ``coalesced``.
 
@@ -310,12 +312,13 @@ class Live(Reading):
 
     @alters_data
     def close(self) -> None:
-        """Stop following etcd; the content that was seen last can still be read.
+        """Stop following etcd; the content can still be read.
 
-        While another replica shares the watch of this one, that content still changes.
-        `close` may be called from any thread, and from a callback; on a sub-mapping it
-        does nothing.  When `close` returns for the last replica that shares the watch,
-        the threads of the watch have ended, except one that is running a callback.
+        The content stays as it was seen last, but goes on changing as long as another
+        replica shares the watch of this one.  `close` may be called from any thread,
+        and from a callback; on a sub-mapping it does nothing.  After the last replica
+        that shares a watch has been closed, no thread of the watch is left, except one
+        that is still running a callback.
         """
         if self._owner:
             self._owner = False
@@ -348,7 +351,7 @@ class Subscribed:
 
     @alters_data
     def close(self) -> None:
-        """End the subscription: no more calls are made; one that is running goes on."""
+        """End the subscription: no new call is made, but a running call goes on."""
         self._end()
 
     def __enter__(self) -> Subscribed:

@@ -48,17 +48,17 @@ M = TypeVar("M", bound="EtcdMapping")
 class EtcdMapping(Writing):
     """A directory of etcd as a dict.
 
-    >>> m["port"], m["db"]["port"], m["db/port"]  # a value; one in a directory, twice
+    >>> m["port"], m["db"]["port"], m["db/port"]  # the last two are the same key
     (8080, 5432, 5432)
     >>> "port" in m, m.get("nope", "none")
     (True, 'none')
     >>> len(m)
     2
-    >>> for key in m:  # sorted; so are keys(), values() and items()
+    >>> for key in m:  # sorted, as in keys(), values() and items()
     ...     print(key)
     db
     port
-    >>> m.to_dict()  # all of it, by one request
+    >>> m.to_dict()  # the whole content, with one request
     {'db': {'host': 'localhost', 'port': 5432}, 'port': 8080}
     >>> m["db"] = {"host": "10.0.0.7", "port": 5432}  # only what differs is written
     >>> m["port"] = 9090
@@ -66,53 +66,53 @@ class EtcdMapping(Writing):
     >>> m.update({"name": "shop"}), m.pop("port"), m.setdefault("name", "other")
     (None, 9090, 'shop')
 
-    Beyond a dict, it offers what etcd can do: `set` with a ttl (time to live),
+    It can also do what a dict can't: `set` a value with a ttl (time to live),
     `create`, `replace`, `compare_and_swap`, `transform`, `append`, `merge`, `assign`,
     `flat`, `snapshot`.
 
     A mapping that is assigned to a key becomes a directory.  Every other value becomes
     a file; the codec turns the value into the file's text.  ``m["a"]["b"]`` and
-    ``m["a/b"]`` are the same node.  Nothing is kept in memory, except by the read cache
-    if you turn it on: each operation asks etcd, and its docstring says how many
-    requests it costs.
+    ``m["a/b"]`` are the same file or directory.  Each operation asks etcd, and its
+    docstring says how many requests it sends.  Nothing is kept in memory, unless you
+    turn on the read cache with ``cache_ttl``.
 
     Args:
-        endpoints: client URLs of one or more members of one cluster; a URL without a
-            port gets 2379.  None: the environment variable ``ETCDMAP_URL`` decides (see
-            `from_url`; arguments given here take precedence), and if it is not set,
-            ``http://127.0.0.1:2379`` is used.  Credentials are then taken from
-            ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD``, if they are set.
+        endpoints: client URLs of one or more members (servers) of one cluster; a URL
+            without a port gets 2379.  With None, the environment variable
+            ``ETCDMAP_URL`` is used (see `from_url`), or ``http://127.0.0.1:2379`` if it
+            is not set.  Credentials may then be given by ``ETCDMAP_USERNAME`` and
+            ``ETCDMAP_PASSWORD``, too.  Arguments take precedence over the environment.
         prefix: the directory that the mapping shows, like ``"/app"``.  It need not
-            exist: the first write makes it.  None and ``""`` mean the root of the whole
-            cluster, and then `clear` and `assign` refuse to work; with ``"/"`` they
-            work on the root.
-        client: a client made by `connect`, to be shared with other mappings.  It takes
-            the place of endpoints and of the options of `connect`.  Closing the
+            exist: the first write makes it.  None, ``""`` and ``"/"`` mean the root of
+            the whole cluster, but `clear` and `assign` work there only with ``"/"``.
+        client: a client made by `connect`, to be shared with other mappings.  With a
+            client, you can't give endpoints or options of `connect`.  Closing the
             mapping leaves the client open.
-        codec: how values are stored as text: ``"auto"`` (None means the same),
+        codec: how values are stored as text: ``"auto"`` (also meant by None),
             ``"json"``, ``"text"``, or an object with ``encode(value) -> str`` and
             ``decode(str) -> value``.
         readonly: whether every write raises `ReadOnly` before any request.
-        escape_keys: whether every key is one name in etcd: ``/``, a leading ``_``, the
-            empty key and control characters are stored as percent escapes.  Then
-            ``m["a/b"]`` is a single key, and not ``b`` in the directory ``a``.
-        consistency: what reads promise, see `using`; None means ``"session"``.
-        timeout: this option and all that follow it are those of `connect`.
+        escape_keys: whether every key becomes one name in etcd: ``/``, a leading ``_``,
+            the empty key and control characters are stored as percent escapes.  With
+            it, ``m["a/b"]`` is a single key, and not ``b`` in the directory ``a``.
+        consistency: what reads promise (see `using`); None means ``"session"``.
+        timeout: `connect` explains this option and all that follow it.
 
     Every method that sends a request may raise the errors of `Client.send`.  An outage
-    is never a KeyError, so `get` and ``in`` don't hide one.
+    is never a KeyError, so `get` and ``in`` never hide an outage.
 
-    ``timeout`` limits a whole call, however many requests it takes.  Only writes of
-    many keys (`update`, `merge`, `assign`, `clear`, and every method that stores a
-    mapping) have a deadline for each request instead.
+    ``timeout`` limits a whole call, however many requests it takes.  Writes of many
+    keys are the exception: for `update`, `merge`, `assign`, `clear`, and every method
+    that stores a mapping, ``timeout`` limits each request.
 
-    Subclasses: ``m["a"]`` is a mapping of the same class; see `with_view` for which
-    attributes are passed on.
+    Subclasses: ``m["a"]`` is a mapping of the same class; `with_view` says which
+    attributes it gets.
 
     Threads: any number can share one mapping.  A forked child may go on using it.  A
-    pickled mapping makes new connections where it is unpickled.  If it had credentials,
-    it takes those of the environment there (``ETCDMAP_USERNAME``,
-    ``ETCDMAP_PASSWORD``), but only if ``ETCDMAP_URL`` there names all of its endpoints.
+    pickled mapping makes new connections where it is unpickled.  Credentials are never
+    pickled: a mapping that had some takes ``ETCDMAP_USERNAME`` and
+    ``ETCDMAP_PASSWORD`` from the environment in which it is unpickled, but only if
+    ``ETCDMAP_URL`` there names all of the mapping's endpoints.
     """
 
     @told
@@ -179,9 +179,9 @@ class EtcdMapping(Writing):
 
         Args:
             url: ``etcds://`` means TLS.  A host without a port gets 2379.  The path is
-                the prefix, if it is more than a slash (``?prefix=/`` means the whole
-                cluster).  The query takes the options whose values are texts, numbers,
-                or true or false.
+                the prefix, but a path of one slash means that none is given; write
+                ``?prefix=/`` for the root of the cluster.  The query may contain every
+                option whose value is a text, a number, or true or false.
             **options: as for `EtcdMapping`; they take precedence over the URL.
 
         Raises:
@@ -199,7 +199,7 @@ class EtcdMapping(Writing):
 
     @property
     def flat(self) -> FlatView:
-        """The subtree as one mapping, from relative paths to values.
+        """The directory and all below it as one mapping from relative paths to values.
 
         With ``escape_keys``, a path consists of the names as they are stored.
 
@@ -222,7 +222,7 @@ class EtcdMapping(Writing):
         """Return an iterator over the changes of a key, and of all keys below it.
 
         Each change comes once, in order, and none is lost unless `WatchExpired` is
-        raised.  Members that fail and connections that end make no difference.
+        raised.  This holds even when members fail or connections end.
 
         If a directory is deleted or expires, there is an event for each file that was
         known to be in it, and then one for the directory.  If a write creates the
@@ -231,14 +231,14 @@ class EtcdMapping(Writing):
 
         Args:
             key: the key to watch, with all keys below it; None for the whole mapping.
-            after: begin with the first change after this index.  Give what `set` or
-                `snapshot` returned, or the `Watch.index` of an earlier watch; None
-                means from now on.  If you give an index, the tree is not read first, so
-                the watch does not know what was there before.  Then ``previous`` is
-                whatever etcd reports with the change, and there is no event for a
-                directory that a write created above its key.
+            after: begin with the first change after this index.  Give the index that
+                `set` or `snapshot` returned, or the `Watch.index` of an earlier watch;
+                None means from now on.  If you give an index, the data is not read
+                first, so the watch does not know what was there before.  In this case,
+                ``previous`` is whatever etcd reports with the change, and there is no
+                event for a directory that a write created above its key.
             timeout: seconds to wait for the next change; if none comes, the iterator
-                ends.  None to wait for ever.
+                ends.  None means to wait for ever.
 
         Raises:
             WatchExpired: etcd keeps only the last 1,000 changes of all keys.  Read the
@@ -246,10 +246,10 @@ class EtcdMapping(Writing):
                 you.
             InvalidKey: the key can't exist.
 
-        Cost: 1 request, or none with ``after``.  Then 1 request for each change.  While
-        the watch waits, it also sends 1 small request every 2 s, and every 6 to 7.5 s
-        1 quorum read (one that a majority of the members confirms).  These two find out
-        whether the member that is asked has fallen silent.
+        Cost: 1 request, or none with ``after``.  From then on, 1 request for each
+        change.  While the watch waits, it also sends 1 small request every 2 s, and
+        1 quorum read (a read that a majority of the members confirms) every 6 to 7.5 s.
+        These two find out whether the member that the watch asks has fallen silent.
 
         >>> before = m.index()
         >>> m["db/port"] = 5433
@@ -265,25 +265,26 @@ class EtcdMapping(Writing):
     def live(self, max_stale: float = 10.0) -> Live:
         """Return a replica of this mapping: a copy in memory that follows etcd.
 
-        Use it as a context manager, or close it.  It also ends when its client is
-        closed.  The tree is read before this method returns.  If this client has an
-        open replica of the same directory, or of one above it, the new replica shares
-        the watch of the open one, and its two threads.
+        Use the replica as a context manager, or close it.  It also ends when its client
+        is closed.  A watch, which has two threads, keeps the replica up to date.  If
+        this client already has an open replica of the same directory, or of a directory
+        above it, both replicas share one watch.
+
+        The whole directory is read before this method returns.  If this fails, the
+        method raises what a read raises, within the client's timeout.  So while etcd is
+        down, you get an exception, and never an empty replica.
 
         Args:
-            max_stale: a time in seconds.  At least once in this time, the replica
-                proves that it has missed nothing.  So the value limits how long a
-                connection that has fallen silent can go unnoticed.
+            max_stale: at least once in this time, in seconds, the replica proves that
+                it has missed nothing.  So the value limits how long a connection that
+                has fallen silent can go unnoticed.
 
-        A failure raises what a read raises, within the client's timeout: if etcd is
-        down, you get no replica, and never an empty one.
-
-        Cost: 2 requests, or none if the watch is shared.  Then the watch sends
-        1 request for each change, and 1 small one every 2 s.  Whenever 0.6 to 0.75 of
-        ``max_stale`` have passed, it also sends 1 quorum read (one that a majority of
-        the members confirms), and 2 more requests if keys outside of this directory
-        have changed.  While such keys change often, a change in this directory may take
-        2 requests, and 1 more request is sent every 2 s.
+        Cost: 2 requests, or none if the watch is shared.  From then on, the watch sends
+        1 request for each change, and 1 small request every 2 s.  Each time that 0.6 to
+        0.75 of ``max_stale`` have passed, it also sends 1 quorum read (a read that a
+        majority of the members confirms), and 2 more requests if keys outside of this
+        directory have changed.  While such keys change often, a change in this
+        directory may take 2 requests, and 1 more request is sent every 2 s.
 
         >>> with m.live() as now:
         ...     now["port"], now.wait(m.set("port", 8081)), now["port"]
@@ -315,8 +316,8 @@ class EtcdMapping(Writing):
         Raises:
             InvalidKey: a key can't be written, or lies below another key of this call.
             NotADirectory: a file stands where a directory is needed.
-            DirectoryGone: ``other`` is, or contains, a mapping whose directory does not
-                exist.
+            DirectoryGone: ``other`` is, or contains, a mapping on etcd whose directory
+                does not exist.
             PartialWrite: some keys failed; the error says which, and what was done.
 
         Cost: 1 listing, and 1 request for each value; for a value that is a mapping,
@@ -351,18 +352,18 @@ class EtcdMapping(Writing):
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Differences:
-        """Write a nested mapping over this one; keep all keys that it does not name.
+        """Write a nested mapping over this one; keep the keys that are not in it.
 
         Args:
             other: a mapping, or pairs.
-            ttl: seconds until each value expires.  If given, all values are written,
+            ttl: seconds until each value expires.  With a ttl, all values are written,
                 and not only those that differ.
-            dry_run: only tell what would change, and write nothing.
+            dry_run: whether to write nothing, and only return what would change.
             progress: a function to call with two numbers: how many requests are done,
                 and how many there are in all.
 
         Returns:
-            What changed, as `assign` returns it.
+            What changed, in the same form as `assign` returns it.
 
         Raises:
             InvalidKey: a key can't be written, or lies below another key of this call.
@@ -370,7 +371,7 @@ class EtcdMapping(Writing):
             DirectoryGone: as for `update`.
             PartialWrite: some keys failed; the error says which, and what was done.
 
-        Cost: 1 listing of the subtree, and 1 request for each difference.
+        Cost: 1 listing of everything, and 1 request for each difference.
         Atomic: per key.
 
         >>> changes = m.merge({"db": {"port": 5433}})
@@ -400,31 +401,31 @@ class EtcdMapping(Writing):
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Differences:
-        """Make the subtree equal to a nested mapping; return what changed.
+        """Make the whole content equal to a nested mapping; return what changed.
 
         Only what differs is written or deleted.  Values are compared as stored text,
         and a value that has a ttl always counts as different.  Names that this mapping
         does not show are kept.
 
         Args:
-            other: a mapping, or pairs.  Each key is one name: only a mapping with
-                ``escape_keys`` takes a key with a ``/``.
-            dry_run: only tell what would change, and write nothing.
+            other: a mapping, or pairs.  Each key is one name: a key with a ``/`` is
+                refused, unless this mapping has ``escape_keys``.
+            dry_run: whether to write nothing, and only return what would change.
             progress: a function to call with two numbers: how many requests are done,
                 and how many there are in all.
 
         Returns:
-            What changed, sorted by key, with old and new values.  It prints like a
-            diff.
+            What changed, with old and new values: a list that is sorted by key and
+            prints like a diff.
 
         Raises:
-            PrefixRequired: the mapping was made without a prefix, so this would
-                replace the whole cluster's keys.
+            PrefixRequired: the mapping was made without a prefix, so the call would
+                replace all keys of the cluster.
             InvalidKey: a key can't be written.
             DirectoryGone: as for `update`.
             PartialWrite: some keys failed; the error says which, and what was done.
 
-        Cost: 1 listing of the subtree, and 1 request for each difference.
+        Cost: 1 listing of everything, and 1 request for each difference.
         Atomic: per key.
 
         >>> changes = m.assign({"port": 9090})
@@ -441,7 +442,7 @@ class EtcdMapping(Writing):
         """Delete all keys that this mapping shows; keep the directory itself.
 
         Raises:
-            PrefixRequired: the mapping was made without a prefix, so this would
+            PrefixRequired: the mapping was made without a prefix, so the call would
                 empty the whole cluster.
             PartialWrite: some keys failed; the error says which.
 

@@ -214,8 +214,9 @@ def _delete(plan: Plan, phase: list[Step], path: str, current: Node) -> None:
         if unshown is not None:
             raise DirectoryNotEmpty(
                 f"nothing was written: this directory would go, but it holds "
-                f"'{legible(unshown)}', which this mapping does not show. del takes "
-                "all of it; a mapping that shows the name, or keys_api, can move it",
+                f"'{legible(unshown)}', which this mapping does not show. To delete "
+                "the whole directory, use del; to keep that name, move it elsewhere "
+                "first, with keys_api or with a mapping that shows it",
                 key=path,
             )
     phase.append(delete(path, current))

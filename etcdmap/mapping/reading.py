@@ -56,7 +56,7 @@ class Reading(Listed):
         return value
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether a file or directory has this key; False if none can have it.
+        """Tell whether a file or directory has this key; False if the key can't exist.
 
         Cost: 1 request, whose answer has no body; none if the value is cached.
 
@@ -70,10 +70,9 @@ class Reading(Listed):
     def ttl(self, key: str) -> int | None:
         """Return the seconds until a key expires, rounded up; None if it never does.
 
-        A key that has expired may still be seen for half a second, with a ttl of 0.  If
-        a directory above the key has a ttl, that is not taken into account, although
-        the key expires with the directory.  A `Live` knows no ttl and always returns
-        None.
+        A key that has expired may still be seen for half a second, with a ttl of 0.
+        The ttl of a directory above the key is not taken into account, although the key
+        expires with that directory.  A `Live` knows no ttl and always returns None.
 
         Raises:
             KeyNotFound: the key is absent.

@@ -46,7 +46,7 @@ class ListedMapping(Mapping[str, Any]):
         """Return keys and values, sorted by key."""
 
     def keys(self) -> EtcdKeysView:
-        """Return a live view of the keys.
+        """Return a view of the keys, as a dict does.
 
         >>> list(m.keys())
         ['db', 'port']
@@ -54,7 +54,7 @@ class ListedMapping(Mapping[str, Any]):
         return EtcdKeysView(self)
 
     def values(self) -> EtcdValuesView:
-        """Return a live view of the values.
+        """Return a view of the values, as a dict does.
 
         Cost: 1 request for each loop; none for a `Live`.
 
@@ -64,7 +64,7 @@ class ListedMapping(Mapping[str, Any]):
         return EtcdValuesView(self)
 
     def items(self) -> EtcdItemsView:
-        """Return a live view of the pairs of key and value.
+        """Return a view of the pairs of key and value, as a dict does.
 
         Cost: 1 request for each loop; none for a `Live`.
 
@@ -88,7 +88,7 @@ class ListedMapping(Mapping[str, Any]):
         """Return the whole content as a plain dict, sorted by key.
 
         For a nested mapping, the dict is nested too.  For a directory that does not
-        exist, it is empty.
+        exist, the dict is empty.
 
         Raises:
             NotADirectory: a file stands where this mapping's directory was.
@@ -131,7 +131,7 @@ class ListedMapping(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both; where both have a key, ``other`` wins.
+        """Combine both mappings in a plain dict; if both have a key, ``other`` wins.
 
         Cost: 1 request for each mapping on etcd; none for a `Live`.
 
@@ -144,7 +144,7 @@ class ListedMapping(Mapping[str, Any]):
         return {**(self._whole(until) or {}), **plain_mapping(other, until)}
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a plain dict of both; where both have a key, this mapping wins.
+        """Combine both mappings in a plain dict; if both have a key, this one wins.
 
         Cost: 1 request for each mapping on etcd; none for a `Live`.
 
@@ -170,7 +170,7 @@ def plain_mapping(value: Any, until: float, *, stored: bool = False) -> Any:
         raise DirectoryGone(
             f"nothing was written: the directory of {value!r}, which was given as a "
             "value, does not exist (any more). A mapping shows what is in etcd now; "
-            "take a copy with to_dict() or pop() before it is deleted"
+            "take a copy with to_dict() or pop() before the directory is deleted"
         )
     return content or {}
 

@@ -18,9 +18,10 @@ from etcdmap.tree import Event
 class Watch(Iterator[Event]):
     """An iterator over events, and a context manager; `EtcdMapping.watch` makes it.
 
-    One thread loops over it; any thread may `close` it.  etcd is asked only while the
-    loop waits for the next event.  So a loop that does not come back for more than
-    1,000 changes in the cluster misses some of them, and then gets `WatchExpired`.
+    Only one thread may loop over it, but any thread may `close` it.  etcd is asked only
+    while the loop waits for the next event.  If more than 1,000 changes happen in the
+    cluster before the loop comes back, some of them are lost, and `WatchExpired` is
+    raised.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Watch(Iterator[Event]):
         if start is not None and type(start) is not int:
             raise TypeError(f"after is an int, not {type(start).__name__}")
         if start is not None and start < 0:
-            raise ValueError(f"after is the index of the store, not {start!r}")
+            raise ValueError(f"after is an index of 0 or more, not {start!r}")
         where = view.root if path is None else path
         self._follower = view.store.follower(
             where, of_directory=path is None, after=start
@@ -48,10 +49,10 @@ class Watch(Iterator[Event]):
 
     @property
     def index(self) -> int:
-        """The index to resume from; all changes up to it were returned.
+        """The index up to which all changes were returned.
 
-        Pass it as ``after`` to another watch, in this process or another, to go on from
-        here.
+        To go on from here with another watch, in this or in another process, pass the
+        index to that watch as ``after``.
         """
         if self._events:
             return self._events[0].index - 1
@@ -61,12 +62,12 @@ class Watch(Iterator[Event]):
         """Wait for the next change.
 
         Raises:
-            StopIteration: nothing came within ``timeout``, or the watch was closed.
+            StopIteration: no change came within ``timeout``, or the watch was closed.
             WatchExpired: etcd no longer knows all that happened after `index`.
             Unauthorized, WrongCluster, ClientClosed: the watch can't go on, and trying
                 again would not help.
             DecodeError: the codec can't read a text; the next call goes on with the
-                event after it.
+                next event.
         """
         clock = self._view.store.client.clock
         until = clock() + self._timeout

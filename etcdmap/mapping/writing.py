@@ -26,18 +26,18 @@ class Writing(Reading, Base):
         """Store a value, or make the directory equal to a mapping.
 
         As in a dict, a value may replace a directory, and a mapping may replace a
-        file.  For a mapping, only the differences are written, after the whole mapping
-        was checked.
+        file.  A mapping is first checked as a whole; then only the differences are
+        written.
 
         Raises:
             TypeError, ValueError: the codec refuses the value.
             InvalidKey: the key can't be written.
             NotADirectory: a file stands where a directory is needed.
-            DirectoryGone: the value is, or contains, a mapping whose directory does not
-                exist.
+            DirectoryGone: the value is, or contains, a mapping on etcd whose directory
+                does not exist.
             DirectoryNotEmpty: the write would delete a directory that contains a name
-                which this mapping does not show; the caller can hardly want to delete
-                that name.  Nothing was written.
+                which this mapping does not show.  You can hardly want to delete a name
+                that you don't see, so nothing was written.
             PartialWrite: only a part of a mapping was written.
 
         Cost: 1 request for a value, and 2 more if a directory must be deleted first;
@@ -64,19 +64,20 @@ class Writing(Reading, Base):
         Args:
             key: the key to write.
             value: the value to store.
-            ttl: seconds until the value expires, rounded up to whole ones; None if it
-                never does.  For a mapping, this is the ttl of the directory, which is
-                then deleted and made again, and later expires with everything in it.
-            keep_ttl: whether to keep what is left of the present ttl, up to the longest
-                ttl that may be written; without this option, every write drops the ttl.
-                It is for values only.
+            ttl: seconds until the value expires, rounded up to whole seconds; None for
+                a value that never expires.  If the value is a mapping, its directory
+                gets the ttl: it is deleted and made again, and later expires with
+                everything in it.
+            keep_ttl: whether to keep what is left of the present ttl, up to about 10
+                years, the longest ttl that may be written.  Otherwise, every write
+                replaces or removes the present ttl.  This option is for values only.
 
         Returns:
             The index of the write (the number that etcd gives to this change); None
             for a mapping.
 
         Cost: as for ``m[key] = value``; with ``keep_ttl`` 2 requests, and 2 more each
-        time that another writer changes the value first.
+        time that another writer changes the value in between.
 
         >>> index = m.set("session", "abc", ttl=60)
         >>> m["session"]
@@ -90,7 +91,7 @@ class Writing(Reading, Base):
                 return self._put_keeping_ttl(path, wanted)
             return self._view.store.put_over(path, wanted, ttl=ttl)
         if keep_ttl:
-            raise ValueError("keep_ttl is for values; a directory keeps its own")
+            raise ValueError("keep_ttl is for values only, not for mappings")
         self._set_directory(self._view.store.call(until), path, wanted, ttl)
         return None
 
@@ -133,10 +134,10 @@ class Writing(Reading, Base):
         Raises:
             KeyExists: the key is there already.
 
-        Cost: 1 request; for a mapping 1 more for each of its keys.  Atomic: yes, but
-        for a mapping only the creation of its directory.  If several callers race to
-        create a mapping, the one that creates the directory fills it, and the others
-        get `KeyExists`.
+        Cost: 1 request; for a mapping 1 more for each of its keys.  Atomic: yes for a
+        value; for a mapping, only the creation of its directory is.  If several callers
+        race to create a mapping, the caller that creates the directory fills it, and
+        the others get `KeyExists`.
 
         >>> index = m.create("leader", "me")
         >>> m["leader"]
@@ -177,10 +178,10 @@ class Writing(Reading, Base):
     def compare_and_swap(
         self, key: str, expected: Any, new: Any, *, ttl: float | None = None
     ) -> int:
-        """Store a value, but only over the expected one; return the index of the write.
+        """Store a value if the present value is ``expected``; return the write's index.
 
-        The present and the expected value are compared as the text that the codec
-        writes for them: with ``"auto"``, ``1``, ``1.0`` and ``True`` are different.
+        The stored text is compared with the text that the codec writes for
+        ``expected``: with ``"auto"``, ``1``, ``1.0`` and ``True`` are different.
 
         Raises:
             CompareFailed: a value other than the expected one is there.
@@ -207,7 +208,7 @@ class Writing(Reading, Base):
 
         The errors are those of `compare_and_swap`.
 
-        Cost: 2 requests.  In a DELETE, etcd takes the value to compare with only from
+        Cost: 2 requests.  A DELETE that compares the value would have to carry it in
         the URL, and URLs end up in logs.  So the key is read first, and then deleted on
         the condition that it has not changed.  Atomic: yes.
 
@@ -227,9 +228,10 @@ class Writing(Reading, Base):
         """Replace a value by ``func(value)``; return the new value.
 
         No update is lost: if another writer changes the value in the meantime, the
-        function is called again with the changed value, so it should have no side
-        effects.  What is left of a ttl is kept, up to the longest ttl that may be
-        written.  The time that the function takes counts towards the deadline.
+        function is called again with the changed value.  So the function should have no
+        side effects.  The key keeps what is left of its ttl, up to about 10 years, the
+        longest ttl that may be written.  The time that the function takes counts
+        towards the deadline.
 
         Args:
             key: the key whose value to replace.
@@ -242,7 +244,8 @@ class Writing(Reading, Base):
             DeadlineExceeded: other writers kept changing the value until the time was
                 over.
 
-        Cost: 2 requests; 2 more each time that another writer changes the value first.
+        Cost: 2 requests; 2 more each time that another writer changes the value in
+        between.
 
         >>> m.transform("port", lambda port: port + 1)
         8081
@@ -284,12 +287,12 @@ class Writing(Reading, Base):
 
         Args:
             key: the key to renew.
-            ttl: seconds from now until it expires, rounded up to whole ones.
+            ttl: seconds from now until the key expires, rounded up to whole seconds.
 
         Raises:
             KeyNotFound: a KeyError; the key is absent.
-            NotAFile: a directory is there.  etcd 3.4 may renew the directory's ttl
-                instead; etcd 3.5 can't.
+            NotAFile: a directory is there.  etcd 3.5 always refuses to renew the ttl of
+                a directory, but etcd 3.4 may renew it and raise nothing.
 
         Cost: 1 request.  Atomic: yes.
 
@@ -309,8 +312,8 @@ class Writing(Reading, Base):
 
         Args:
             key: the key of the new directory.
-            ttl: seconds until the directory expires with everything in it.  Give it
-                here if you need one: etcd 3.5 can't change the ttl of a directory.
+            ttl: seconds until the directory expires with everything in it.  If you need
+                a ttl, give it here: etcd 3.5 can't set or change it later.
 
         Raises:
             KeyExists: the key is there already.

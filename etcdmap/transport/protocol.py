@@ -116,7 +116,7 @@ class Settings:
         if self.username is None and self.password is not None:
             raise ValueError("a password goes with a username: give both")
         if ":" in (self.username or ""):
-            raise ValueError("username can't hold ':', with which basic auth ends it")
+            raise ValueError("username can't hold ':', where basic auth ends it")
 
 
 class Exchange(Protocol):

@@ -103,7 +103,9 @@ class RequestsTransport:
                 adapter.__setstate__(adapter.__getstate__())
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a transport holds connections and credentials: not to pickle")
+        raise TypeError(
+            "a transport can't be pickled: it has connections and credentials"
+        )
 
     # --- one exchange
 

@@ -48,8 +48,8 @@ class Followed:
         make_line = getattr(client.transport, "line", None)
         if make_line is None:
             raise EtcdMapError(
-                "watching needs etcdmap's own connections, and this client has a "
-                "session or transport of yours: make one without it"
+                "watching needs etcdmap's own connections, but this client has a "
+                "session or transport of yours: make a client without that"
             )
         self._make_line: Callable[[str], Line] = make_line
         self.path = path or "/"

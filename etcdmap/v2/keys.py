@@ -34,9 +34,9 @@ T = TypeVar("T")
 class KeysAPI:
     """etcd's v2 operations on keys.
 
-    Every method takes absolute paths.  It may raise `ServerError` with etcd's own code,
-    the other errors of `Client.send`, and, before any request, `InvalidKey` or
-    `LimitExceeded`.  ``timeout=`` is the deadline of the call, in seconds.
+    Every method takes absolute paths.  Before any request, it may raise `InvalidKey` or
+    `LimitExceeded`; after a request, `ServerError` with etcd's own code, or the other
+    errors of `Client.send`.  ``timeout`` is the longest time of the call, in seconds.
 
     Cost: 1 request for each call.  Threads: any number can share one object.
     """
@@ -70,8 +70,9 @@ class KeysAPI:
             recursive: whether to list the whole subtree.
             sorted: whether etcd sorts the children by name; otherwise their order is
                 random.
-            quorum: whether the cluster agrees on the read, which makes it linearizable;
-                otherwise the member answers from its own data, which may be old.
+            quorum: whether a majority of the members confirms the read, which makes it
+                linearizable.  Otherwise, the member answers from its own data, which
+                may be old.
             timeout: deadline of this call, in seconds.
         """
         query = spell_query(recursive=recursive, sorted=sorted, quorum=quorum)
@@ -87,8 +88,8 @@ class KeysAPI:
     def exists(self, key: str, *, timeout: float | None = None) -> bool:
         """Tell whether a file or directory is there, by a HEAD request.
 
-        The answer to HEAD has no body, so it can't tell a file from a directory.  If
-        such an answer is unclear, this method asks again with GET.
+        The answer to HEAD has no body, so this method can't tell a file from a
+        directory.  If the answer is unclear, this method asks again with GET.
 
         Cost: 1 request; 2 if the first answer is unclear.
         """
@@ -112,8 +113,8 @@ class KeysAPI:
             timeout: deadline of this call, in seconds; None for the client's timeout.
 
         Raises:
-            WatchExpired: etcd only keeps the last 1,000 events; read the tree again,
-                and watch from its index.
+            WatchExpired: etcd keeps only the last 1,000 events; read the data again,
+                and watch from the index of that read.
             DeadlineExceeded: nothing changed in time.
         """
         wait_index = None if after_index is None else after_index + 1
@@ -150,18 +151,19 @@ class KeysAPI:
         Args:
             key: the absolute path.
             value: the text to store; None with `dir` or `refresh`.
-            ttl: seconds until it expires, rounded up; None if it never does (an earlier
-                ttl is dropped).
-            dir: make a directory; if a file is there, it is replaced and its value is
-                lost.
-            refresh: only renew the ttl, without an event for those who watch the key.
+            ttl: seconds until the node expires, rounded up; None if it never expires
+                (an earlier ttl is dropped).
+            dir: whether to make a directory; if a file is there, the directory replaces
+                it, and the value is lost.
+            refresh: whether to only renew the ttl, without an event for those who watch
+                the key.
             prev_exist: True to fail with KeyNotFound (100) if the key is absent; False
                 to fail with KeyExists (105) if it is there.
             prev_value: fail with CompareFailed (101) if the present value differs; not
                 ``""``, because etcd can't compare with an empty value.
             prev_index: fail with CompareFailed (101) if the index of the key's last
                 change differs.
-            no_value_on_success: have etcd leave the node out of its answer.
+            no_value_on_success: whether etcd leaves the node out of its answer.
             timeout: deadline of this call, in seconds.
         """
         check_conditions(prev_value, prev_index)
@@ -229,7 +231,7 @@ class KeysAPI:
         ttl: float | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Set a file that has this value or index; raise CompareFailed (101) if not."""
+        """Set a file if it has the given value or index; else raise CompareFailed."""
         need_condition(prev_value, prev_index)
         return self.set(
             key,
@@ -270,7 +272,7 @@ class KeysAPI:
     ) -> Result:
         """Make a directory where nothing is yet; raise KeyExists (105) if something is.
 
-        A ttl has to be given here, because etcd 3.5 can't change that of a directory.
+        If you need a ttl, give it here: etcd 3.5 can't set or change it later.
         """
         return self.set(key, dir=True, prev_exist=False, ttl=ttl, timeout=timeout)
 
@@ -278,8 +280,8 @@ class KeysAPI:
     def refresh(self, key: str, ttl: float, *, timeout: float | None = None) -> Result:
         """Renew the ttl of a file, without an event for those who watch it.
 
-        The file's index changes all the same.  If the file is absent, KeyNotFound (100)
-        is raised.
+        The file's index changes even so.  If the file is absent, KeyNotFound (100) is
+        raised.
         """
         return self.set(key, refresh=True, prev_exist=True, ttl=ttl, timeout=timeout)
 
@@ -298,9 +300,9 @@ class KeysAPI:
 
         Args:
             key: the absolute path.
-            dir: also delete an empty directory.
-            recursive: also delete a directory with everything below it, including
-                hidden nodes.
+            dir: whether an empty directory may be deleted.
+            recursive: whether a directory may be deleted with everything below it,
+                including hidden nodes.
             prev_value: as for `set`; for a directory, NotAFile (102) is raised.
             prev_index: as for `set`; for a directory, NotAFile (102) is raised.
             timeout: deadline of this call, in seconds.
@@ -326,7 +328,7 @@ class KeysAPI:
         prev_index: int | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Delete a file that has this value or index; raise CompareFailed (101) if not.
+        """Delete a file if it has the given value or index; else raise CompareFailed.
 
         Prefer ``prev_index``: etcd ignores the body of a DELETE, so a ``prev_value``
         goes into the URL, and URLs end up in logs.

@@ -31,14 +31,14 @@ class Node:
     Attributes:
         key: the absolute path.
         value: the text of a file; None for a directory.
-        dir: whether it is a directory.
+        dir: whether the node is a directory.
         nodes: the children that were listed.  None if no children were listed, and also
             for an empty directory, because etcd's answers don't tell the difference.
-        created_index: the index at which it was created.
-        modified_index: the index of its last change.
-        ttl: seconds until it expires, rounded up; None if it never does.  An expired
-            node may still be seen for half a second, with a ttl of 0.
-        expiration: the time when it expires, or None.
+        created_index: the index at which the node was created.
+        modified_index: the index of the node's last change.
+        ttl: seconds until the node expires, rounded up; None if it never expires.  An
+            expired node may still be seen for half a second, with a ttl of 0.
+        expiration: the time when the node expires; None if it never expires.
     """
 
     key: str

@@ -187,7 +187,8 @@ class FencedWrite:
                 verdict = self._settle(fence, refusal)
                 if verdict.ours is not None:
                     raise self._unknown(
-                        "an equal write was carried out, by whom is not known"
+                        "a write of the same value was carried out, but it is not "
+                        "known whether it was this one"
                     ) from refusal
                 if not verdict.unmoved:
                     raise

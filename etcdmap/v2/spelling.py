@@ -118,7 +118,7 @@ def need_condition(prev_value: str | None, prev_index: int | None) -> None:
     """Refuse a comparison with nothing to compare."""
     if prev_value is None and prev_index is None:
         raise TypeError(
-            "give prev_value or prev_index; without one nothing is compared"
+            "give prev_value or prev_index; without both, nothing is compared"
         )
 
 
@@ -166,7 +166,7 @@ def check_text(text: str) -> None:
 def _check_length(length: int) -> None:
     if length > MAX_BODY:
         raise LimitExceeded(
-            f"a value of {length} bytes in percent-encoding; etcd takes {MAX_BODY}"
+            f"a value of {length} bytes in percent-encoding; the limit is {MAX_BODY}"
         )
 
 

@@ -269,7 +269,7 @@ def test_list_that_holds_itself_twice_is_refused_at_once(mapping: EtcdMapping) -
     with pytest.raises(ValueError, match="keys or values") as caught:
         mapping["k"] = {"l": endless}
     found = refusals_of(caught.value)
-    assert "in themselves" in found[-1].reason
+    assert "contain themselves" in found[-1].reason
     assert len(found) == 101
 
 

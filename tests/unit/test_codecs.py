@@ -277,8 +277,8 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     ([{"a\udfff": 1}], ValueError, r"lone surrogate"),
     ([{7: SECRET}], TypeError, r"/7: keys are str, not int; use str\(key\)"),
     ([{Words("a"): 1}], TypeError, r"/a: keys are str, not Words; use str\(key\)"),
-    (nested(MAX_NESTING + 1), ValueError, r"can't nest over 100 deep"),
-    (holding_itself(), ValueError, r"can't nest over 100 deep, or in themselves"),
+    (nested(MAX_NESTING + 1), ValueError, r"can't be nested over 100 deep"),
+    (holding_itself(), ValueError, r"over 100 deep, or contain themselves"),
 ]
 
 

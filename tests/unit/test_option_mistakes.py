@@ -115,7 +115,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "client-text": (
         lambda: EtcdMapping(client="http://a"),  # type: ignore[arg-type]
-        "client is one of connect(), not str",
+        "client is what connect() returns, not str",
     ),
     # values
     "label-empty": (lambda: EtcdMapping("http://a..b"), "1 to 63 characters between"),
