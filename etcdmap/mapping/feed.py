@@ -436,10 +436,9 @@ class Feed:
         for each in news:
             state, more = after(state, each)
             events += more
-        if not news or follower.proved > self.proved:  # else `covered` is not further
-            covered = follower.covered
-            if covered > state.index:
-                state = state._replace(index=covered)
+        covered = follower.covered  # further than the news, if the rest is not shown
+        if covered > state.index:
+            state = state._replace(index=covered)
         return state, events
 
     def _show(

@@ -84,7 +84,9 @@ class Subscription:
             self.queued = state
             if len(self._queue) > _LONG:
                 self.catch_up(now)
-        self.due = now if self._quiet is None else now + self._quiet
+        # If it has its turn already, it keeps that: else one whose events never cease
+        # would always be called in place of the next one.
+        self.due = min(self.due, now) if self._quiet is None else now + self._quiet
         if self.wake is not None:
             self.wake()
         return []
@@ -92,7 +94,7 @@ class Subscription:
     def catch_up(self, now: float) -> None:
         """Have it told of the difference to the present state."""
         self._queue, self.queued = [], self.told
-        self._behind, self.due = True, now
+        self._behind, self.due = True, min(self.due, now)
 
     def take(self, present: State) -> list[Event]:
         """Return what to tell now."""

@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 import time
 import weakref
 from collections.abc import Generator
@@ -93,7 +94,9 @@ class Connection:
 
         `BLOCKED` may also come sooner.
         """
-        if self._blocks:
+        # After a signal, which the main thread gets, Python calls ``recv`` again, for
+        # the whole time: the signals of a timer would keep it from ever ending.
+        if self._blocks and threading.current_thread() is not threading.main_thread():
             _limit_blocking(self.sock, seconds)
             return self.sock.recv(CHUNK)
         if not (self._holds() or self.readable(seconds)):

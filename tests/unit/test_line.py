@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -139,6 +140,25 @@ def test_line_cancelled_by_another_thread_ends_at_once(
         line.receive(soon())
     assert time.monotonic() - begun < 1
     timer.join()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such timer here")
+def test_line_waits_no_longer_where_a_timer_interrupts(
+    server: Server, line: Line
+) -> None:
+    """As an application's heartbeat does: after each signal Python reads anew."""
+    line.send([request()], soon())
+    cancel = threading.Timer(3, line.cancel)  # so that it ends in any case
+    cancel.start()
+    handler = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        assert line.receive(soon(0.2)) is None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        cancel.cancel()
+        cancel.join()
 
 
 @pytest.mark.parametrize(

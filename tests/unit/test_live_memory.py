@@ -89,6 +89,38 @@ def test_callback_that_blocks_after_quick_ones_holds_up_no_reader() -> None:
             over.set()
 
 
+def test_callback_whose_events_never_cease_leaves_others_their_turn() -> None:
+    """While one runs, there are new events for both of them."""
+    mapping = mapping_on(MemoryStore(Tree()))
+    calls, told, over = 0, threading.Event(), threading.Event()
+
+    def write(event: Event) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20 or told.is_set():
+            over.set()
+        else:
+            mapping["k"] = calls
+            assert live.wait(mapping.index(), 10)
+
+    with mapping.live() as live, live.subscribe(write):
+        live.subscribe(lambda event: told.set())
+        mapping["k"] = 0
+        assert over.wait(10)
+        assert calls < 20
+
+
+def test_wait_covers_what_came_behind_the_news() -> None:
+    """In one batch: a change here, and one that concerns nobody here."""
+    tree = Tree()
+    with mapping_on(MemoryStore(tree)).live() as live:
+        with tree.asked("/"):
+            tree.put("/app/a", "1", None)
+            index = tree.put("/other", "1", None)
+        assert live.wait(index, 1)
+        assert live.index() == index
+
+
 def test_feed_goes_on_after_what_should_not_happen(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
