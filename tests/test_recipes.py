@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,38 @@ def test_django_takes_the_settings(
     )
     assert (done.returncode, done.stdout) == (0, "['shop.example']\n"), done.stderr
     assert shop["settings"] == stored
+
+
+def test_holder_that_was_stopped_notices_that_another_took_its_place(
+    shop: EtcdMapping, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The program of the page, twice; who goes on after a pause has lost the key."""
+    write_files("heartbeats.md", tmp_path)
+    program = tmp_path / "place.py"
+    program.write_text(program.read_text().replace("ttl: float = 10", "ttl: float = 1"))
+    with ExitStack() as stack:
+
+        def start(name: str) -> subprocess.Popen[str]:
+            command = [sys.executable, str(program), name]
+            process = subprocess.Popen(
+                command, env=environment, stderr=subprocess.PIPE, text=True
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        def told(process: subprocess.Popen[str]) -> str:
+            assert process.stderr is not None
+            return process.stderr.readline()
+
+        first = start("host-a:1")
+        assert told(first) == "host-a:1 holds leader\n"
+        second = start("host-b:2")
+        first.send_signal(signal.SIGSTOP)
+        assert told(second) == "host-b:2 holds leader\n"
+        first.send_signal(signal.SIGCONT)
+        assert told(first) == "host-a:1 lost leader\n"
+        second.send_signal(signal.SIGINT)
+        # It still runs, and takes the place when that is free.
+        assert told(first) == "host-a:1 holds leader\n"
+        assert shop["leader"] == "host-a:1"
