@@ -52,8 +52,8 @@ _GLANCE, _CALM = 0.01, 0.1
 _FOR_EVER, _NEVER = 3600.0, float("inf")
 
 
-#: What to tell: events to a subscriber, and what they had been told of before; or, to
-#: those who want to know, what the feed's condition became.
+#: What to tell: the events that are left for a subscriber, and what these lead to; or,
+#: to those who want to know, what the feed's condition became.
 _Job = tuple["Subscription | None", "State | None", "list[Any]"]
 
 
@@ -100,10 +100,12 @@ class Feed:
         if hasattr(self, "now"):  # no hit, so that the first read starts it
             self.now = {STATE: self.now[STATE]}
         # What a thread of the parent was about to tell, or to queue, is told from here.
+        # The events one by one, and again the one that was being told: it may count, or
+        # not, for whoever was called, so that no difference to a state would do.
         if self._job is not None:
-            subscription, before, _ = self._job
-            if subscription is not None and before is not None:
-                subscription.told = before
+            subscription, told, events = self._job
+            if subscription is not None and told is not None:
+                subscription.tell_again(events, told)
         self._job = None
         for each in self._subscriptions:
             each.catch_up(self._clock())
@@ -461,8 +463,8 @@ class Feed:
                 mine = each.add(state, events, now, at_once=at_once)
                 if mine:
                     at_once, self._told_at = False, now
-                    job = self._job = each, each.told, mine
-                    each.told = each.queued = state
+                    job = self._job = each, state, mine
+                    each.settle(state)
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
         # Not before: what it proves is that nothing newer was there than this state.
@@ -484,19 +486,21 @@ class Feed:
         """Call whoever has to be told, until nobody has."""
         while job is not None:
             subscription, _, events = job
-            for event in events:
-                if subscription is None or subscription.call is None:
-                    self._report(event)
-                    continue
-                if subscription.ended:
-                    break
-                try:
-                    subscription.call(subscription.read(event))
-                except BaseException:  # SystemExit would end the thread
-                    _log_fault("a callback for %s raised an exception", self.path)
+            while events and (subscription is None or not subscription.ended):
+                self._call(subscription, events[0])
+                del events[0]  # not before: it would be lost in a fork
             with self._lock:
                 self._job = None
                 job = None if self.closed else self._next_job()
+
+    def _call(self, subscription: Subscription | None, event: Any) -> None:
+        if subscription is None or subscription.call is None:
+            self._report(event)
+            return
+        try:
+            subscription.call(subscription.read(event))
+        except BaseException:  # SystemExit would end the thread
+            _log_fault("a callback for %s raised an exception", self.path)
 
     def _next_job(self) -> _Job | None:
         """Return what this thread is to tell now, and to whom; with the lock held."""
@@ -511,9 +515,9 @@ class Feed:
                 first = each
         if first is None:
             return None
-        before, self._told_at = first.told, now
-        self._job = first, before, []  # a fork before they are taken would lose them
-        self._job = first, before, first.take(self.now[STATE])
+        events, told = first.waiting(self.now[STATE])
+        self._told_at, self._job = now, (first, told, events)
+        first.settle(told)  # not before: a fork would lose them
         return self._job
 
     def _report(self, condition: str) -> None:
@@ -527,7 +531,7 @@ class Feed:
             try:
                 if call in self._state_calls:  # one before it may have ended it
                     call(condition)
-            except BaseException:  # as in `_tell`
+            except BaseException:  # as in `_call`
                 _log_fault("a callback for %s raised an exception", self.path)
 
 

@@ -61,6 +61,7 @@ class Subscription:
         #: What the events that were taken lead to.
         self.told = told
         self._quiet = quiet
+        #: Where it is `_behind`, what comes before the difference, and leads to `told`.
         self._queue: list[Event] = []
         #: What the queue leads to; of those in between none is kept: each may be large.
         self.queued = told
@@ -93,18 +94,31 @@ class Subscription:
 
     def catch_up(self, now: float) -> None:
         """Have it told of the difference to the present state."""
-        self._queue, self.queued = [], self.told
+        if not self._behind:
+            self._queue = []
+        self.queued = self.told
         self._behind, self.due = True, min(self.due, now)
 
+    def tell_again(self, events: list[Event], told: State) -> None:
+        """Have it told of events that lead to a state, and of what follows on that."""
+        self._queue, self._behind, self.told = [*events], True, told
+
+    def waiting(self, present: State) -> tuple[list[Event], State]:
+        """Return what to tell now, and the state that this leads to."""
+        if not self._behind:
+            return self._queue, self.queued
+        after = self._mine_of(differences(self.told, present))
+        return [*self._queue, *after], present
+
+    def settle(self, told: State) -> None:
+        """Take all up to a state for told."""
+        self._queue, self.told, self.queued = [], told, told
+        self._behind, self.due = self._quiet is not None, float("inf")
+
     def take(self, present: State) -> list[Event]:
-        """Return what to tell now."""
-        if self._behind:
-            events = self._mine_of(differences(self.told, present))
-            self.told = self.queued = present
-            self._behind = self._quiet is not None
-        else:
-            events, self._queue, self.told = self._queue, [], self.queued
-        self.due = float("inf")
+        """Return what to tell now, and take it for told."""
+        events, told = self.waiting(present)
+        self.settle(told)
         return events
 
     def _mine_of(self, events: Iterable[Event]) -> list[Event]:
