@@ -54,7 +54,7 @@ _FOR_EVER, _NEVER = 3600.0, float("inf")
 
 #: What to tell: the events that are left for a subscriber, and what these lead to; or,
 #: to those who want to know, what the feed's condition became.
-_Job = tuple["Subscription | None", "State | None", "list[Any]"]
+_Job = tuple["Subscription | None", "State | None", "deque[Any]"]
 
 
 class Feed:
@@ -463,7 +463,7 @@ class Feed:
                 mine = each.add(state, events, now, at_once=at_once)
                 if mine:
                     at_once, self._told_at = False, now
-                    job = self._job = each, state, mine
+                    job = self._job = each, state, deque(mine)
                     each.settle(state)
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
@@ -488,7 +488,7 @@ class Feed:
             subscription, _, events = job
             while events and (subscription is None or not subscription.ended):
                 self._call(subscription, events[0])
-                del events[0]  # not before: it would be lost in a fork
+                events.popleft()  # not before: it would be lost in a fork
             with self._lock:
                 self._job = None
                 job = None if self.closed else self._next_job()
@@ -507,7 +507,7 @@ class Feed:
         if self._job is not None:
             return None
         if self._to_report:
-            self._job = None, None, [self._to_report.popleft()]
+            self._job = None, None, deque([self._to_report.popleft()])
             return self._job
         now, first = self._clock(), None
         for each in self._called:
@@ -516,7 +516,7 @@ class Feed:
         if first is None:
             return None
         events, told = first.waiting(self.now[STATE])
-        self._told_at, self._job = now, (first, told, events)
+        self._told_at, self._job = now, (first, told, deque(events))
         first.settle(told)  # not before: a fork would lose them
         return self._job
 

@@ -391,7 +391,9 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         while not self._events:
             if self.subscription.due == float("inf"):
                 return False
-            self._events = self.subscription.take(self._feed.now[STATE])[::-1]
+            events, told = self.subscription.waiting(self._feed.now[STATE])
+            self._events = events[::-1]
+            self.subscription.settle(told)  # not before: a fork would lose them
         return True
 
     def __next__(self) -> Event:

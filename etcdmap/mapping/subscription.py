@@ -99,7 +99,7 @@ class Subscription:
         self.queued = self.told
         self._behind, self.due = True, min(self.due, now)
 
-    def tell_again(self, events: list[Event], told: State) -> None:
+    def tell_again(self, events: Iterable[Event], told: State) -> None:
         """Have it told of events that lead to a state, and of what follows on that."""
         self._queue, self._behind, self.told = [*events], True, told
 
@@ -114,12 +114,6 @@ class Subscription:
         """Take all up to a state for told."""
         self._queue, self.told, self.queued = [], told, told
         self._behind, self.due = self._quiet is not None, float("inf")
-
-    def take(self, present: State) -> list[Event]:
-        """Return what to tell now, and take it for told."""
-        events, told = self.waiting(present)
-        self.settle(told)
-        return events
 
     def _mine_of(self, events: Iterable[Event]) -> list[Event]:
         path, below = self.path, self._below

@@ -179,4 +179,5 @@ def test_queue_of_a_slow_subscriber_holds_one_state() -> None:
     root = Root()
     gc.collect()
     assert sum(each() is not None for each in made) == 1
-    assert len(subscription.take(state())) == 500
+    events, _ = subscription.waiting(state())
+    assert len(events) == 500
