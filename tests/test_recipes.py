@@ -19,6 +19,7 @@ from etcdmap import EtcdMapping
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
+from support.waiting import soon
 
 HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
 FILE = re.compile(r"^```python\n(# ([\w.]+\.py)\n.*?)^```$", re.M | re.S)
@@ -114,6 +115,30 @@ def test_flask_worker_that_only_subscribes_is_told(
         shop["greeting"] = "good evening"
         answer = requests.get(f"{address}/told", timeout=30)
     assert answer.json() == {"value": "good evening"}
+
+
+@pytest.mark.parametrize("options", [("--preload",), ("--threads", "4")])
+def test_flask_application_reloads_its_settings(
+    shop: EtcdMapping, environment: dict[str, str], tmp_path: Path, options: list[str]
+) -> None:
+    """Each worker, wherever its replica was made; what was deleted goes, too."""
+    pytest.importorskip("flask")
+    pytest.importorskip("gunicorn")
+    write_files("flask.md", tmp_path)
+    with gunicorn(
+        tmp_path, environment, "--workers", "2", *options, app="reloading:app"
+    ) as address:
+
+        def seen(title: str, banner: str | None) -> bool:
+            answers = [requests.get(f"{address}/config", timeout=30) for _ in range(20)]
+            told = {"TITLE": title, "BANNER": banner}
+            return all(answer.json() == told for answer in answers)
+
+        assert seen("Shop", None)
+        shop.update(TITLE="Sale", BANNER="-20 %")
+        assert soon(lambda: seen("Sale", "-20 %"))
+        shop.clear()
+        assert soon(lambda: seen("Shop", None))
 
 
 def test_flask_application_answers_503_in_an_outage(
