@@ -155,6 +155,39 @@ def test_flask_application_answers_503_in_an_outage(
             assert names["app"].test_client().get("/").status_code == 503
 
 
+def test_yaml_loader_shows_what_it_changes(
+    environment: dict[str, str], etcd: LocalCluster, tmp_path: Path
+) -> None:
+    """A dry run writes nothing, and what can't be stored is named."""
+    pytest.importorskip("yaml")
+    write_files("use-as-a-config-dict.md", tmp_path)
+    file = tmp_path / "app.yaml"
+
+    def load(text: str, *options: str) -> str:
+        file.write_text(text)
+        done = subprocess.run(
+            [sys.executable, "load_yaml.py", *options, file.name],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (1 if done.stderr else 0), done.stderr
+        return done.stdout + done.stderr
+
+    with EtcdMapping(etcd.endpoints, prefix="/app") as cfg:
+        cfg.clear()
+        assert load("web: {port: 80}", "--dry-run") == "+ web/port: 80\n"
+        assert not cfg
+        assert load("web: {port: 80}") == "+ web/port: 80\n"
+        assert load("web: {port: 80}") == "no differences\n"
+        told = load("8080: web\non: push")
+        assert told.startswith("app.yaml: 2 keys or values can't be stored")
+        assert "/app/True: keys are str, not bool" in told
+        assert cfg == {"web": {"port": 80}}
+        cfg.clear()
+
+
 def test_django_takes_the_settings(
     shop: EtcdMapping, environment: dict[str, str], tmp_path: Path
 ) -> None:
