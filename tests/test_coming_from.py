@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import etcdmap
-from etcdmap import EtcdMapping, connect
+from etcdmap import EtcdMapping, NotAFile, connect
 from etcdmap.local import LocalCluster
 
 HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
@@ -154,8 +154,14 @@ ROWS = [
 
 @pytest.mark.parametrize("code", ROWS)
 def test_row_for_go_etcd_runs(cfg: EtcdMapping, code: str) -> None:
-    """Each does something to the directory that is shown."""
-    run(code, names_for(cfg))
+    """Each does something to the directory that is shown.
+
+    etcd 3.5 can't do one of them, as the row says.
+    """
+    try:
+        run(code, names_for(cfg))
+    except NotAFile:
+        assert "dir=True, prev_exist=True" in code
 
 
 #: The exported calls of go-etcd, from its source (the last commit of the repository).

@@ -19,6 +19,7 @@ from etcdmap import EtcdMapping
 from etcdmap.local import LocalCluster
 
 from support.servers import binaries
+from support.waiting import soon
 
 HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
 FILE = re.compile(r"^```python\n(# ([\w.]+\.py)\n.*?)^```$", re.M | re.S)
@@ -116,6 +117,30 @@ def test_flask_worker_that_only_subscribes_is_told(
     assert answer.json() == {"value": "good evening"}
 
 
+@pytest.mark.parametrize("options", [("--preload",), ("--threads", "4")])
+def test_flask_application_reloads_its_settings(
+    shop: EtcdMapping, environment: dict[str, str], tmp_path: Path, options: list[str]
+) -> None:
+    """Each worker, wherever its replica was made; what was deleted goes, too."""
+    pytest.importorskip("flask")
+    pytest.importorskip("gunicorn")
+    write_files("flask.md", tmp_path)
+    with gunicorn(
+        tmp_path, environment, "--workers", "2", *options, app="reloading:app"
+    ) as address:
+
+        def seen(title: str, banner: str | None) -> bool:
+            answers = [requests.get(f"{address}/config", timeout=30) for _ in range(20)]
+            told = {"TITLE": title, "BANNER": banner}
+            return all(answer.json() == told for answer in answers)
+
+        assert seen("Shop", None)
+        shop.update(TITLE="Sale", BANNER="-20 %")
+        assert soon(lambda: seen("Sale", "-20 %"))
+        shop.clear()
+        assert soon(lambda: seen("Shop", None))
+
+
 def test_flask_application_answers_503_in_an_outage(
     etcd_version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +153,39 @@ def test_flask_application_answers_503_in_an_outage(
         cluster.members[0].kill()
         with names["cfg"]:
             assert names["app"].test_client().get("/").status_code == 503
+
+
+def test_yaml_loader_shows_what_it_changes(
+    environment: dict[str, str], etcd: LocalCluster, tmp_path: Path
+) -> None:
+    """A dry run writes nothing, and what can't be stored is named."""
+    pytest.importorskip("yaml")
+    write_files("use-as-a-config-dict.md", tmp_path)
+    file = tmp_path / "app.yaml"
+
+    def load(text: str, *options: str) -> str:
+        file.write_text(text)
+        done = subprocess.run(
+            [sys.executable, "load_yaml.py", *options, file.name],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (1 if done.stderr else 0), done.stderr
+        return done.stdout + done.stderr
+
+    with EtcdMapping(etcd.endpoints, prefix="/app") as cfg:
+        cfg.clear()
+        assert load("web: {port: 80}", "--dry-run") == "+ web/port: 80\n"
+        assert not cfg
+        assert load("web: {port: 80}") == "+ web/port: 80\n"
+        assert load("web: {port: 80}") == "no differences\n"
+        told = load("8080: web\non: push")
+        assert told.startswith("app.yaml: 2 keys or values can't be stored")
+        assert "/app/True: keys are str, not bool" in told
+        assert cfg == {"web": {"port": 80}}
+        cfg.clear()
 
 
 def test_django_takes_the_settings(
@@ -167,7 +225,7 @@ def test_holder_that_was_stopped_notices_that_another_took_its_place(
     """The program of the page, twice; who goes on after a pause has lost the key."""
     write_files("heartbeats.md", tmp_path)
     program = tmp_path / "place.py"
-    program.write_text(program.read_text().replace("ttl: float = 10", "ttl: float = 1"))
+    program.write_text(program.read_text().replace("ttl: float = 10", "ttl: float = 2"))
     with ExitStack() as stack:
 
         def start(name: str) -> subprocess.Popen[str]:
