@@ -59,8 +59,8 @@ LIMITS: dict[str, float] = {
     "how long the client waits": Policy().first_delay,
     "the shortest time .* a read": Policy().read_floor,
     "the shortest time .* a write": Policy().write_floor,
-    "after one failure": Policy().first_rest,
-    "after many failures": Policy().longest_rest,
+    "for how long after one failure": Policy().first_rest,
+    "the longest such time": Policy().longest_rest,
     "the first pause of a call": Policy().first_pause,
     "the longest such pause": Policy().longest_pause,
     "the longest time between two checks": inspect.signature(EtcdMapping.live)
@@ -70,7 +70,8 @@ LIMITS: dict[str, float] = {
     "how long a live replica waits for the answer to this": setbacks.PATIENCE,
     "how long a live replica waits for the answer to a check": setbacks.PATIENCE
     * watching._QUORUM_PATIENCE,
-    "before a live replica reads": setbacks.PATIENCE * watching._CONTACT_PATIENCE,
+    "how long a live replica waits for the index": setbacks.PATIENCE
+    * watching._CONTACT_PATIENCE,
     "how long an outage": setbacks.ELECTION,
     "the longest pause between two attempts": setbacks.LONGEST_PAUSE,
     "how long a callback": feed._GLANCE,

@@ -100,7 +100,7 @@ class Live(Reading):
             return self._look_up(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return ``m[key]``, or `default` if the key is absent.  Cost: no request."""
+        """Return ``m[key]``, or ``default`` if the key is absent.  Cost: no request."""
         try:
             return self._feed.now[self._slot][key]
         except (KeyError, TypeError):
