@@ -415,7 +415,7 @@ class EtcdMapping(Writing):
                 and how many there are in all.
 
         Returns:
-            What changed, with old and new values: a list that is sorted by key and
+            What changed, with old and new values, in a list that is sorted by key and
             prints like a diff.
 
         Raises:
