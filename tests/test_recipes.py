@@ -8,8 +8,8 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import requests
 from etcdmap import EtcdMapping
 from etcdmap.local import LocalCluster
 
+from support.gunicorn import gunicorn
 from support.servers import binaries
 from support.waiting import soon
 
@@ -45,36 +46,14 @@ def shop(etcd: LocalCluster) -> Iterator[EtcdMapping]:
         mapping.clear()
 
 
-@contextmanager
-def gunicorn(
-    folder: Path, env: Mapping[str, str], *options: str, app: str = "app:app"
-) -> Iterator[str]:
-    """Run gunicorn in a folder; give its address."""
-    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *options]
-    with subprocess.Popen(
-        [*command, app], cwd=folder, env=env, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        try:
-            lines = iter(process.stderr.readline, "")
-            yield next(
-                found[1] for line in lines if (found := re.search(r"at: (\S+)", line))
-            )
-        finally:
-            process.terminate()
-            process.communicate()
-
-
 @pytest.mark.parametrize("options", [("--preload",), ("--threads", "4")])
 def test_flask_application_answers_from_all_workers(
     shop: EtcdMapping, environment: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
     """Before the fork or after it, in processes and threads, the mapping works."""
-    pytest.importorskip("flask")
-    pytest.importorskip("gunicorn")
     write_files("flask.md", tmp_path)
     shop["greeting"] = "good morning"
-    with gunicorn(tmp_path, environment, "--workers", "2", *options) as address:
+    with gunicorn(tmp_path, environment, *options, workers=2) as address:
         answers = [requests.get(address, timeout=30).json() for _ in range(20)]
     assert answers == [{"greeting": "good morning"}] * 20
 
@@ -104,8 +83,6 @@ def test_flask_worker_that_only_subscribes_is_told(
     shop: EtcdMapping, environment: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
     """With the lines for gunicorn, whatever was forked after the replica was made."""
-    pytest.importorskip("flask")
-    pytest.importorskip("gunicorn")
     write_files("flask.md", tmp_path)
     with (tmp_path / "service.py").open("a") as file:
         file.write(TELLING)
@@ -122,11 +99,9 @@ def test_flask_application_reloads_its_settings(
     shop: EtcdMapping, environment: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
     """Each worker, wherever its replica was made; what was deleted goes, too."""
-    pytest.importorskip("flask")
-    pytest.importorskip("gunicorn")
     write_files("flask.md", tmp_path)
     with gunicorn(
-        tmp_path, environment, "--workers", "2", *options, app="reloading:app"
+        tmp_path, environment, *options, workers=2, app="reloading:app"
     ) as address:
 
         def seen(title: str, banner: str | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import multiprocessing
 import os
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import pytest
 from etcdmap import EtcdMapping, Event
 from etcdmap.local import LocalCluster
 
+from support.gunicorn import gunicorn
 from support.waiting import soon
 
 pytestmark = pytest.mark.etcd
@@ -121,46 +120,15 @@ def greeting():
 """
 
 
-@contextlib.contextmanager
-def gunicorn(
-    directory: Path, kind: str, preload: bool, env: dict[str, str]
-) -> Iterator[str]:
-    """Run the app in four workers; give its URL."""
-    (directory / "shop.py").write_text(_APP)
-    command = [sys.executable, "-m", "gunicorn", "shop:app", "--workers=4"]
-    command += [f"--worker-class={kind}"]
-    command += ["--bind=127.0.0.1:0", "--log-level=info"]
-    command += ["--preload"] if preload else []
-    log = directory / "log"
-    with log.open("wb") as out:
-        path = os.pathsep.join([str(directory), *sys.path])
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env={**os.environ, **env, "PYTHONPATH": path},
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        assert soon(lambda: log.read_text().count("Booting worker") == 4, 20)
-        line = next(x for x in log.read_text().splitlines() if "Listening at" in x)
-        yield line.split("Listening at: ")[1].split()[0]
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("preload", [False, True])
 @pytest.mark.parametrize("kind", ["sync", "gevent"])
 def test_flask_under_gunicorn_shows_a_change(
     etcd: LocalCluster, mapping: EtcdMapping, tmp_path: Path, kind: str, preload: bool
 ) -> None:
     """In all four workers, forked before or after the replica was made."""
-    for needed in ("gunicorn", "flask", *(["gevent"] if kind == "gevent" else [])):
-        pytest.importorskip(needed)
+    if kind == "gevent":
+        pytest.importorskip("gevent")
+    (tmp_path / "app.py").write_text(_APP)
     mapping["greeting"] = "hello"
     env = {"TEST_ENDPOINT": etcd.endpoints[0], "TEST_PREFIX": mapping.prefix}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -175,7 +143,8 @@ def test_flask_under_gunicorn_shows_a_change(
                 break
         return found
 
-    with gunicorn(tmp_path, kind, preload, env) as url:
+    options = [f"--worker-class={kind}", *(["--preload"] if preload else [])]
+    with gunicorn(tmp_path, env, *options, workers=4) as url:
         assert set(answers(url).values()) == {"hello"}
         mapping["greeting"] = "good evening"
         assert soon(lambda: set(answers(url).values()) == {"good evening"})
