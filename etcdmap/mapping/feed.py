@@ -88,9 +88,8 @@ class Feed:
         self._follower: Follower | None = None
         self._threads: list[threading.Thread] = []
         self._follows = False
-        #: When the thread that has nothing to do looks again by itself; whether that is
-        #: too late while something is told.
-        self._idle_until, self._idle_for_long = _NEVER, True
+        #: When the thread that has nothing to do looks again by itself.
+        self._idle_until = _NEVER
         #: When a subscriber was last told something.
         self._told_at = float("-inf")
         #: When nothing newer was there than what is shown, on the client's clock.
@@ -378,9 +377,7 @@ class Feed:
         calm = now - self._told_at > _CALM
         wait = _FOR_EVER if calm else _GLANCE
         self._idle_until = min(self._due(), now + wait)
-        wait = max(0.0, self._idle_until - now)
-        self._idle_for_long = wait > 2 * _GLANCE
-        return None, wait
+        return None, max(0.0, self._idle_until - now)
 
     def _wake(self) -> None:
         """Wake the thread that waits; without the lock, which it needs at once."""
@@ -415,7 +412,8 @@ class Feed:
                 job = self._show(follower, state, events, at_once=free)
                 job = job or self._next_job()
                 self._follows = job is None
-                wake = self._idle_for_long if job else self._due() < self._idle_until
+                needed = self._due() if job is None else self._told_at + 2 * _GLANCE
+                wake = needed < self._idle_until
             if wake:
                 self._wake()
         if job is not None:
@@ -486,19 +484,17 @@ class Feed:
         """Call whoever has to be told, until nobody has."""
         while job is not None:
             subscription, _, events = job
+            tell = self._report if subscription is None else subscription.tell
             while events and (subscription is None or not subscription.ended):
-                self._call(subscription, events[0])
+                self._call(tell, events[0])
                 events.popleft()  # not before: it would be lost in a fork
             with self._lock:
                 self._job = None
                 job = None if self.closed else self._next_job()
 
-    def _call(self, subscription: Subscription | None, event: Any) -> None:
-        if subscription is None or subscription.call is None:
-            self._report(event)
-            return
+    def _call(self, call: Callable[[Any], object], argument: Any) -> None:
         try:
-            subscription.call(subscription.read(event))
+            call(argument)
         except BaseException:  # SystemExit would end the thread
             _log_fault("a callback for %s raised an exception", self.path)
 
@@ -528,11 +524,8 @@ class Feed:
             what = "live replica of %s: %s: %s"
             _log(logging.WARNING, what, self.path, condition, trouble)
         for call in list(self._state_calls):
-            try:
-                if call in self._state_calls:  # one before it may have ended it
-                    call(condition)
-            except BaseException:  # as in `_call`
-                _log_fault("a callback for %s raised an exception", self.path)
+            if call in self._state_calls:  # one before it may have ended it
+                self._call(call, condition)
 
 
 def _log_fault(what: str, path: str) -> None:

@@ -115,6 +115,11 @@ class Subscription:
         self._queue, self.told, self.queued = [], told, told
         self._behind, self.due = self._quiet is not None, float("inf")
 
+    def tell(self, event: Event) -> None:
+        """Call `call`, which may raise."""
+        if self.call is not None:
+            self.call(self.read(event))
+
     def _mine_of(self, events: Iterable[Event]) -> list[Event]:
         path, below = self.path, self._below
         return [e for e in events if e.key == path or e.key.startswith(below)]
