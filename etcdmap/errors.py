@@ -239,7 +239,7 @@ class RaftError(ServerError):
 
 
 class WatchExpired(ServerError):
-    """etcd no longer has the history asked for: it keeps 1,000 events (400, 401)."""
+    """etcd no longer has the events asked for: it keeps only 1,000 (400, 401)."""
 
 
 #: etcd's errorCode -> exception; any other code gives a ServerError.
@@ -341,8 +341,8 @@ class DeadlineExceeded(RequestFailed, TimeoutError):
 class OutcomeUnknown(RequestFailed):
     """A write was sent, but its answer never came, or made no sense.
 
-    The write may have been applied, may still be applied later, or may be lost.  A read
-    that shows the old value proves nothing yet.
+    The write may have been applied, may still be applied later, or may be lost.  Even
+    if a read still shows the old value, the write may be applied later.
     """
 
     hint = (

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def etcd_cluster() -> Iterator[LocalCluster]:
-    """Return a cluster of one member, which all tests share; it ends after the last."""
+    """Return a cluster of one member, which all tests share.
+
+    The cluster is stopped after the last test.
+    """
     from etcdmap.local import LocalCluster
 
     with LocalCluster() as cluster:

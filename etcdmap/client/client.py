@@ -53,11 +53,12 @@ class State(NamedTuple):
 
 
 class Client(contextlib.AbstractContextManager["Client"]):
-    """Sends requests to a cluster, over whichever of its endpoints works.
+    """Sends requests to a cluster, through whichever of its endpoints works.
 
     `connect` makes it, and takes its options.
 
-    Threads: any number can share one client.  A forked child may go on using it.
+    Threads: any number of threads can share one client.  A forked child may go on using
+    it.
     """
 
     #: The API that `sync` asks for the members; `etcdmap.connecting` sets it.
@@ -143,8 +144,8 @@ class Client(contextlib.AbstractContextManager["Client"]):
             ClusterUnavailable: no endpoint could be used; the request was not applied.
             DeadlineExceeded: the time was over, and an endpoint had not answered yet;
                 the request was not applied.
-            OutcomeUnknown: a write may have been received; the ``attempts`` of the
-                error say what happened.
+            OutcomeUnknown: a server may have received the write; the ``attempts`` of
+                the error say what happened.
 
         Cost: 1 request; more only when endpoints fail.
         """
@@ -173,13 +174,14 @@ class Client(contextlib.AbstractContextManager["Client"]):
         """Ask the cluster for the endpoints of its members, and use these from now on.
 
         The endpoints that you gave are kept.  If all of them are https, only https
-        endpoints are added.  Don't use this if the cluster is behind a proxy or an
-        address translation: members report the addresses on their own side of it, which
-        may be out of your reach.
+        endpoints are added.  Don't use this method if the cluster is behind a proxy or
+        an address translation: the members report addresses that are valid on their own
+        side, and that your program may not be able to reach.
 
-        Other endpoints are dropped if the cluster no longer reports them.  Their
-        connections are closed, except those of a ``requests.Session``; calls that are
-        using such a connection go on.
+        Other endpoints are dropped if the cluster no longer reports them.  The
+        connections to these endpoints are closed, except those of a
+        ``requests.Session``.  A call that is still using a connection to such an
+        endpoint goes on.
 
         The errors are those of `send`; `InvalidResponse` is also raised if the cluster
         reports more than 100 URLs.
@@ -258,7 +260,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
         """Accept the cluster that answers next as the right one.
 
         Call this when the cluster was replaced on purpose.  The new cluster has another
-        id, and without this call each request would raise `WrongCluster`.
+        id, so without a call of this method, each request would raise `WrongCluster`.
         """
         for freshness in list(self._freshness.values()):
             freshness.forget()

@@ -23,24 +23,25 @@ class Policy:
         first_delay: how long to wait for an answer before the next endpoint is asked as
             well.  This applies until an answer to the same kind of request has been
             measured; later, the client waits about as long as most answers take.
-        read_floor: the shortest such delay for reads, once answers were measured.
-        write_floor: the shortest such delay for writes, once answers were measured.
+        read_floor: the shortest such delay for reads, after answers have been measured.
+        write_floor: the shortest such delay for writes, after answers have been
+            measured.
         hedge_share: while nothing fails, at most this share of the requests is also
             sent to a second endpoint.
-        quiet: for how long no request of a kind must have been answered before
-            ``hedge_share`` stops limiting the extra requests; but never less than four
-            times as long as most answers take.
+        quiet: if no request of a kind has been answered for this time, ``hedge_share``
+            no longer limits the extra requests of this kind.  This time is never
+            shorter than four times what most answers take.
         again: if no endpoint answers, how long to wait before another copy of the
             request is sent to one of them.  The earlier copies may have been lost in an
             election.
-        first_pause: the pause after the first round of attempts, in which each endpoint
-            is tried twice.  The pause doubles with each round.
+        first_pause: the pause that a call makes when it has tried each endpoint twice.
+            The pause doubles with each further round of attempts.
         longest_pause: the longest such pause.
         first_rest: for how long an endpoint that has failed is tried only after the
-            others.  The time doubles with each further failure in a row.
+            others.  This time doubles with each further failure in a row.
         longest_rest: the longest such time.
         overtakes: how many times in a row another endpoint must be quicker than the
-            endpoint that is tried first, before the client changes to the other one.
+            endpoint that is tried first, before the client changes to the quicker one.
     """
 
     first_delay: float = 1.0

@@ -88,8 +88,8 @@ def connect(
         session: a ``requests.Session`` of yours, which sends the requests with its own
             proxies, hooks, adapters, authentication and TLS settings.  With a session,
             ``verify`` and ``cert`` are refused.
-        shuffle: whether to try the endpoints in random order, which spreads clients
-            over them.
+        shuffle: whether to try the endpoints in random order, which spreads the clients
+            over the endpoints.
         max_response: the largest answer that is accepted, in bytes.
         cache_ttl: how long a value in the cache may be used, in seconds; None for no
             cache.
@@ -99,15 +99,15 @@ def connect(
         policy: a `Policy`, which says when to try again, and when to ask another
             endpoint as well; None for the default policy.
         fence: whether a write of a value names the state that it replaces.  If a member
-            does not answer, such a write can safely be sent to another member too.
-            None: only while the client knows several endpoints.  True: always, for
-            instance if the one URL of a balancer stands for several members.  False:
-            never.
+            does not answer, such a write can safely be sent to another member, too.
+            With None, a write does this only while the client knows several endpoints;
+            with True, always; with False, never.  Use True if you give only the URL of
+            a balancer in front of several members.
         auto_sync: ask the cluster for its members each time that this number of seconds
             has passed; None for never.  See `Client.sync`.
 
     Raises:
-        TypeError, ValueError: an option does not exist or can't work.
+        TypeError, ValueError: an option does not exist, or its value can't work.
     """
     options = dict(locals())
     return client_for(options.pop("endpoints"), {}, options)

@@ -47,23 +47,24 @@ class LocalCluster:
     cluster is also closed when this object is garbage-collected, and when the process
     ends for whatever reason.  For this, a guard process runs beside the members.  If
     the guard and this process are killed together, temporary files are left behind, and
-    only on Linux do the members end.  A forked child can use the endpoints, but it
-    can't control the cluster.
+    the members go on running, except on Linux.  A forked child can use the endpoints,
+    but it can't control the cluster.
 
     Every user of this machine can reach the endpoints; nobody else can.
 
     Args:
-        members: how many etcd processes to run; 3 survive the loss of one.
+        members: how many etcd processes to run; a cluster of 3 survives the loss of
+            one.
         data_dir: a directory that keeps the data; None for a temporary directory.  The
             directory must be empty, or come from an earlier cluster with the same
             number of members.  Only one cluster at a time may use it.
         port: the client port of the first member; the second member gets the next
             higher port, and so on.  None for the ports that were used with ``data_dir``
-            before, or for free ports if there are none.
+            before; if there are none, for free ports.
         binary: the etcd to run; None to search for one as ``find_binary`` does.
         election_timeout: seconds without a leader after which the members elect a new
             leader.  None means 1.0 for several members, and 0.1 for a single member,
-            which makes it start faster.
+            which then starts faster.
         heartbeat: seconds between the messages by which the leader shows that it is
             alive; at most a fifth of ``election_timeout``.  None means a tenth of
             ``election_timeout``.

@@ -37,8 +37,9 @@ class Member:
         endpoint: the member's client URL, ``http://127.0.0.1:port``.
         data_dir: the directory in which etcd keeps its data.
         log_path: the file to which etcd logs; a restart appends to it.
-        expected: whether the member should be healthy: these methods have started it,
-            and have not paused, stopped or killed it since.
+        expected: whether the member should be healthy.  This is true if the methods of
+            this object have started it, and have not paused, stopped or killed it
+            since.
 
     Threads: any thread may call the methods, but a forked child may not.
     """

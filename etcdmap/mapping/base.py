@@ -118,7 +118,7 @@ class Listed(Handle, ListedMapping):
         return reversed([key for key, _, _ in self._entries(self._view.store)])
 
     def __len__(self) -> int:
-        """Count the keys; only a flat view also counts those in subdirectories.
+        """Count the keys; only a flat view counts the keys in subdirectories, too.
 
         Cost: 1 request; none for a `Live`.
 
@@ -193,8 +193,9 @@ class Base(Listed, MutableMapping[str, Any]):
     def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and return its value; for a directory, return a plain dict.
 
-        If several callers race for a value, only one of them gets it.  A directory is
-        first read and then deleted, so what is written into it in between is lost.
+        If several callers race for the value of a file, only one of them gets it.  A
+        directory is first read and then deleted.  What others write into the directory
+        between these two steps is lost.
 
         Raises:
             KeyNotFound: the key is absent and no default was given.
@@ -227,7 +228,7 @@ class Base(Listed, MutableMapping[str, Any]):
 
     @alters_data
     def popitem(self) -> tuple[str, Any]:
-        """Remove the last key and return it with its value.
+        """Remove the key that sorts last, and return it with its value.
 
         If several callers race, each gets a different key.
 
@@ -261,7 +262,7 @@ class Base(Listed, MutableMapping[str, Any]):
 
         If several callers race, all of them get the same value.  If ``default`` is a
         mapping, the caller that creates its directory also fills the directory, and all
-        callers get a mapping on it.
+        callers get a mapping on this directory.
 
         Raises:
             NotAFile: in a flat view, a directory is there.
@@ -272,7 +273,7 @@ class Base(Listed, MutableMapping[str, Any]):
                 over.
 
         Cost: 1 request if the key was present; otherwise 2, and for a mapping 1 more
-        for each of its keys.
+        for each key in the mapping.
 
         >>> m.setdefault("port", 1), m.setdefault("name", "shop")
         (8080, 'shop')

@@ -38,12 +38,12 @@ class Difference:
 
     Attributes:
         action: ``"set"``, ``"delete"`` or ``"make_directory"``.
-        key: the path below the mapping's prefix.  You can use it as a key of the
-            mapping, unless the mapping has ``escape_keys`` and the path contains a
-            subdirectory; in this case, use ``keys``.
-        old: the value before, as the codec reads it, or the stored text if the codec
-            can't read it.  For the ``"delete"`` of a directory, this is the content as
-            a plain dict.  ABSENT if nothing was there, or if a directory was there that
+        key: the path below the mapping's prefix.  You can use the path as a key of the
+            mapping, with one exception: if the mapping has ``escape_keys``, and the
+            path leads through a subdirectory, use ``keys``.
+        old: the value before, as the codec reads it; if the codec can't read the stored
+            text, this text.  For the ``"delete"`` of a directory, the content as a
+            plain dict.  ABSENT if nothing was there, or if there was a directory that
             this difference does not delete.
         new: the value afterwards: ABSENT for a ``"delete"``, ``{}`` for a new
             directory.

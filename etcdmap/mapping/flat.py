@@ -76,12 +76,13 @@ class FlatReading(Listed):
 
 @joined
 class FlatView(FlatReading, Base):
-    """A directory and all below it as one mapping from relative paths to values.
+    """A directory with all subdirectories, as one mapping from paths to values.
 
-    `EtcdMapping.flat` makes it.  ``m.flat["db/host"]`` is ``m["db"]["host"]``.  Only
-    files have a key here, so an empty directory is invisible.  A write never deletes
-    anything to make room for a value.  It raises `NotAFile` if a directory is there,
-    and `NotADirectory` if a file stands where a directory is needed.
+    `EtcdMapping.flat` makes it.  ``m.flat["db/host"]`` is ``m["db"]["host"]``: the
+    paths are relative to the directory.  Only files have a key here, so an empty
+    directory is invisible.  A write never deletes anything to make room for a value.
+    Instead, the write raises `NotAFile` if a directory is there, and `NotADirectory` if
+    a file stands where a directory is needed.
 
     Cost: operations on one key cost as much as on the nested mapping, except that
     ``in`` takes 1 GET.  A loop, ``to_dict`` and ``len`` take 1 GET, which returns

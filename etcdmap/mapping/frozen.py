@@ -13,7 +13,8 @@ class FrozenMapping(Mapping[str, Any]):
     """A nested dict that can't be changed; the mappings in it can't be changed either.
 
     `Live.view` makes it.  Lists are handed out as copies.  To write a ``view`` as JSON,
-    use ``json.dumps(view, default=dict)``.  It can be pickled, and compared with dicts.
+    use ``json.dumps(view, default=dict)``.  A FrozenMapping can be pickled, and
+    compared with dicts.
     """
 
     __slots__ = ("_content",)

@@ -144,15 +144,16 @@ class Handle:
 
                 - ``"session"``, the default: reads never go back in time, always see
                   this client's own writes, and show nothing older than ``max_stale``
-                  seconds.  If no member can prove this, the read fails.  With the
+                  seconds.  If no member can prove all this, the read fails.  With the
                   cache, your own writes are seen at once; the writes of others are seen
                   after at most ``cache_ttl`` plus ``max_stale`` seconds.
                 - ``"linearizable"``: the cluster agrees on each read, which costs a
                   round trip between the members.  The cache is not used.
-                - ``"any"``: reads return whatever the member in use answers.
+                - ``"any"``: a read returns whatever the member in use answers, however
+                  old.
 
-            timeout: the longest time of a call, in seconds; in writes of many keys, of
-                each request.
+            timeout: the longest time of a call, in seconds.  In writes of many keys,
+                this is the longest time of each request instead.
             codec: as for `EtcdMapping`.
 
         A `Live` sends no requests, so only ``codec`` has an effect on it.
@@ -183,7 +184,7 @@ class Handle:
         return self.with_view(below)
 
     def cache_info(self) -> CacheInfo | None:
-        """Return the figures of the client's cache; None if the client has none.
+        """Return the figures of the client's cache; None if it has no cache.
 
         >>> m.cache_info() is None
         True
@@ -205,7 +206,8 @@ class Handle:
     def close(self) -> None:
         """Close the connections, if this mapping made the client.
 
-        On a sub-mapping or a view, it does nothing, because the client is shared.
+        On a sub-mapping or a view, this method does nothing, because the client is
+        shared.
 
         >>> m.close()
         """

@@ -49,10 +49,10 @@ class Live(Reading):
     Sub-mappings (``now["db"]``) follow the cluster too, until the replica that
     `EtcdMapping.live` made is closed.
 
-    Threads: any number can share one replica.  A forked child may go on using it.  The
-    first read or `wait` in the child starts to follow etcd again, and waits up to a
-    second for the present state.  Until then, no callback is called in the child.  A
-    replica can't be pickled.
+    Threads: any number of threads can share one replica.  A forked child may go on
+    using it.  The first read or `wait` in the child starts to follow etcd again, and
+    waits up to a second for the present state.  Until then, no callback is called in
+    the child.  A replica can't be pickled.
     """
 
     _feed: Feed
@@ -138,7 +138,9 @@ class Live(Reading):
 
     @property
     def flat(self) -> FlatReading:
-        """The directory and all below it as one mapping from relative paths to values.
+        """This directory with all subdirectories, as one mapping from paths to values.
+
+        The paths are relative to this directory.
 
         Cost: no request.
         """
@@ -178,7 +180,7 @@ class Live(Reading):
     # --- how it is
 
     def wait(self, index: int | None = None, timeout: float | None = None) -> bool:
-        """Wait until all changes up to an index are shown; tell whether they are.
+        """Wait until all changes up to an index are shown; tell whether they are shown.
 
         Args:
             index: what `set` returned, or the `index` of another mapping; None for all
@@ -186,8 +188,8 @@ class Live(Reading):
             timeout: seconds to wait; None for the client's timeout.
 
         Cost: no request if the changes are shown already or arrive at once.  Otherwise,
-        1 quorum read and 1 or 2 new connections find out whether any of the changes
-        concerns this directory at all.
+        1 quorum read and 1 or 2 new connections find out whether any of these changes
+        is in this directory at all.
         """
         if index is not None and type(index) is not int:
             kind = type(index).__name__
@@ -205,8 +207,9 @@ class Live(Reading):
         - ``"failed"``: no member can be followed, and waiting will hardly help, because
           the user lacks a right, the server does not offer the API, or a certificate is
           refused.  Even so, the replica goes on trying.
-        - ``"starting"``: only in a forked child, until the first read in the child has
-          had an answer.  Looking at this property does not count as a read.
+        - ``"starting"``: only in a forked child, until the replica has read its
+          directory again.  The first read in the child starts this.  Looking at this
+          property does not count as a read.
         - ``"closed"``: the replica was closed.
         """
         # The feed may go on for others.
@@ -224,8 +227,8 @@ class Live(Reading):
 
         At that moment, it was proved that etcd had nothing newer.  While all is well,
         the last such proof is less than ``max_stale`` seconds old.  Nearly always, the
-        replica has been up to date ever since, although this is not proved yet.  The
-        time during which the machine is suspended is not counted.
+        replica has been up to date since then, too, although this is not yet proved.
+        The time during which the machine is suspended is not counted.
         """
         return self.client.clock() - self._feed.proved
 
@@ -245,8 +248,9 @@ class Live(Reading):
         when the replica shows the change.  While the function runs, other callbacks
         have to wait, but following etcd is held up for 10 ms at most.  If the function
         raises an exception, the exception is logged, and the next call is for the next
-        event.  If the function is so slow that 1,000 events wait for it, it gets the
-        differences in place of these events, as ``coalesced`` events.
+        event.  If the function is so slow that 1,000 events wait for it, it gets only
+        the differences between the old and the new content, as ``coalesced`` events,
+        instead of these events.
 
         Args:
             callback: the function, which takes an event.
@@ -254,8 +258,9 @@ class Live(Reading):
                 keys.
             initial: whether to begin with a call for each key that is there already;
                 the events of these calls are ``coalesced``.
-            quiet: seconds without a change after which the function is called, once for
-                each difference; None to call it for each change.
+            quiet: call the function only when nothing has changed for this number of
+                seconds, and then once for each difference; None to call it for each
+                change.
 
         Returns:
             An object that ends the subscription when you call its ``close``, or when
@@ -314,11 +319,11 @@ class Live(Reading):
     def close(self) -> None:
         """Stop following etcd; the content can still be read.
 
-        The content stays as it was seen last, but goes on changing as long as another
-        replica shares the watch of this one.  `close` may be called from any thread,
-        and from a callback; on a sub-mapping it does nothing.  After the last replica
-        that shares a watch has been closed, no thread of the watch is left, except one
-        that is still running a callback.
+        The content stays as it was seen last.  But if another replica shares the watch
+        of this replica, the content goes on changing until that replica is closed, too.
+        `close` may be called from any thread, and from a callback.  On a sub-mapping,
+        it does nothing.  After the last replica that shares a watch has been closed, no
+        thread of the watch is left, except one that is still running a callback.
         """
         if self._owner:
             self._owner = False

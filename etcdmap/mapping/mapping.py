@@ -66,53 +66,57 @@ class EtcdMapping(Writing):
     >>> m.update({"name": "shop"}), m.pop("port"), m.setdefault("name", "other")
     (None, 9090, 'shop')
 
-    It can also do what a dict can't: `set` a value with a ttl (time to live),
+    A mapping can also do what a dict can't: `set` a value with a ttl (time to live),
     `create`, `replace`, `compare_and_swap`, `transform`, `append`, `merge`, `assign`,
     `flat`, `snapshot`.
 
-    A mapping that is assigned to a key becomes a directory.  Every other value becomes
-    a file; the codec turns the value into the file's text.  ``m["a"]["b"]`` and
-    ``m["a/b"]`` are the same file or directory.  Each operation asks etcd, and its
-    docstring says how many requests it sends.  Nothing is kept in memory, unless you
-    turn on the read cache with ``cache_ttl``.
+    A dict, or any other mapping, that is assigned to a key becomes a directory.  Every
+    other value becomes a file; the codec turns the value into the file's text.
+    ``m["a"]["b"]`` and ``m["a/b"]`` are the same file or directory.  Each operation
+    asks etcd, and its docstring says how many requests it sends.  Nothing is kept in
+    memory, unless you turn on the read cache with ``cache_ttl``.
 
     Args:
         endpoints: client URLs of one or more members (servers) of one cluster; a URL
             without a port gets 2379.  With None, the environment variable
-            ``ETCDMAP_URL`` is used (see `from_url`), or ``http://127.0.0.1:2379`` if it
-            is not set.  Credentials may then be given by ``ETCDMAP_USERNAME`` and
-            ``ETCDMAP_PASSWORD``, too.  Arguments take precedence over the environment.
-        prefix: the directory that the mapping shows, like ``"/app"``.  It need not
-            exist: the first write makes it.  None, ``""`` and ``"/"`` mean the root of
-            the whole cluster, but `clear` and `assign` work there only with ``"/"``.
+            ``ETCDMAP_URL`` is used (see `from_url`), or ``http://127.0.0.1:2379`` if
+            this variable is not set.  With None, ``ETCDMAP_USERNAME`` and
+            ``ETCDMAP_PASSWORD`` may give credentials, too.  Arguments take precedence
+            over the environment.
+        prefix: the directory that the mapping shows, like ``"/app"``.  The directory
+            need not exist: the first write makes it.  None, ``""`` and ``"/"`` mean the
+            root of the whole cluster.  `clear` and `assign` refuse to work on the root,
+            unless you have given ``"/"``.
         client: a client made by `connect`, to be shared with other mappings.  With a
             client, you can't give endpoints or options of `connect`.  Closing the
             mapping leaves the client open.
-        codec: how values are stored as text: ``"auto"`` (also meant by None),
-            ``"json"``, ``"text"``, or an object with ``encode(value) -> str`` and
-            ``decode(str) -> value``.
-        readonly: whether every write raises `ReadOnly` before any request.
-        escape_keys: whether every key becomes one name in etcd: ``/``, a leading ``_``,
-            the empty key and control characters are stored as percent escapes.  With
-            it, ``m["a/b"]`` is a single key, and not ``b`` in the directory ``a``.
+        codec: how values are stored as text: ``"auto"``, ``"json"``, ``"text"``, or an
+            object with ``encode(value) -> str`` and ``decode(str) -> value``.  None
+            means ``"auto"``.
+        readonly: whether every write raises `ReadOnly` and sends no request.
+        escape_keys: whether every key becomes exactly one name in etcd.  To make this
+            possible, ``/``, a leading ``_``, the empty key and control characters are
+            stored as percent escapes.  With this option, ``m["a/b"]`` is one key, and
+            not the key ``b`` in the directory ``a``.
         consistency: what reads promise (see `using`); None means ``"session"``.
-        timeout: `connect` explains this option and all that follow it.
+        timeout: `connect` explains this option and all options that follow.
 
     Every method that sends a request may raise the errors of `Client.send`.  An outage
     is never a KeyError, so `get` and ``in`` never hide an outage.
 
-    ``timeout`` limits a whole call, however many requests it takes.  Writes of many
-    keys are the exception: for `update`, `merge`, `assign`, `clear`, and every method
-    that stores a mapping, ``timeout`` limits each request.
+    ``timeout`` limits a whole call, however many requests the call takes.  Writes of
+    many keys are the exception: for `update`, `merge`, `assign`, `clear`, and every
+    method that stores a mapping, ``timeout`` limits each request.
 
     Subclasses: ``m["a"]`` is a mapping of the same class; `with_view` says which
     attributes it gets.
 
-    Threads: any number can share one mapping.  A forked child may go on using it.  A
-    pickled mapping makes new connections where it is unpickled.  Credentials are never
-    pickled: a mapping that had some takes ``ETCDMAP_USERNAME`` and
-    ``ETCDMAP_PASSWORD`` from the environment in which it is unpickled, but only if
-    ``ETCDMAP_URL`` there names all of the mapping's endpoints.
+    Threads: any number of threads can share one mapping.  A forked child may go on
+    using it.  A pickled mapping makes new connections where it is unpickled.
+    Credentials are never pickled.  If a mapping had credentials, it takes
+    ``ETCDMAP_USERNAME`` and ``ETCDMAP_PASSWORD`` from the environment in which it is
+    unpickled.  It does so only if ``ETCDMAP_URL`` in this environment names all
+    endpoints of the mapping.
     """
 
     @told
@@ -179,14 +183,15 @@ class EtcdMapping(Writing):
 
         Args:
             url: ``etcds://`` means TLS.  A host without a port gets 2379.  The path is
-                the prefix, but a path of one slash means that none is given; write
+                the prefix, but the path ``/`` means that no prefix is given; write
                 ``?prefix=/`` for the root of the cluster.  The query may contain every
                 option whose value is a text, a number, or true or false.
             **options: as for `EtcdMapping`; they take precedence over the URL.
 
         Raises:
-            TypeError, ValueError: the URL is not of this form (the message does not
-                show it), or an option does not exist or can't work.
+            TypeError, ValueError: the URL does not have this form, an option does not
+                exist, or the value of an option can't work.  The message shows no part
+                of the URL that may be secret.
 
         >>> EtcdMapping.from_url("etcd://127.0.0.1:2379/app?codec=text").prefix
         '/app'
@@ -199,9 +204,10 @@ class EtcdMapping(Writing):
 
     @property
     def flat(self) -> FlatView:
-        """The directory and all below it as one mapping from relative paths to values.
+        """This directory with all subdirectories, as one mapping from paths to values.
 
-        With ``escape_keys``, a path consists of the names as they are stored.
+        The paths are relative to this directory.  With ``escape_keys``, a path consists
+        of the names as they are stored.
 
         Cost: no request.
 
@@ -225,15 +231,16 @@ class EtcdMapping(Writing):
         raised.  This holds even when members fail or connections end.
 
         If a directory is deleted or expires, there is an event for each file that was
-        known to be in it, and then one for the directory.  If a write creates the
-        directories above its key, there is an event for each of them, too.  All these
-        events have the index of the change, which is the number that etcd gives it.
+        known to be in it, and then an event for the directory.  If a write creates the
+        directories above its key, there is an event for each of these directories, too.
+        All events of one change have the same index, the number that etcd gives to the
+        change.
 
         Args:
             key: the key to watch, with all keys below it; None for the whole mapping.
             after: begin with the first change after this index.  Give the index that
                 `set` or `snapshot` returned, or the `Watch.index` of an earlier watch;
-                None means from now on.  If you give an index, the data is not read
+                None means to begin now.  If you give an index, the data is not read
                 first, so the watch does not know what was there before.  In this case,
                 ``previous`` is whatever etcd reports with the change, and there is no
                 event for a directory that a write created above its key.
@@ -241,15 +248,16 @@ class EtcdMapping(Writing):
                 ends.  None means to wait for ever.
 
         Raises:
-            WatchExpired: etcd keeps only the last 1,000 changes of all keys.  Read the
-                data again, and watch from there; or use `live`, which does this for
-                you.
+            WatchExpired: changes were missed, because etcd keeps only the last 1,000
+                changes of all keys.  Read the data again with `snapshot`, and watch
+                from the index of the snapshot.  Or use `live`, which does this for you.
             InvalidKey: the key can't exist.
 
         Cost: 1 request, or none with ``after``.  From then on, 1 request for each
-        change.  While the watch waits, it also sends 1 small request every 2 s, and
-        1 quorum read (a read that a majority of the members confirms) every 6 to 7.5 s.
-        These two find out whether the member that the watch asks has fallen silent.
+        change.  While the watch waits, it also sends 1 small request every 2 s, and 1
+        quorum read (a read that a majority of the members confirms) every 6 to 7.5 s.
+        These two requests find out whether the member that the watch asks has fallen
+        silent.
 
         >>> before = m.index()
         >>> m["db/port"] = 5433
@@ -265,26 +273,27 @@ class EtcdMapping(Writing):
     def live(self, max_stale: float = 10.0) -> Live:
         """Return a replica of this mapping: a copy in memory that follows etcd.
 
-        Use the replica as a context manager, or close it.  It also ends when its client
-        is closed.  A watch, which has two threads, keeps the replica up to date.  If
-        this client already has an open replica of the same directory, or of a directory
-        above it, both replicas share one watch.
+        Use the replica as a context manager, or close it.  The replica also ends when
+        its client is closed.  A watch, which has two threads, keeps the replica up to
+        date.  If this client already has an open replica of the same directory, or of a
+        directory above it, both replicas share one watch.
 
-        The whole directory is read before this method returns.  If this fails, the
-        method raises what a read raises, within the client's timeout.  So while etcd is
-        down, you get an exception, and never an empty replica.
+        The whole directory is read before this method returns.  If this read fails, the
+        method raises what any read raises, within the client's timeout.  So while etcd
+        is down, you get an exception, and never an empty replica.
 
         Args:
-            max_stale: at least once in this time, in seconds, the replica proves that
-                it has missed nothing.  So the value limits how long a connection that
-                has fallen silent can go unnoticed.
+            max_stale: within each period of this many seconds, the replica proves at
+                least once that it has missed nothing.  So this option limits the time
+                until the replica notices that its connection has fallen silent.
 
         Cost: 2 requests, or none if the watch is shared.  From then on, the watch sends
         1 request for each change, and 1 small request every 2 s.  Each time that 0.6 to
         0.75 of ``max_stale`` have passed, it also sends 1 quorum read (a read that a
         majority of the members confirms), and 2 more requests if keys outside of this
-        directory have changed.  While such keys change often, a change in this
-        directory may take 2 requests, and 1 more request is sent every 2 s.
+        directory have changed.  While keys outside of this directory change often, a
+        change in this directory may take 2 requests, and 1 more request is sent
+        every 2 s.
 
         >>> with m.live() as now:
         ...     now["port"], now.wait(m.set("port", 8081)), now["port"]
@@ -352,7 +361,7 @@ class EtcdMapping(Writing):
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Differences:
-        """Write a nested mapping over this one; keep the keys that are not in it.
+        """Write a nested mapping over this one; keep the keys that ``other`` lacks.
 
         Args:
             other: a mapping, or pairs.
@@ -415,8 +424,8 @@ class EtcdMapping(Writing):
                 and how many there are in all.
 
         Returns:
-            What changed, with old and new values, in a list that is sorted by key and
-            prints like a diff.
+            A list of what changed, with old and new values.  The list is sorted by key,
+            and prints like a diff.
 
         Raises:
             PrefixRequired: the mapping was made without a prefix, so the call would

@@ -68,7 +68,7 @@ class Reading(Listed):
         return path is not None and view.store.exists(path)
 
     def ttl(self, key: str) -> int | None:
-        """Return the seconds until a key expires, rounded up; None if it never does.
+        """Return the seconds until a key expires, rounded up; None if it never expires.
 
         A key that has expired may still be seen for half a second, with a ttl of 0.
         The ttl of a directory above the key is not taken into account, although the key

@@ -18,10 +18,10 @@ from etcdmap.tree import Event
 class Watch(Iterator[Event]):
     """An iterator over events, and a context manager; `EtcdMapping.watch` makes it.
 
-    Only one thread may loop over it, but any thread may `close` it.  etcd is asked only
-    while the loop waits for the next event.  If more than 1,000 changes happen in the
-    cluster before the loop comes back, some of them are lost, and `WatchExpired` is
-    raised.
+    Only one thread may loop over a watch, but any thread may `close` it.  The watch
+    asks etcd only while the loop waits for the next event.  If more than 1,000 changes
+    happen in the cluster while the loop handles an event, some of these changes are
+    lost, and `WatchExpired` is raised.
     """
 
     def __init__(

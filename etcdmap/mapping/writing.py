@@ -25,9 +25,9 @@ class Writing(Reading, Base):
     def __setitem__(self, key: str, value: Any) -> None:
         """Store a value, or make the directory equal to a mapping.
 
-        As in a dict, a value may replace a directory, and a mapping may replace a
-        file.  A mapping is first checked as a whole; then only the differences are
-        written.
+        A value may replace a directory, and a mapping may replace a file, as in a
+        nested dict.  A mapping is first checked as a whole; then only the differences
+        are written.
 
         Raises:
             TypeError, ValueError: the codec refuses the value.
@@ -40,8 +40,8 @@ class Writing(Reading, Base):
                 that you don't see, so nothing was written.
             PartialWrite: only a part of a mapping was written.
 
-        Cost: 1 request for a value, and 2 more if a directory must be deleted first;
-        for a mapping, 1 request and 1 more for each difference.  Atomic: per key.
+        Cost: 1 request for a value, and 2 more if a directory must be deleted first.
+        For a mapping, 1 request, and 1 more for each difference.  Atomic: per key.
 
         >>> m["port"] = 9090
         >>> m["db"] = {"host": "10.0.0.7"}
@@ -66,11 +66,12 @@ class Writing(Reading, Base):
             value: the value to store.
             ttl: seconds until the value expires, rounded up to whole seconds; None for
                 a value that never expires.  If the value is a mapping, its directory
-                gets the ttl: it is deleted and made again, and later expires with
-                everything in it.
-            keep_ttl: whether to keep what is left of the present ttl, up to about 10
-                years, the longest ttl that may be written.  Otherwise, every write
-                replaces or removes the present ttl.  This option is for values only.
+                gets the ttl: the directory is deleted and made again, and later expires
+                with everything in it.
+            keep_ttl: whether to keep the time that is left of the present ttl, but at
+                most about 10 years, the longest ttl that may be written.  Without this
+                option, each write replaces or removes the present ttl.  You can't use
+                this option with a mapping.
 
         Returns:
             The index of the write (the number that etcd gives to this change); None
@@ -135,9 +136,9 @@ class Writing(Reading, Base):
             KeyExists: the key is there already.
 
         Cost: 1 request; for a mapping 1 more for each of its keys.  Atomic: yes for a
-        value; for a mapping, only the creation of its directory is.  If several callers
-        race to create a mapping, the caller that creates the directory fills it, and
-        the others get `KeyExists`.
+        value.  For a mapping, only the creation of its directory is atomic.  If several
+        callers race to create a mapping, the caller that creates the directory fills
+        it, and the others get `KeyExists`.
 
         >>> index = m.create("leader", "me")
         >>> m["leader"]
@@ -157,7 +158,7 @@ class Writing(Reading, Base):
             KeyNotFound: a KeyError; the key is absent.
 
         Cost: as for ``m[key] = value``; 1 request more if a value replaces a directory.
-        Atomic: only if a value replaces a value.
+        Atomic: yes if a value replaces a value, otherwise no.
 
         >>> index = m.replace("port", 9090)
         >>> m["port"]
@@ -229,14 +230,14 @@ class Writing(Reading, Base):
 
         No update is lost: if another writer changes the value in the meantime, the
         function is called again with the changed value.  So the function should have no
-        side effects.  The key keeps what is left of its ttl, up to about 10 years, the
-        longest ttl that may be written.  The time that the function takes counts
-        towards the deadline.
+        side effects.  The key keeps the time that is left of its ttl, but at most about
+        10 years, the longest ttl that may be written.  The time that the function takes
+        is a part of the ``timeout``.
 
         Args:
             key: the key whose value to replace.
             func: a function that is given the present value and returns the new one.
-            default: what the function is given if the key is absent.
+            default: the value that the function is given if the key is absent.
 
         Raises:
             KeyNotFound: the key is absent and no default was given.
@@ -266,7 +267,7 @@ class Writing(Reading, Base):
 
     @alters_data
     def append(self, value: Any, *, ttl: float | None = None) -> str:
-        """Store a value under a new key that sorts after all keys appended before.
+        """Store a value under a new key that sorts after all keys appended earlier.
 
         Returns:
             The key, which is the index of the write in 20 digits.
@@ -292,7 +293,7 @@ class Writing(Reading, Base):
         Raises:
             KeyNotFound: a KeyError; the key is absent.
             NotAFile: a directory is there.  etcd 3.5 always refuses to renew the ttl of
-                a directory, but etcd 3.4 may renew it and raise nothing.
+                a directory, but etcd 3.4 may renew the ttl, and then nothing is raised.
 
         Cost: 1 request.  Atomic: yes.
 

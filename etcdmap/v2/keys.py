@@ -34,11 +34,12 @@ T = TypeVar("T")
 class KeysAPI:
     """etcd's v2 operations on keys.
 
-    Every method takes absolute paths.  Before any request, it may raise `InvalidKey` or
-    `LimitExceeded`; after a request, `ServerError` with etcd's own code, or the other
-    errors of `Client.send`.  ``timeout`` is the longest time of the call, in seconds.
+    Each method takes absolute paths.  Before it sends a request, it may raise
+    `InvalidKey` or `LimitExceeded`.  After a request, it may raise `ServerError` with
+    etcd's own code, or the other errors of `Client.send`.  ``timeout`` is the longest
+    time of the call, in seconds.
 
-    Cost: 1 request for each call.  Threads: any number can share one object.
+    Cost: 1 request for each call.  Threads: any number of threads can share one object.
     """
 
     def __init__(self, client: Client) -> None:
@@ -107,8 +108,8 @@ class KeysAPI:
 
         Args:
             key: the absolute path.
-            after_index: return the first change with a greater index; None for the
-                first change from now on, so that changes between two calls are missed.
+            after_index: return the first change with a higher index.  With None, return
+                the first change from now on; then changes between two calls are missed.
             recursive: whether changes below the node count too.
             timeout: deadline of this call, in seconds; None for the client's timeout.
 
@@ -159,8 +160,8 @@ class KeysAPI:
                 the key.
             prev_exist: True to fail with KeyNotFound (100) if the key is absent; False
                 to fail with KeyExists (105) if it is there.
-            prev_value: fail with CompareFailed (101) if the present value differs; not
-                ``""``, because etcd can't compare with an empty value.
+            prev_value: fail with CompareFailed (101) if the present value differs.  You
+                can't give ``""``, because etcd can't compare with an empty value.
             prev_index: fail with CompareFailed (101) if the index of the key's last
                 change differs.
             no_value_on_success: whether etcd leaves the node out of its answer.
@@ -270,7 +271,7 @@ class KeysAPI:
     def make_directory(
         self, key: str, *, ttl: float | None = None, timeout: float | None = None
     ) -> Result:
-        """Make a directory where nothing is yet; raise KeyExists (105) if something is.
+        """Make a new directory; raise KeyExists (105) if the key is there already.
 
         If you need a ttl, give it here: etcd 3.5 can't set or change it later.
         """
@@ -280,8 +281,8 @@ class KeysAPI:
     def refresh(self, key: str, ttl: float, *, timeout: float | None = None) -> Result:
         """Renew the ttl of a file, without an event for those who watch it.
 
-        The file's index changes even so.  If the file is absent, KeyNotFound (100) is
-        raised.
+        Even so, the file's ``modified_index`` changes.  If the file is absent,
+        KeyNotFound (100) is raised.
         """
         return self.set(key, refresh=True, prev_exist=True, ttl=ttl, timeout=timeout)
 
