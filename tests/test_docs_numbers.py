@@ -67,7 +67,7 @@ LIMITS: dict[str, float] = {
     .parameters["max_stale"]
     .default,
     "how often the replica asks": watching._LOOK_EVERY,
-    "how long the replica waits for the answer whether": setbacks.PATIENCE,
+    "how long the replica waits for the answer to": setbacks.PATIENCE,
     "how long the replica waits for the answer when": setbacks.PATIENCE
     * watching._QUORUM_PATIENCE,
     "how long the replica waits for the index": setbacks.PATIENCE
@@ -89,7 +89,7 @@ LIMITS: dict[str, float] = {
     "idle": pool.MAX_IDLE,
     "how often a call tries": mapping_base._MOST_ROUNDS,
     "additional requests": Policy().hedge_share * 100,
-    "nodes": cache.DEFAULT_SIZE,
+    "keys in the cache": cache.DEFAULT_SIZE,
     "keys whose": memory._MOST,
     "endpoints": v2_request.MOST_URLS,
     "refused values": refusals._MOST_TOLD,
