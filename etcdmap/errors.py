@@ -226,7 +226,7 @@ class Unauthorized(ServerError):
 
 
 class InvalidRequest(ServerError):
-    """etcd refuses a parameter of the request (2xx)."""
+    """etcd refuses a parameter of the request (200 to 212)."""
 
 
 class RaftError(ServerError):
@@ -239,7 +239,7 @@ class RaftError(ServerError):
 
 
 class WatchExpired(ServerError):
-    """etcd no longer has the events asked for: it keeps only 1,000 (400, 401)."""
+    """etcd no longer has the events asked for (400, 401): it keeps only 1,000."""
 
 
 #: etcd's errorCode -> exception; any other code gives a ServerError.

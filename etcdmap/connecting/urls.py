@@ -17,8 +17,9 @@ from etcdmap.tree import CONSISTENCIES
 def parse_url(url: str) -> dict[str, Any]:
     """Return the options of `EtcdMapping` that a URL contains; see its `from_url`.
 
-    The ValueError for a bad URL, and the error that it is raised from, show no part of
-    the URL: any part of a bad URL may be part of a password.
+    Any part of a bad URL may be part of a password, so the ValueError shows no part of
+    the URL, and has no cause or context that does.  The only exception is a text that
+    can't contain a password, see `_meant`.
     """
     url = plain_text("the URL", url).strip()
     parts = _split(url)
@@ -70,22 +71,19 @@ def _bad_url(why: str, meant: str | None = None) -> ValueError:
     return ValueError(f"not an etcdmap URL: {why}; {advice}")
 
 
-# The pattern takes no character that separates credentials, and needs a scheme or a
-# port for each host, so that a password alone is not taken for a host.
-_ENDPOINT = r"(?:https?://[\w.:[\]-]+|[\w.[\]-]+:[0-9]+)"
-_ENDPOINTS = rf"(?P<hosts>{_ENDPOINT}(?:, ?{_ENDPOINT})*)(?P<path>(?:/[\w./-]*)?)"
+# Hosts are only "localhost" and IP addresses: any other name may be a user's, and what
+# follows it a password, as in "root:1234" or "http://root:1/2".
+_HOST = r"(?:localhost|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:]+\])"
+_ENDPOINT = rf"(?:https?://{_HOST}(?::[0-9]+)?|{_HOST}:[0-9]+)"
+_ENDPOINTS = rf"{_ENDPOINT}(?:, ?{_ENDPOINT})*(?:/[\w./-]*)?"
 
 
 def _meant(url: str) -> str | None:
     """Return the URL for a text that looks like endpoints; None if it may be secret."""
-    found = re.fullmatch(_ENDPOINTS, url)
-    if found is None:
+    if re.fullmatch(_ENDPOINTS, url) is None:
         return None
     scheme = "etcds" if url.startswith("https:") else "etcd"
-    hosts, path = re.sub("https?://", "", found["hosts"]), found["path"]
-    if path and not re.search(r"\.|localhost|\[", hosts):
-        path = "/..."  # the host may be a user, and this the rest of a password
-    meant = f"{scheme}://{hosts}{path}"
+    meant = f"{scheme}://" + re.sub("https?://", "", url)
     try:
         parse_url(meant)
     except ValueError:

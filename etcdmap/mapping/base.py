@@ -348,7 +348,9 @@ class Base(Listed, MutableMapping[str, Any]):
         return wanted
 
     def __delitem__(self, key: str) -> None:
-        """Delete a file, or (not in a flat view) a directory with everything in it.
+        """Delete a file, or a directory with everything in it.
+
+        In a flat view, only files have keys, so only files can be deleted.
 
         Raises:
             KeyNotFound: the key is absent, or can't exist.

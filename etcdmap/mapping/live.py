@@ -208,8 +208,8 @@ class Live(Reading):
           the user lacks a right, the server does not offer the API, or a certificate is
           refused.  Even so, the replica goes on trying.
         - ``"starting"``: only in a forked child, until the replica has read its
-          directory again.  The first read in the child starts this.  Looking at this
-          property does not count as a read.
+          directory again.  It begins to do so at the first read or `wait` in the child.
+          Looking at this property does not count as a read.
         - ``"closed"``: the replica was closed.
         """
         # The feed may go on for others.

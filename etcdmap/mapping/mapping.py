@@ -185,7 +185,8 @@ class EtcdMapping(Writing):
             url: ``etcds://`` means TLS.  A host without a port gets 2379.  The path is
                 the prefix, but the path ``/`` means that no prefix is given; write
                 ``?prefix=/`` for the root of the cluster.  The query may contain every
-                option whose value is a text, a number, or true or false.
+                option whose value is a text, a number, or true or false, except
+                ``endpoints``, ``username`` and ``password``.
             **options: as for `EtcdMapping`; they take precedence over the URL.
 
         Raises:

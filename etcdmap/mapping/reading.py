@@ -86,9 +86,10 @@ class Reading(Listed):
             return self._view.store.get(self._readable(key)).ttl
 
     def snapshot(self) -> Snapshot:
-        """Return what ``to_dict()`` returns, and the index of the store at that moment.
+        """Return the whole content at one moment, and the index of the store then.
 
-        The index is a number that grows with every change in etcd.
+        The content is what ``to_dict()`` returns.  The index is a number that grows
+        with every change in etcd.
 
         Raises:
             NotADirectory: a file stands where this mapping's directory was.

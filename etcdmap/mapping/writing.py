@@ -36,8 +36,8 @@ class Writing(Reading, Base):
             DirectoryGone: the value is, or contains, a mapping on etcd whose directory
                 does not exist.
             DirectoryNotEmpty: the write would delete a directory that contains a name
-                which this mapping does not show.  You can hardly want to delete a name
-                that you don't see, so nothing was written.
+                which this mapping does not show.  Nothing was written, so that you
+                don't delete a name that you can't see.
             PartialWrite: only a part of a mapping was written.
 
         Cost: 1 request for a value, and 2 more if a directory must be deleted first.

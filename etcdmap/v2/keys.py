@@ -109,7 +109,8 @@ class KeysAPI:
         Args:
             key: the absolute path.
             after_index: return the first change with a higher index.  With None, return
-                the first change from now on; then changes between two calls are missed.
+                the first change from now on.  So with None, changes between two calls
+                are missed.
             recursive: whether changes below the node count too.
             timeout: deadline of this call, in seconds; None for the client's timeout.
 

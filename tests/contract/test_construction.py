@@ -174,6 +174,10 @@ def test_parse_url_gives_the_options(url: str, expected: dict[str, Any]) -> None
         pytest.param("http://root:hunter2/app", id="http-for-a-port"),
         pytest.param("http://h,hunter2@h:1", id="http-comma"),
         pytest.param("http://root:1,hunter2", id="http-comma-and-no-host"),
+        pytest.param("http://hunter2", id="http-alone"),
+        pytest.param("http://first.last:1/hunter2", id="http-user-with-a-dot"),
+        pytest.param("first.last:1/hunter2", id="user-with-a-dot"),
+        pytest.param("http://localhost:1,root:2/hunter2", id="http-second-user"),
     ],
 )
 def test_from_url_refuses_what_is_none_and_shows_no_password(url: str) -> None:
@@ -185,6 +189,14 @@ def test_from_url_refuses_what_is_none_and_shows_no_password(url: str) -> None:
     while error is not None:
         assert "hunter2" not in f"{error!s} {error!r}"
         error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("url", ["root:1234", "first.last:1234", "http://root:1234"])
+def test_from_url_shows_no_password_that_looks_like_a_port(url: str) -> None:
+    """A name may be a user's, so what follows it may be a password."""
+    with pytest.raises(ValueError, match="must start with etcd://") as caught:
+        EtcdMapping.from_url(url)
+    assert "1234" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["etcd://h/%ff", "etcd://h/\ud800", "etcd://%e4@h"])
