@@ -8,6 +8,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -116,18 +117,77 @@ def test_flask_application_reloads_its_settings(
         assert soon(lambda: seen("Shop", None))
 
 
-def test_flask_application_answers_503_in_an_outage(
+def test_flask_application_in_an_outage(
     etcd_version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handler turns what the mapping raises into an answer."""
+    """The cache and the replica answer; what needs a request waits, and is a 503."""
     pytest.importorskip("flask")
     write_files("flask.md", tmp_path)
     with LocalCluster(binary=binaries()[etcd_version]) as cluster:
         monkeypatch.setenv("ETCDMAP_URL", cluster.url())
         names = runpy.run_path(str(tmp_path / "app.py"))
-        cluster.members[0].kill()
-        with names["cfg"]:
-            assert names["app"].test_client().get("/").status_code == 503
+        live = runpy.run_path(str(tmp_path / "service.py"))
+        with names["cfg"] as cfg, live["now"] as now:
+            page, service = (
+                app.test_client() for app in (names["app"], live["service"])
+            )
+            with EtcdMapping(cluster.endpoints, prefix="/shop") as shop:
+                index = shop.set("greeting", "good morning")
+            assert now.wait(index)
+            assert page.get("/").status_code == page.get("/db").status_code == 200
+            cluster.members[0].kill()
+            assert page.get("/").json == {"greeting": "good morning"}
+            began = time.monotonic()
+            assert page.get("/db").status_code == 503
+            assert 1.5 < time.monotonic() - began < 4
+            cfg.cache_clear()
+            assert page.get("/").status_code == 503
+            assert service.get("/").json == {"greeting": "good morning"}
+
+
+@pytest.mark.parametrize("options", [("--preload", "app:app"), ("service:service",)])
+def test_gunicorn_ends_if_etcd_is_down_when_it_starts(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Before the fork or after it, the import fails."""
+    pytest.importorskip("flask")
+    pytest.importorskip("gunicorn")
+    write_files("flask.md", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--bind=127.0.0.1:0", *options],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "ETCDMAP_URL": "etcd://127.0.0.1:1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode
+    assert "ClusterUnavailable" in done.stderr
+
+
+def test_flask_application_is_tested_as_its_page_says(
+    etcd_version: str, tmp_path: Path
+) -> None:
+    """Each test has an empty directory and an application of its own."""
+    pytest.importorskip("flask")
+    write_files("flask.md", tmp_path)
+    command = [sys.executable, "-m", "pytest", "-p", "etcdmap.pytest_plugin"]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", "test_app.py"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "ETCDMAP_ETCD": str(binaries()[etcd_version]),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert "2 passed" in done.stdout, done.stdout
 
 
 def test_yaml_loader_shows_what_it_changes(
