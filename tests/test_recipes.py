@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -23,14 +24,26 @@ from support.gunicorn import gunicorn
 from support.servers import binaries
 from support.waiting import soon
 
-HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+HOW_TO = DOCS / "how-to"
 FILE = re.compile(r"^```python\n(# ([\w.]+\.py)\n.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 
 def write_files(page: str, folder: Path) -> None:
     """Write the files that a page shows."""
     for text, name in FILE.findall((HOW_TO / page).read_text()):
         (folder / name).write_text(text)
+
+
+def run_until(page: Path, name: str) -> dict[str, Any]:
+    """Run the examples of a page up to the one that defines a function."""
+    names: dict[str, Any] = {}
+    for source in FENCE.findall(page.read_text()):
+        exec(source, names)  # noqa: S102
+        if name in names:
+            return names
+    raise AssertionError(f"{page} has no {name}")
 
 
 @pytest.fixture
@@ -188,6 +201,42 @@ def test_flask_application_is_tested_as_its_page_says(
         text=True,
     )
     assert "2 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("page", ["explanation/cache.md", "how-to/django.md"])
+def test_flag_has_its_default_a_second_after_etcd_went_away(
+    etcd_version: str, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the cache has is shown at once; then each call waits as the page says."""
+    with LocalCluster(binary=binaries()[etcd_version]) as cluster:
+        monkeypatch.setenv("ETCDMAP_URL", cluster.url())
+        names = run_until(DOCS / page, "enabled")
+        enabled, flags = names["enabled"], names["flags"]
+        with EtcdMapping(cluster.endpoints, prefix=flags.prefix) as owner, flags:
+            owner["new"] = True
+            assert enabled("new")
+            cluster.members[0].kill()
+            assert enabled("new")
+            flags.cache_clear()
+            for _ in range(2):
+                began = time.monotonic()
+                assert enabled("new", "default") == "default"
+                assert 0.5 < time.monotonic() - began < 3
+
+
+def test_heartbeat_refuses_a_value_that_would_be_a_directory(
+    shop: EtcdMapping, etcd: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where etcd can't renew it; a dict in a list is a value like any other."""
+    monkeypatch.setenv("ETCDMAP_URL", etcd.url())
+    names = run_until(HOW_TO / "heartbeats.md", "beat")
+    with names["cfg"]:
+        with pytest.raises(TypeError, match="must not be a dict"):
+            names["beat"]("a", {"pid": 1}, 10)
+        assert "workers" not in shop
+        for _ in range(2):
+            names["beat"]("a", [{"pid": 1}], 10)
+        assert shop["workers/a"] == [{"pid": 1}]
 
 
 def test_yaml_loader_shows_what_it_changes(
