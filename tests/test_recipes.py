@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import logging
 import os
 import re
 import runpy
@@ -17,7 +20,7 @@ from typing import Any
 import pytest
 import requests
 
-from etcdmap import EtcdMapping
+from etcdmap import EtcdMapping, Live
 from etcdmap.local import LocalCluster
 
 from support.gunicorn import gunicorn
@@ -270,6 +273,79 @@ def test_yaml_loader_shows_what_it_changes(
         assert "/app/True: keys are str, not bool" in told
         assert cfg == {"web": {"port": 80}}
         cfg.clear()
+
+
+def test_logging_levels_follow_the_config(
+    etcd: LocalCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A level in small letters is one; what is none is named, and changes nothing."""
+    monkeypatch.setenv("ETCDMAP_URL", etcd.url())
+    monkeypatch.chdir(tmp_path)
+    names = run_until(HOW_TO / "react-to-changes.md", "set_level")
+    logger = logging.getLogger("shop.db")
+    logger.setLevel(logging.ERROR)
+    with names["cfg"], names["stored"] as stored, stored.live() as names["levels"]:
+        names["levels"].subscribe(names["notice"])
+        stored["shop.db"] = "info"
+        assert soon(lambda: logger.level == logging.INFO)
+        for count, wrong in enumerate(["LOUD", 10, {"a": "INFO"}]):
+            stored["shop.db"] = wrong
+            assert soon(lambda: caplog.text.count("key shop.db of /levels") > count)
+            assert logger.level == logging.INFO
+        del stored["shop.db"]
+        assert soon(lambda: logger.level == logging.ERROR)
+        stored.clear()
+    logger.setLevel(logging.NOTSET)
+
+
+def test_coroutine_reloads_once_for_many_changes(
+    etcd: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for each, although all are there in the end."""
+    monkeypatch.setenv("ETCDMAP_URL", etcd.url())
+    names = run_until(HOW_TO / "asyncio.md", "reload_when_changed")
+    loaded: list[Any] = []
+
+    async def serve() -> None:
+        with await asyncio.to_thread(cfg.live) as now:
+            task = asyncio.create_task(names["reload_when_changed"](now, loaded.append))
+            for number in range(1, 101):
+                await asyncio.to_thread(cfg.set, "n", number)
+            while not loaded or loaded[-1]["n"] != 100:
+                await asyncio.sleep(0.01)
+            task.cancel()
+
+    with names["cfg"] as cfg:
+        asyncio.run(asyncio.wait_for(serve(), 30))
+        cfg.clear()
+    assert len(loaded) < 20
+
+
+SIGNATURE = re.compile(r"^\| `(?:cfg|now)\.(\w+)(\(.*?\))`", re.M)
+
+
+def test_page_about_changes_shows_the_arguments_of_each_method() -> None:
+    """As they are, in the order of the page; for whoever sees no signatures in api."""
+    shown = SIGNATURE.findall((HOW_TO / "react-to-changes.md").read_text())
+    assert [name for name, _ in shown] == [
+        "live",
+        "wait",
+        "subscribe",
+        "subscribe_state",
+        "changes",
+        "watch",
+    ]
+    for name, arguments in shown:
+        method = getattr(EtcdMapping if name in ("live", "watch") else Live, name)
+        signature = inspect.signature(method)
+        given = [
+            each.replace(annotation=each.empty)
+            for each in list(signature.parameters.values())[1:]
+        ]
+        assert arguments == str(inspect.Signature(given))
 
 
 def test_django_takes_the_settings(
