@@ -418,7 +418,10 @@ class V2NotEnabled(InvalidResponse):
 
 
 class InvalidKey(EtcdMapError, ValueError):
-    """A write was given a key that can't exist in etcd; the message says why.
+    """A key can't be written; the message says why.
+
+    Either etcd can't have this key, or a mapping does not use such keys, although etcd
+    can have them, as with names that start with ``_``.
 
     Attributes:
         refusals: one `Refusal` for each key or value that can't be written.
@@ -442,7 +445,7 @@ class DirectoryGone(EtcdMapError, ValueError):
 
 
 class LimitExceeded(EtcdMapError, ValueError):
-    """A key or value is larger than etcd accepts; it is refused before any request.
+    """A key or value exceeds a limit of etcdmap; it is refused before any request.
 
     Attributes:
         refusals: as for `InvalidKey`.
@@ -493,7 +496,8 @@ class PartialWrite(EtcdMapError):
 
     Attributes:
         written: the absolute paths that were certainly written or deleted.
-        failed: a dict from each absolute path that failed to its error.
+        failed: a dict whose keys are the absolute paths that could not be written or
+            deleted, and whose values are the errors.
         pending: the absolute paths that were not tried.
     """
 

@@ -132,10 +132,11 @@ class Client(contextlib.AbstractContextManager["Client"]):
 
     @alters_data
     def send(self, request: Request[T], *, timeout: float | None = None) -> T:
-        """Send a request to the cluster; return what the request makes of the answer.
+        """Send a request to the cluster; return the decoded answer.
 
         Args:
-            request: says what to send, and whether it may be sent again.
+            request: says what to send, whether it may be sent again, and how its answer
+                is decoded.
             timeout: deadline of this call, in seconds; None for the client's timeout.
 
         Raises:

@@ -22,7 +22,7 @@ class Policy:
     Attributes:
         first_delay: how long to wait for an answer before the next endpoint is asked as
             well.  This applies until an answer to the same kind of request has been
-            measured; later, the client waits about as long as most answers take.
+            measured; later, the client waits for as long as nearly all answers take.
         read_floor: the shortest such delay for reads, after answers have been measured.
         write_floor: the shortest such delay for writes, after answers have been
             measured.
@@ -30,7 +30,7 @@ class Policy:
             sent to a second endpoint.
         quiet: if no request of a kind has been answered for this time, ``hedge_share``
             no longer limits the extra requests of this kind.  This time is never
-            shorter than four times what most answers take.
+            shorter than four times what nearly all answers take.
         again: if no endpoint answers, how long to wait before another copy of the
             request is sent to one of them.  The earlier copies may have been lost in an
             election.

@@ -47,8 +47,8 @@ class LocalCluster:
     cluster is also closed when this object is garbage-collected, and when the process
     ends for whatever reason.  For this, a guard process runs beside the members.  If
     the guard and this process are killed together, temporary files are left behind, and
-    the members go on running, except on Linux.  A forked child can use the endpoints,
-    but it can't control the cluster.
+    on macOS the members also go on running.  A forked child can use the endpoints, but
+    it can't control the cluster.
 
     Every user of this machine can reach the endpoints; nobody else can.
 
@@ -59,8 +59,8 @@ class LocalCluster:
             directory must be empty, or come from an earlier cluster with the same
             number of members.  Only one cluster at a time may use it.
         port: the client port of the first member; the second member gets the next
-            higher port, and so on.  None for the ports that were used with ``data_dir``
-            before; if there are none, for free ports.
+            higher port, and so on.  With None, the members get the ports that were used
+            with ``data_dir`` before, or free ports if there were none.
         binary: the etcd to run; None to search for one as ``find_binary`` does.
         election_timeout: seconds without a leader after which the members elect a new
             leader.  None means 1.0 for several members, and 0.1 for a single member,

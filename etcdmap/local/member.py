@@ -136,7 +136,7 @@ class Member:
         probe.wait_for(self.check_healthy, timeout, "the member was not healthy")
 
     def wait_serving(self, timeout: float = START_TIMEOUT) -> None:
-        """Wait until the member answers other members, which need not run yet."""
+        """Wait until the member can answer other members, even if none runs yet."""
         probe.wait_for(self._check_serving, timeout, f"{self.name} did not serve")
 
     def check_running(self) -> None:

@@ -230,7 +230,8 @@ class Base(Listed, MutableMapping[str, Any]):
     def popitem(self) -> tuple[str, Any]:
         """Remove the key that sorts last, and return it with its value.
 
-        If several callers race, each gets a different key.
+        If several callers race, each of them gets another value.  But a directory may
+        be returned to several callers, because it is first read and then deleted.
 
         Raises:
             KeyNotFound: the mapping is empty.

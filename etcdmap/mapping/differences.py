@@ -43,8 +43,9 @@ class Difference:
             path leads through a subdirectory, use ``keys``.
         old: the value before, as the codec reads it; if the codec can't read the stored
             text, this text.  For the ``"delete"`` of a directory, the content as a
-            plain dict.  ABSENT if nothing was there, or if there was a directory that
-            this difference does not delete.
+            plain dict.  ABSENT if nothing was there.  If a value takes the place of a
+            directory, there are two differences: a ``"delete"``, which has the content
+            of the directory, and a ``"set"``, whose ``old`` is ABSENT.
         new: the value afterwards: ABSENT for a ``"delete"``, ``{}`` for a new
             directory.
         keys: the parts of the path, one key for each level: ``m[keys[0]][keys[1]]``.

@@ -146,7 +146,8 @@ class Handle:
                   this client's own writes, and show nothing older than ``max_stale``
                   seconds.  If no member can prove all this, the read fails.  With the
                   cache, your own writes are seen at once; the writes of others are seen
-                  after at most ``cache_ttl`` plus ``max_stale`` seconds.
+                  after at most ``cache_ttl`` plus ``max_stale`` seconds.  A value from
+                  the cache may be older than what a listing has shown before.
                 - ``"linearizable"``: the cluster agrees on each read, which costs a
                   round trip between the members.  The cache is not used.
                 - ``"any"``: a read returns whatever the member in use answers, however

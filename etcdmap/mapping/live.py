@@ -50,9 +50,9 @@ class Live(Reading):
     `EtcdMapping.live` made is closed.
 
     Threads: any number of threads can share one replica.  A forked child may go on
-    using it.  The first read or `wait` in the child starts to follow etcd again, and
-    waits up to a second for the present state.  Until then, no callback is called in
-    the child.  A replica can't be pickled.
+    using it.  The first read, `wait`, `subscribe` or `changes` in the child starts to
+    follow etcd again, and waits up to a second for the present state.  Until then, no
+    callback is called in the child.  A replica can't be pickled.
     """
 
     _feed: Feed
@@ -208,8 +208,8 @@ class Live(Reading):
           the user lacks a right, the server does not offer the API, or a certificate is
           refused.  Even so, the replica goes on trying.
         - ``"starting"``: only in a forked child, until the replica has read its
-          directory again.  It begins to do so at the first read or `wait` in the child.
-          Looking at this property does not count as a read.
+          directory again.  It begins to do so at the first read, `wait`, `subscribe` or
+          `changes` in the child.  Looking at this property does not count as a read.
         - ``"closed"``: the replica was closed.
         """
         # The feed may go on for others.
@@ -248,9 +248,9 @@ class Live(Reading):
         when the replica shows the change.  While the function runs, other callbacks
         have to wait, but following etcd is held up for 10 ms at most.  If the function
         raises an exception, the exception is logged, and the next call is for the next
-        event.  If the function is so slow that 1,000 events wait for it, it gets only
-        the differences between the old and the new content, as ``coalesced`` events,
-        instead of these events.
+        event.  If the function is so slow that more than 1,000 events wait for it, it
+        gets only the differences between the old and the new content, as ``coalesced``
+        events, instead of these events.
 
         Args:
             callback: the function, which takes an event.

@@ -99,7 +99,8 @@ class EtcdMapping(Writing):
             stored as percent escapes.  With this option, ``m["a/b"]`` is one key, and
             not the key ``b`` in the directory ``a``.
         consistency: what reads promise (see `using`); None means ``"session"``.
-        timeout: `connect` explains this option and all options that follow.
+        timeout: `connect` explains this option, and the options that follow it in the
+            signature.
 
     Every method that sends a request may raise the errors of `Client.send`.  An outage
     is never a KeyError, so `get` and ``in`` never hide an outage.
@@ -328,6 +329,7 @@ class EtcdMapping(Writing):
             NotADirectory: a file stands where a directory is needed.
             DirectoryGone: ``other`` is, or contains, a mapping on etcd whose directory
                 does not exist.
+            DirectoryNotEmpty: as for `assign`; only if a value is a mapping.
             PartialWrite: some keys failed; the error says which, and what was done.
 
         Cost: 1 listing, and 1 request for each value; for a value that is a mapping,
@@ -379,6 +381,7 @@ class EtcdMapping(Writing):
             InvalidKey: a key can't be written, or lies below another key of this call.
             NotADirectory: a file stands where a key like ``"a/b"`` needs a directory.
             DirectoryGone: as for `update`.
+            DirectoryNotEmpty: as for `assign`.
             PartialWrite: some keys failed; the error says which, and what was done.
 
         Cost: 1 listing of everything, and 1 request for each difference.
@@ -414,8 +417,10 @@ class EtcdMapping(Writing):
         """Make the whole content equal to a nested mapping; return what changed.
 
         Only what differs is written or deleted.  Values are compared as stored text,
-        and a value that has a ttl always counts as different.  Names that this mapping
-        does not show are kept.
+        and a value that has a ttl always counts as different.  A name that this mapping
+        does not show is never deleted alone, and a directory that contains such a name
+        is not deleted.  But names that start with ``_``, which etcd lists to nobody,
+        are deleted together with the directory that contains them.
 
         Args:
             other: a mapping, or pairs.  Each key is one name: a key with a ``/`` is
@@ -433,6 +438,8 @@ class EtcdMapping(Writing):
                 replace all keys of the cluster.
             InvalidKey: a key can't be written.
             DirectoryGone: as for `update`.
+            DirectoryNotEmpty: the call would delete a directory that contains a name
+                which this mapping does not show.  Nothing was written.
             PartialWrite: some keys failed; the error says which, and what was done.
 
         Cost: 1 listing of everything, and 1 request for each difference.
@@ -454,6 +461,7 @@ class EtcdMapping(Writing):
         Raises:
             PrefixRequired: the mapping was made without a prefix, so the call would
                 empty the whole cluster.
+            DirectoryNotEmpty: as for `assign`.
             PartialWrite: some keys failed; the error says which.
 
         Cost: 1 listing, and 1 request for each key.  Atomic: no.
