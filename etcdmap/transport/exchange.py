@@ -99,9 +99,6 @@ class WireExchange:
         except BaseException as problem:
             self._stop(problem)
 
-    def _answer_of(self, reader: Reader) -> Answer:
-        return Answer(reader.status, reader.headers, reader.body(), self._pool.endpoint)
-
     # --- without steps
 
     def _send_quickly(self, connection: Connection) -> None:
@@ -176,7 +173,7 @@ class WireExchange:
         target = self._request.target
         if identity is not None and connection.shown is not identity:
             reader = yield from self._ask(connection, identity)
-            shown = identity.read(self._answer_of(reader))
+            shown = identity.read(reader.answer())
         elif connection.fresh and opening is not None and len(target) > opening.longest:
             reader = yield from self._ask(connection, opening.request)
             shown = connection.shown
@@ -239,7 +236,7 @@ class WireExchange:
     def _finish(self, connection: Connection) -> None:
         reader = self._reader
         if reader.reusable:
-            self._answer = self._answer_of(reader)
+            self._answer = reader.answer()
             # Not after `give_back`: should a signal come there, `give_up` would close a
             # connection that is another's by then.
             self.ended = True
@@ -249,7 +246,7 @@ class WireExchange:
             # `cancel` and `close` end the connection: the answer may be cut off.
             self._fail(failures.given_up(sent=self.sent))
         else:
-            self._answer = self._answer_of(reader)
+            self._answer = reader.answer()
             self.ended = True
             connection.close()
 

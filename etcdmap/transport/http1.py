@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from etcdmap.errors import ExchangeFailed, InvalidResponse
 from etcdmap.transport import failures
 from etcdmap.transport.head import CHUNKED, field_of, read_head
-from etcdmap.transport.protocol import MAX_REFUSAL, Request, limit_of
+from etcdmap.transport.protocol import MAX_REFUSAL, Answer, Request, limit_of
 
 #: Bytes of status line and fields.  Go's client takes 10 MiB, curl 300 KiB, h11 16 KiB.
 MAX_HEAD = 64 * 1024
@@ -31,6 +32,13 @@ _match_size = re.compile(rb"0*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?").fullma
 
 #: How a body ends whose chunks are as usual.
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
+_END = len(_LAST_CHUNK)
+
+
+@lru_cache(maxsize=512)  # to spell it takes longer than all else for a small body
+def _size_line(size: int) -> bytes:
+    return b"%x\r\n" % size
+
 
 # Pieces of a body below this size are put together: a list of chunks of a few
 # bytes each would need many times the memory of the body.
@@ -76,12 +84,15 @@ class Reader:
         step = self._step
         return self._read_head(data) if step is None else step(self, data)
 
-    def body(self) -> bytes:
-        """Return the body of an answer that is whole, and let go of it."""
-        parts, self._parts = self._parts, []
+    def answer(self) -> Answer:
+        """Return the answer, which is whole, and let go of its body."""
+        parts = self._parts
         if len(parts) == 1:
-            return bytes(parts[0])  # no copy: the first one is always bytes
-        return b"".join(parts)
+            body = bytes(parts.pop())  # no copy: the first one is always bytes
+        else:
+            body = b"".join(parts)
+            self._parts = []
+        return Answer(self.status, self.headers, body, self._endpoint)
 
     def drop(self) -> None:
         """Let go of what came: the exception that ends it may be kept for long."""
@@ -208,10 +219,10 @@ class Reader:
     def _read_first_chunk(self, data: bytes) -> bool:
         """Take a body that came whole and in one chunk, else what came of it."""
         start = data.find(b"\n") + 1
-        size = len(data) - start - len(_LAST_CHUNK)
-        is_one = data[:start] == b"%x\r\n" % size and data.endswith(_LAST_CHUNK)
+        size = len(data) - start - _END
+        is_one = data[:start] == _size_line(size) and data[-_END:] == _LAST_CHUNK
         if is_one and 0 < size <= self._limit:
-            self._parts.append(data[start : start + size])
+            self._parts.append(data[start:-_END])
             return True
         if data:
             self._step = Reader._read_chunks

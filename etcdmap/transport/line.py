@@ -39,7 +39,7 @@ class Line:
         self._cancelled = False
         #: One for each answer that is not whole yet.
         self._readers: deque[Reader] = deque()
-        self._answers: deque[Answer] = deque()
+        self._answers: list[Answer] = []
         #: How many of the first answers are to nobody's question.
         self._answers_to_skip = 0
 
@@ -74,14 +74,14 @@ class Line:
         while not self._answers:
             if not self._read(until):
                 return None
-        return self._answers.popleft()
+        return self._answers.pop(0)
 
     def receive_all(self, until: float) -> Sequence[Answer]:
         """Return the next answer and those that came with it; none, as `receive`."""
         while not self._answers:
             if not self._read(until):
                 return ()
-        answers, self._answers = self._answers, deque()
+        answers, self._answers = self._answers, []
         return answers
 
     def head(self, until: float) -> tuple[int, Mapping[str, str]] | None:
@@ -177,23 +177,21 @@ class Line:
                 raise self._failure(error) from error
 
     def _take(self, data: bytes) -> None:
-        while True:
-            if not self._readers:
-                what = "bytes that nobody asked for" if data else failures.CLOSED
-                raise ExchangeFailed(what, sent=True)
-            reader = self._readers[0]
+        readers = self._readers
+        while readers:
+            reader = readers[0]
             if not reader.feed(data):
                 return
-            self._readers.popleft()
+            readers.popleft()
             if self._answers_to_skip:
                 self._answers_to_skip -= 1
             else:
-                endpoint = self._pool.endpoint
-                answer = Answer(reader.status, reader.headers, reader.body(), endpoint)
-                self._answers.append(answer)
+                self._answers.append(reader.answer())
             data = reader.rest
             if not data:
                 return
+        what = "bytes that nobody asked for" if data else failures.CLOSED
+        raise ExchangeFailed(what, sent=True)
 
     def _failure(self, error: Exception) -> Exception:
         """Return what an exception of a socket, or of a reader, means."""

@@ -55,7 +55,7 @@ def read(
     assert whole
     reusable = reader.reusable and not any(rest)
     headers = tuple(reader.headers.items())
-    return Outcome(None, reader.status, headers, reader.body(), reusable)
+    return Outcome(None, reader.status, headers, reader.answer().body, reusable)
 
 
 def bytewise(data: bytes) -> Iterator[bytes]:
