@@ -65,7 +65,8 @@ class Followed:
         self.failed = False
         #: The highest index that was seen of a cluster which is no more.
         self.obsolete = 0
-        self.closing = threading.Event()
+        #: Whether `cancel` was called; what that wakes.
+        self.closed, self._closing = False, threading.Event()
         #: What `cancel` has to end.
         self._asking: Exchange | None = None
         self._lines: set[Line] = set()
@@ -83,12 +84,17 @@ class Followed:
 
     def cancel(self) -> None:
         """End, from any thread, all that is under way, now and later."""
-        self.closing.set()
+        self.closed = True
+        self._closing.set()
         for line in list(self._lines):
             line.cancel()
         asking = self._asking
         if asking is not None:
             asking.cancel()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless it is cancelled."""
+        self._closing.wait(seconds)
 
     # --- requests
 
@@ -130,7 +136,7 @@ class Followed:
         transport = self._client.transport
         self.failed = True
         exchange = self._asking = transport.begin(self.endpoint, request, seconds)
-        if self.closing.is_set():
+        if self.closed:
             exchange.cancel()
         try:
             # Not its own `wait`, which `cancel` would not end at once.
@@ -138,7 +144,7 @@ class Followed:
                 pass
             answer = exchange.result()
         except EtcdMapError:
-            if not self.closing.is_set():  # else nothing is wrong with it
+            if not self.closed:  # else nothing is wrong with it
                 transport.distrust(self.endpoint)
             raise
         finally:
@@ -156,7 +162,7 @@ class Followed:
         """Return a new connection, to be ended by `end`."""
         line = self._make_line(self.endpoint)
         self._lines.add(line)
-        if self.closing.is_set():
+        if self.closed:
             line.cancel()
         return line
 
@@ -194,7 +200,7 @@ class Followed:
         if found is None or answer.status != 200:
             return self._any_poll.read(answer)
         action, path, text, number, before = found.groups()
-        if not path.startswith(self._below):
+        if _is_odd(path) or not path.startswith(self._below):
             return self._any_poll.read(answer)
         index = int(number)
         fields = "set", path, text, index, before, False
@@ -202,15 +208,22 @@ class Followed:
         return tuple.__new__(PollEvent, (index, change, path, action))
 
 
-# As Go's encoder writes it, see `etcdmap.v2.listing`; of a key that is not left out.
+# As Go's encoder writes it, see `etcdmap.v2.listing`.
 _match_plain = re.compile(
     r'\{"action":"(set|create|update|compareAndSwap)",'
-    rf'"node":\{{"key":"((?:/(?!_)[^"\\/{UNREADABLE}]+){{1,{MAX_DEPTH}}})",'
+    r'"node":\{"key":"([^"\\]*[^"\\/])",'
     r'"value":"([^"\\]*)",'
     r'"modifiedIndex":([1-9][0-9]{0,17}),"createdIndex":[0-9]+\}'
     r'(?:,"prevNode":\{"key":"[^"\\]*","value":"([^"\\]*)",'
     r'"modifiedIndex":[0-9]+,"createdIndex":[0-9]+\})?\}\n?'
 ).fullmatch
+
+
+def _is_odd(path: str) -> bool:
+    """Tell whether listings leave out a path, or it is none."""
+    if "/_" in path or "//" in path or UNREADABLE in path:
+        return True
+    return path.count("/") > MAX_DEPTH
 
 
 def _event_of(asked: Asked, answer: Answer) -> PollEvent:

@@ -114,7 +114,8 @@ class V2Follower:
         #: `waitIndex` of the polls under way on it.
         self._polls: deque[int] = deque()
         self._width, self._already_known = 1, False
-        self._next = 1 if after is None else after + 1
+        self.covered = after or 0
+        self._next = self.covered + 1
         #: Whether an event came live and left a gap; what was asked for again for that.
         self._has_gap, self._asked_again_for = False, 0
         #: The last event that was told, to know the history by.
@@ -123,8 +124,6 @@ class V2Follower:
         self._seamless = after is not None
         self._news: list[Change | Reading] = []
         self._expired: WatchExpired | None = None
-        #: The index up to which a barrier said that nothing happened.
-        self._barrier_index = 0
         #: When the poll on the line was seen to have begun; the store's index then.
         self._begun, self._store_index = _NEVER, 0
         self._traffic = _Traffic()
@@ -139,11 +138,6 @@ class V2Follower:
     @property
     def settled(self) -> int:
         return self._next - 1
-
-    @property
-    def covered(self) -> int:
-        known, passed = self._next - 1, self._barrier_index
-        return known if known > passed else passed
 
     @property
     def seen(self) -> int:
@@ -196,8 +190,8 @@ class V2Follower:
         self._news.append(reading)
 
     def _start_at(self, reading: Reading, began: float) -> None:
-        self._next, self._last, self._seamless = reading.index + 1, None, True
-        self._barrier_index = 0
+        self.covered, self._next = reading.index, reading.index + 1
+        self._last, self._seamless = None, True
         self._has_proof(began)
 
     def _has_proof(self, since: float) -> None:
@@ -213,9 +207,9 @@ class V2Follower:
 
     def follow(self, until: float) -> Sequence[Change | Reading]:
         with self._using:
-            if self._expired is None and not self._member.closing.is_set():
+            if self._expired is None and not self._member.closed:
                 self._try(until)
-        if self._member.closing.is_set():
+        if self._member.closed:
             self._end()
         news, self._news = self._news, []
         if self._expired is not None and not news:
@@ -285,53 +279,64 @@ class V2Follower:
 
     def _take(self, answer: Answer) -> None:
         """Use the answer to a poll, and poll on."""
-        asked_for, last = self._polls.popleft(), self._last
+        asked_for = self._polls.popleft()
         if not answer.body and answer.status == 200:
-            if self._ended is not self._line:  # it was a proxy, or a member that stops
-                raise ExchangeFailed("a poll was ended without an event", sent=True)
-            self._reopen()
+            self._poll_has_ended()
             return
         try:
             event = self._member.event(answer)
         except WatchExpired as error:
             self._history_is_gone(asked_for, error)
             return
+        index, change, _, _ = event
+        if asked_for < self._next or index < asked_for:
+            self._check_history(event, asked_for)
+        self._latest = answer
+        wanted = self._next
+        self._already_known = known = not asked_for <= wanted <= index
+        if index == wanted or not (known or self._leaves_gap(index, answer)):
+            self.covered, self._next = index, index + 1
+            if change is not None:
+                self._news.append(change)
+                if not change.implied:  # else a live watch may not be told of it
+                    self._last = event
+            self._setbacks.failures = self._setbacks.losses = 0
+        if self._polls:
+            self._give_up_polls_behind(index)
+
+    def _poll_has_ended(self) -> None:
+        if self._ended is not self._line:  # it was a proxy, or a member that stops
+            raise ExchangeFailed("a poll was ended without an event", sent=True)
+        self._reopen()
+
+    def _check_history(self, event: PollEvent, asked_for: int) -> None:
+        last = self._last
         if event.index < asked_for:
             raise InvalidResponse("an event from before what was asked for")
         if last is not None and asked_for == last.index and not event.is_same(last):
             raise _Missed("the last event is not in the cluster's history")
-        self._latest = answer
-        self._use(event, asked_for, answer)
-        if not self._polls:
-            return
-        in_vain = self._already_known and len(self._polls) > _VAIN
-        if in_vain or event.index >= self._next:
-            # The polls behind it may be silent, and hold up the one that is needed; or
-            # bring the same, which with a password takes etcd 60 ms each.
-            self._reopen()
 
-    def _use(self, event: PollEvent, asked_for: int, answer: Answer) -> None:
-        """Take an event for news, if it is the next one."""
-        index, change, _, _ = event
-        wanted = self._next
-        self._already_known = not asked_for <= wanted <= index  # it was known
-        if self._already_known:
-            return
-        if index > wanted and index > (store_index := index_of(answer)):
-            # It came live, so history had nothing when the poll began.
-            self._next = max(wanted, store_index + 1)
-            if index > self._next:
-                # There is a gap since then: history tells what is in it.
-                if self._asked_again_for == self._next:
-                    raise InvalidResponse("an event that the history does not have")
-                self._has_gap = True
-                return
-        self._next = index + 1
-        if change is not None:
-            self._news.append(change)
-            if not change.implied:  # else a live watch may not be told of it
-                self._last = event
-        self._setbacks.failures = self._setbacks.losses = 0
+    def _leaves_gap(self, index: int, answer: Answer) -> bool:
+        """Tell whether an event came live, and not as the next one."""
+        store_index = index_of(answer)
+        if index <= store_index:
+            return False
+        self._pass(store_index)  # history had nothing when the poll began
+        if index == self._next:
+            return False
+        # There is a gap since then: history tells what is in it.
+        if self._asked_again_for == self._next:
+            raise InvalidResponse("an event that the history does not have")
+        self._has_gap = True
+        return True
+
+    def _give_up_polls_behind(self, index: int) -> None:
+        """Give up the polls behind an event if it is better not to wait for them."""
+        in_vain = self._already_known and len(self._polls) > _VAIN
+        if in_vain or index >= self._next:
+            # They may be silent, and hold up the one that is needed; or bring the same,
+            # which with a password takes etcd 60 ms each.
+            self._reopen()
 
     def _history_is_gone(self, asked_for: int, error: WatchExpired) -> None:
         is_check = self._last is not None and asked_for == self._last.index
@@ -382,7 +387,7 @@ class V2Follower:
             if answer is not None:
                 self._take(answer)
                 return
-            self._next = max(self._next, self._store_index + 1)
+            self._pass(self._store_index)
             if self._traffic.is_heavy:  # nearer to the present, before history is gone
                 self._reopen()
 
@@ -405,7 +410,7 @@ class V2Follower:
         if self.covered < store_index:
             self._reopen()
             self._open()
-            self._pass(self._barrier())
+            self._cover(self._barrier())
         if self.covered >= store_index:
             setbacks.note_proof()
             self._has_proof(began)
@@ -413,11 +418,16 @@ class V2Follower:
             self._proof_due = clock() + setbacks.before_next_proof()
 
     def _pass(self, store_index: int) -> None:
+        """Go on behind an index, up to which nothing happened."""
+        self.covered = max(self.covered, store_index)
+        self._next = max(self._next, store_index + 1)
+
+    def _cover(self, store_index: int) -> None:
         """Take for covered what a barrier says, if the poll has nothing to tell."""
         line = self._line
         answer = None if line is None else line.receive(self._client.clock())
         if answer is None:
-            self._barrier_index = max(self._barrier_index, store_index)
+            self.covered = max(self.covered, store_index)
         else:
             self._take(answer)
 
@@ -462,7 +472,7 @@ class V2Follower:
         self._drop()
         self._last, self._seamless = None, False
         if self._heals:
-            self._member.closing.wait(self._setbacks.before_next_reading())
+            self._member.pause(self._setbacks.before_next_reading())
         else:
             self._expired = WatchExpired(
                 f"{error} ({self.covered} was the last index seen); read anew, and "
@@ -474,7 +484,7 @@ class V2Follower:
         """Turn to another member, or try again what has worked."""
         self._drop()
         member, setbacks = self._member, self._setbacks
-        if member.closing.is_set():
+        if member.closed:
             return
         self._seamless = False
         if setbacks.note_failure(error, member.endpoint, of_member=member.failed):
@@ -483,7 +493,7 @@ class V2Follower:
             member.move_on(self._client.endpoints)
         # Whoever has waited for an answer need not wait again.
         due = min(began + setbacks.before_next_attempt(), until)
-        member.closing.wait(max(0.0, due - self._client.clock()))
+        member.pause(max(0.0, due - self._client.clock()))
 
 
 class _Traffic:
