@@ -32,7 +32,7 @@ def _reads(rounds: int, quick: bool) -> Iterator[Check]:
 def _told(rounds: int, quick: bool) -> Iterator[Check]:
     from benchmarks.live.events import told
 
-    return told(rounds, count=10 if quick else 150)
+    return told(rounds, count=10 if quick else 300)
 
 
 def _rate(rounds: int, quick: bool) -> Iterator[Check]:

@@ -33,7 +33,7 @@ from etcdmap.errors import ClientClosed, EtcdMapError
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
 from etcdmap.mapping.replica import State, after
 from etcdmap.mapping.subscription import STATE, Moment, Subscription
-from etcdmap.tree import Change, Event, Follower, Reading, WatchableStore
+from etcdmap.tree import Event, Follower, Reading, WatchableStore
 
 log = logging.getLogger("etcdmap")
 
@@ -52,17 +52,18 @@ _GLANCE, _CALM = 0.01, 0.1
 _FOR_EVER, _NEVER = 3600.0, float("inf")
 
 
-#: What to tell: the events that are left for a subscriber, and what these lead to; or,
-#: to those who want to know, what the feed's condition became.
-_Job = tuple["Subscription | None", "State | None", "deque[Any]"]
+#: What to tell: to a subscriber, the events, and what these lead to; or, to those who
+#: want to know, what the feed's condition became.
+_Job = tuple["Subscription | None", "State | None", "Sequence[Any]"]
 
 
 class Feed:
     """A directory that is followed, for all who read it and want to be told."""
 
     now: Moment
-    #: What one of the threads is telling.
+    #: What one of the threads is telling, and how many events of it are done.
     _job: _Job | None = None
+    _done = 0
 
     def __init__(self, store: WatchableStore, path: str, max_stale: float) -> None:
         self.path = path
@@ -104,8 +105,8 @@ class Feed:
         if self._job is not None:
             subscription, told, events = self._job
             if subscription is not None and told is not None:
-                subscription.tell_again(events, told)
-        self._job = None
+                subscription.tell_again(events[self._done :], told)
+        self._job, self._done = None, 0
         for each in self._subscriptions:
             each.catch_up(self._clock())
 
@@ -149,7 +150,8 @@ class Feed:
         self._reported = "following"
         with self._lock:
             if hasattr(self, "now"):  # in a forked child: who subscribed is told
-                self._show(follower, *self._after([reading], follower))
+                news = after(self.now[STATE], [reading], follower.covered)
+                self._show(follower, *news)
             else:
                 self.now = {STATE: State(self.path, reading.root, reading.index)}
                 self.proved = follower.proved
@@ -287,7 +289,6 @@ class Feed:
         self,
         ticket: object,
         path: str,
-        read: Callable[[Event], Event],
         call: Callable[[Event], object] | None = None,
         *,
         initial: bool = False,
@@ -303,9 +304,7 @@ class Feed:
         with self._lock:
             state = self.now[STATE]
             told = state._replace(root=None) if initial else state
-            subscription = Subscription(
-                ticket, path, read, call, told, quiet, wake=wake
-            )
+            subscription = Subscription(ticket, path, call, told, quiet, wake=wake)
             if self.closed or ticket not in self.users:
                 subscription.ended = True
             else:
@@ -401,7 +400,7 @@ class Feed:
         while job is None and not self.closed:
             try:
                 news = follower.follow(self._clock() + _FOR_EVER)
-                state, events = self._after(news, follower)
+                state, events = after(self.now[STATE], news, follower.covered)
             except Exception:  # the thread must go on, whatever is wrong
                 _log_fault("following %s failed, and starts again", self.path)
                 follower = self._follow_anew(follower)
@@ -427,20 +426,6 @@ class Feed:
                 self._follower = broken = self._new_follower()
         return broken
 
-    def _after(
-        self, news: Sequence[Change | Reading], follower: Follower
-    ) -> tuple[State, list[Event]]:
-        """Return the state after some news, and the events that lead there."""
-        state: State = self.now[STATE]
-        events: list[Event] = []
-        for each in news:
-            state, more = after(state, each)
-            events += more
-        covered = follower.covered  # further than the news, if the rest is not shown
-        if covered > state.index:
-            state = state._replace(index=covered)
-        return state, events
-
     def _show(
         self,
         follower: Follower,
@@ -461,8 +446,8 @@ class Feed:
                 mine = each.add(state, events, now, at_once=at_once)
                 if mine:
                     at_once, self._told_at = False, now
-                    job = self._job = each, state, deque(mine)
-                    each.settle(state)
+                    job = self._job = each, state, mine
+                    each.told = state  # not before: a fork would lose them
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
         # Not before: what it proves is that nothing newer was there than this state.
@@ -484,12 +469,14 @@ class Feed:
         """Call whoever has to be told, until nobody has."""
         while job is not None:
             subscription, _, events = job
-            tell = self._report if subscription is None else subscription.tell
-            while events and (subscription is None or not subscription.ended):
-                self._call(tell, events[0])
-                events.popleft()  # not before: it would be lost in a fork
+            tell = self._report if subscription is None else subscription.call
+            for event in events:
+                if subscription is not None and subscription.ended:
+                    break
+                self._call(tell, event)
+                self._done += 1  # not before: it would be lost in a fork
             with self._lock:
-                self._job = None
+                self._job, self._done = None, 0
                 job = None if self.closed else self._next_job()
 
     def _call(self, call: Callable[[Any], object], argument: Any) -> None:
@@ -503,7 +490,7 @@ class Feed:
         if self._job is not None:
             return None
         if self._to_report:
-            self._job = None, None, deque([self._to_report.popleft()])
+            self._job = None, None, [self._to_report.popleft()]
             return self._job
         now, first = self._clock(), None
         for each in self._called:
@@ -512,7 +499,7 @@ class Feed:
         if first is None:
             return None
         events, told = first.waiting(self.now[STATE])
-        self._told_at, self._job = now, (first, told, deque(events))
+        self._told_at, self._job = now, (first, told, events)
         first.settle(told)  # not before: a fork would lose them
         return self._job
 

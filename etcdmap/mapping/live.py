@@ -25,7 +25,7 @@ from etcdmap.mapping.joined import joined
 from etcdmap.mapping.reading import Reading
 from etcdmap.mapping.replica import Replica
 from etcdmap.mapping.subscription import STATE, Subscription, memo
-from etcdmap.mapping.watch import decoded
+from etcdmap.mapping.watch import decoder
 from etcdmap.marks import alters_data
 from etcdmap.paths import FLAT
 from etcdmap.tree import Event, Store
@@ -271,11 +271,15 @@ class Live(Reading):
         _check_callback(callback)
         if quiet is not None:
             quiet = positive_seconds("quiet", quiet)
+        decoded = decoder(self._view)
+
+        def call(event: Event) -> None:
+            callback(decoded(event))
+
         subscription = self._feed.subscribe(
             self._ticket,
             self._path_of(key),
-            partial(decoded, self._view),
-            callback,
+            call,
             initial=initial,
             quiet=quiet,
         )
@@ -378,8 +382,9 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
         self._events: list[Event] = []
         #: The coroutines that wait, by what wakes them; changed with the feed's lock.
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._decoded = decoder(view)
         self.subscription = feed.subscribe(
-            ticket, path, partial(decoded, view), initial=initial, wake=self._notice
+            ticket, path, initial=initial, wake=self._notice
         )
 
     def _notice(self) -> None:
@@ -412,7 +417,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
             if not self._events:
                 raise StopIteration
             event = self._events.pop()
-        return self.subscription.read(event)
+        return self._decoded(event)
 
     def __aiter__(self) -> Changes:
         return self
@@ -425,7 +430,7 @@ class Changes(Iterator[Event], AsyncIterator[Event]):
             finally:  # the task may have been cancelled
                 with self._feed.changed:
                     self._waiting.pop(woken, None)
-        return self.subscription.read(event)
+        return self._decoded(event)
 
     def _next_or(self, woken: asyncio.Event) -> Event | None:
         """Return the next event; None if `woken` will be set once there is one."""

@@ -7,7 +7,7 @@ one moment had it, and two can be compared quickly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from etcdmap.client import Client
@@ -45,55 +45,69 @@ class State(NamedTuple):
 # --- from one state to the next
 
 
-def after(state: State, news: Change | Reading) -> tuple[State, list[Event]]:
-    """Return the state after some news, and the events that tell of it.
+def after(
+    state: State, news: Iterable[Change | Reading], covered: int = 0
+) -> tuple[State, list[Event]]:
+    """Return the state after some news, and the events that tell of them.
 
-    A change does not take its index back: it may have been said too soon that nothing
-    else happened up to there.
+    It is that of `covered` if nothing else happened up to there.  A change does not
+    take its index back: that may have been said too soon.
     """
-    if isinstance(news, Reading):
-        new = State(state.path, news.root, news.index)
-        return new, list(differences(state, new))
-    if news.action == "set":
-        return _after_a_set(state, news)
-    names = state.names_of(news.path)
-    old = _known_at(state, names)
-    if news.action in ("delete", "expire"):
-        return _after_an_end(state, news, names, old)
-    root, events = state.root, list(_made_on_the_way(state, names, news.index))
+    events: list[Event] = []
+    for each in news:
+        if isinstance(each, Reading):
+            new = State(state.path, each.root, each.index)
+            events += differences(state, new)
+            state = new
+        elif each.action == "set":
+            state = _after_a_set(state, each, events)
+        elif each.action == "make_directory":
+            state = _after_a_directory(state, each, events)
+        else:
+            state = _after_an_end(state, each, events)
+    if covered > state.index:
+        state = state._replace(index=covered)
+    return state, events
+
+
+def _after_a_set(state: State, news: Change, events: list[Event]) -> State:
+    _, path, text, index, before, _ = news
+    top, root, shown, whole = state
+    root, old = _with(root, path[len(top) + 1 :], text)
+    if isinstance(old, str):  # nearly always
+        event = "set", path, text, old, index, False
+        events.append(tuple.__new__(Event, event))
+    else:
+        events += _made_on_the_way(state, path, index)
+        if old is not None:
+            events += _gone("delete", path, old, index)
+        events.append(Event("set", path, text, before, index))
+    if index < shown:
+        index = shown
+    return tuple.__new__(State, (top, root, index, whole))
+
+
+def _after_a_directory(state: State, news: Change, events: list[Event]) -> State:
+    old = _known_at(state, state.names_of(news.path))
+    root = state.root
+    events += _made_on_the_way(state, news.path, news.index)
     if not isinstance(old, dict):
-        root, _ = _with(root, names, {})
+        root, _ = _with(root, news.path[len(state.path) + 1 :], {})
         if state.whole or not news.implied:
             before = news.previous if old is None else old
             events.append(Event(news.action, news.path, None, before, news.index))
-    return State(state.path, root, max(news.index, state.index), state.whole), events
+    return State(state.path, root, max(news.index, state.index), state.whole)
 
 
-def _after_a_set(state: State, news: Change) -> tuple[State, list[Event]]:
-    _, path, text, index, before, _ = news
-    names = state.names_of(path)
-    root, old = _with(state.root, names, text)
-    shown = max(index, state.index)
-    after = tuple.__new__(State, (state.path, root, shown, state.whole))
-    if isinstance(old, str):  # nearly always
-        event = tuple.__new__(Event, ("set", path, text, old, index, False))
-        return after, [event]
-    events = list(_made_on_the_way(state, names, index))
-    if old is not None:
-        events += _gone("delete", path, old, index)
-    return after, [*events, Event("set", path, text, before, index)]
-
-
-def _after_an_end(
-    state: State, news: Change, names: list[str], old: Tree
-) -> tuple[State, list[Event]]:
-    if old is None and state.whole:
-        return state._replace(index=max(news.index, state.index)), []
-    events = list(_gone(news.action, news.path, old, news.index, news.previous))
-    # Where the root went, all is known again: there is nothing.
-    whole = state.whole or not names
-    root = _without(state.root, names)
-    return State(state.path, root, max(news.index, state.index), whole), events
+def _after_an_end(state: State, news: Change, events: list[Event]) -> State:
+    names = state.names_of(news.path)
+    old, root, whole = _known_at(state, names), state.root, state.whole
+    if old is not None or not whole:
+        events += _gone(news.action, news.path, old, news.index, news.previous)
+        root = _without(root, names)
+        # Where the root went, all is known again: there is nothing.
+        whole = whole or not names
+    return State(state.path, root, max(news.index, state.index), whole)
 
 
 def differences(old: State, new: State) -> Iterator[Event]:
@@ -109,17 +123,19 @@ def _known_at(state: State, names: list[str]) -> Tree:
     return found
 
 
-def _with(root: Any, names: list[str], node: Any) -> tuple[Tree, Tree]:
-    """Return a tree with a node in it, and what was in its place."""
-    if not names:
+def _with(root: Any, below: str, node: Any) -> tuple[Tree, Tree]:
+    """Return a tree with a node below its root, and what was in its place."""
+    if not below:
         return node, root
     new = top = dict(root) if isinstance(root, dict) else {}
-    for name in names[:-1]:
-        below = new.get(name)
-        copy = new[name] = dict(below) if isinstance(below, dict) else {}
-        new = copy
-    old = new.get(names[-1])
-    new[names[-1]] = node
+    if "/" in below:
+        *above, below = below.split("/")
+        for name in above:
+            old = new.get(name)
+            new[name] = dict(old) if isinstance(old, dict) else {}
+            new = new[name]
+    old = new.get(below)
+    new[below] = node
     return top, old
 
 
@@ -135,9 +151,10 @@ def _without(root: Any, names: list[str]) -> Any:
     return new
 
 
-def _made_on_the_way(state: State, names: list[str], index: int) -> Iterator[Event]:
+def _made_on_the_way(state: State, path: str, index: int) -> Iterator[Event]:
     if not state.whole:
         return  # they may have been there
+    names = state.names_of(path)
     node, path = state.root, state.path
     for name in names:
         if not isinstance(node, dict):

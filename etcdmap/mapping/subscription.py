@@ -29,18 +29,21 @@ def memo(moment: Moment, reader: str) -> dict[str, Any]:
     return found
 
 
+def _nobody(event: Event) -> None:
+    """Be the `call` of those who take the events themselves."""
+
+
 class Subscription:
     """What somebody has still to be told; its fields are changed under the feed's lock.
 
-    `call` gets the events one by one; without it, `wake` is called, and who waits takes
-    them.
+    `call` gets the events one by one, and may raise; without it, `wake` is called, and
+    who waits takes them.
     """
 
     def __init__(
         self,
         ticket: object,
         path: str,
-        read: Callable[[Event], Event],
         call: Callable[[Event], object] | None,
         told: State,
         quiet: float | None = None,
@@ -51,9 +54,7 @@ class Subscription:
         self.path = path
         self._below = f"{path}/"
         self._of_all = path == told.path
-        #: Makes of an event what is told; it may raise.
-        self.read = read
-        self.call = call
+        self.call = call or _nobody
         self.wake = wake
         self.ended = False
         #: When the next events are to be told.
@@ -114,11 +115,6 @@ class Subscription:
         """Take all up to a state for told."""
         self._queue, self.told, self.queued = [], told, told
         self._behind, self.due = self._quiet is not None, float("inf")
-
-    def tell(self, event: Event) -> None:
-        """Call `call`, which may raise."""
-        if self.call is not None:
-            self.call(self.read(event))
 
     def _mine_of(self, events: Iterable[Event]) -> list[Event]:
         path, below = self.path, self._below

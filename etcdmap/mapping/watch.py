@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from etcdmap.client import positive_seconds
 from etcdmap.codecs import decode_node
@@ -28,6 +28,7 @@ class Watch(Iterator[Event]):
         self, view: View, path: str | None, start: int | None, timeout: float | None
     ) -> None:
         self._view = view
+        self._decoded = decoder(view)
         self._timeout = math.inf
         if timeout is not None:
             self._timeout = positive_seconds("timeout", timeout)
@@ -73,12 +74,12 @@ class Watch(Iterator[Event]):
         until = clock() + self._timeout
         while not self._closed:
             if self._events:
-                return decoded(self._view, self._events.popleft())
+                return self._decoded(self._events.popleft())
             if clock() >= until:
                 break
-            for news in self._follower.follow(until):
-                self._state, events = after(self._state, news)
-                self._events.extend(events)
+            news = self._follower.follow(until)
+            self._state, events = after(self._state, news)
+            self._events.extend(events)
             trouble = self._follower.trouble
             if trouble is not None and self._follower.lasting and not self._events:
                 raise trouble
@@ -97,16 +98,20 @@ class Watch(Iterator[Event]):
         self.close()
 
 
-def decoded(view: View, event: Event) -> Event:
-    """Return an event with its key relative to the view, and with decoded values."""
-    action, path, value, previous, index, coalesced = event
-    decode = view.codec.decode
-    if previous is not None:
-        try:
-            previous = decode(previous)
-        except Exception:  # the old value is gone: only the new one counts
-            previous = None
-    if value is not None:
-        value = decode_node(path, value, decode)
-    key = path[len(view.root) + 1 :]
-    return tuple.__new__(Event, (action, key, value, previous, index, coalesced))
+def decoder(view: View) -> Callable[[Event], Event]:
+    """Return what makes an event's key relative to a view, and decodes its values."""
+    decode, start = view.codec.decode, len(view.root) + 1
+
+    def decoded(event: Event) -> Event:
+        action, path, value, previous, index, coalesced = event
+        if previous is not None:
+            try:
+                previous = decode(previous)
+            except Exception:  # the old value is gone: only the new one counts
+                previous = None
+        if value is not None:
+            value = decode_node(path, value, decode)
+        fields = action, path[start:], value, previous, index, coalesced
+        return tuple.__new__(Event, fields)
+
+    return decoded

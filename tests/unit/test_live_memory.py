@@ -161,10 +161,10 @@ def test_stale_for_is_not_ahead_of_what_is_shown(
         self.proved = time.monotonic()
         return news
 
-    def slow(state: State, news: Any) -> Any:
+    def slow(state: State, news: Any, covered: int) -> Any:
         reached.set()
         assert gate.wait(5)
-        return after(state, news)
+        return after(state, news, covered)
 
     monkeypatch.setattr(MemoryFollower, "follow", follow_and_prove)
     monkeypatch.setattr(feeds, "after", slow)

@@ -23,7 +23,7 @@ def state(root: Any = TREE, *, whole: bool = True) -> State:
 
 def told(change: Change | Reading, before: State) -> tuple[Any, list[tuple[Any, ...]]]:
     """Return the root after a change, and the events without their index."""
-    new, events = after(before, change)
+    new, events = after(before, [change])
     assert new.index == change.index
     assert all(event.index == change.index for event in events)
     return new.root, [event[:4] for event in events]
@@ -111,10 +111,10 @@ def test_after_a_change(
 def test_after_a_change_the_state_before_is_as_it_was() -> None:
     """And what the change is not about is shared."""
     before = state()
-    new, _ = after(before, Change("set", "/p/a/c/e", "3", 6))
+    new, _ = after(before, [Change("set", "/p/a/c/e", "3", 6)])
     assert before.root == {"a": {"b": "1", "c": {"d": "2"}}, "t": "x"}
     assert isinstance(new.root, dict)
-    other, _ = after(new, Change("set", "/p/t", "3", 7))
+    other, _ = after(new, [Change("set", "/p/t", "3", 7)])
     assert isinstance(other.root, dict)
     assert other.root["a"] is new.root["a"]
 
@@ -128,7 +128,7 @@ def test_what_is_not_known_is_not_told() -> None:
     assert told(implied, unknown)[1] == []
     gone = Change("delete", "/p/x", None, 6, previous="0")
     assert told(gone, unknown)[1] == [("delete", "/p/x", None, "0")]
-    empty, _ = after(unknown, Change("delete", "/p", None, 7))
+    empty, _ = after(unknown, [Change("delete", "/p", None, 7)])
     assert empty.whole
 
 
@@ -148,7 +148,7 @@ def replayed(root: Any, events: list[Event]) -> Any:
     current = State("/p", root, 0)
     for event in events:
         change = Change(event.action, event.key, event.value, event.index)
-        current, _ = after(current, change)
+        current, _ = after(current, [change])
     return current.root
 
 
@@ -169,7 +169,7 @@ class Root(dict[str, Any]):
 
 def test_queue_of_a_slow_subscriber_holds_one_state() -> None:
     """Each may be a large dict of its own; the events tell how they came about."""
-    subscription = Subscription(None, "/p", lambda e: e, print, state(Root()))
+    subscription = Subscription(None, "/p", print, state(Root()))
     made: list[weakref.ref[Root]] = []
     for number in range(500):
         root = Root(k=str(number))

@@ -203,7 +203,7 @@ class World:
         asked = self.server.requests
         while self.time.now < until:
             for news in self.follower.follow(min(until, self.time.now + 0.5)):
-                self.state, events = after(self.state, news)
+                self.state, events = after(self.state, [news])
                 self.events += events
                 self.seen.append(self.state.root)
             assert self.server.requests - asked <= most, "asked again without an end"
