@@ -465,19 +465,17 @@ class Feed:
             self._reported = condition
             self._to_report.append(condition)
 
-    def _tell(self, job: _Job | None) -> None:
-        """Call whoever has to be told, until nobody has."""
-        while job is not None:
-            subscription, _, events = job
-            tell = self._report if subscription is None else subscription.call
-            for event in events:
-                if subscription is not None and subscription.ended:
-                    break
-                self._call(tell, event)
-                self._done += 1  # not before: it would be lost in a fork
-            with self._lock:
-                self._job, self._done = None, 0
-                job = None if self.closed else self._next_job()
+    def _tell(self, job: _Job) -> None:
+        """Call whoever has to be told."""
+        subscription, _, events = job
+        tell = self._report if subscription is None else subscription.call
+        for event in events:
+            if subscription is not None and subscription.ended:
+                break
+            self._call(tell, event)
+            self._done += 1  # not before: it would be lost in a fork
+        with self._lock:
+            self._job, self._done = None, 0
 
     def _call(self, call: Callable[[Any], object], argument: Any) -> None:
         try:

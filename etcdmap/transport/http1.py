@@ -166,7 +166,7 @@ class Reader:
         if length == CHUNKED:
             self._step = Reader._read_first_chunk
             self._expect_line = Reader._take_size
-            return self._read_first_chunk(data)
+            return bool(data) and self._read_first_chunk(data)
         self.reusable = False
         self._step = Reader._read_until_end
         return self._read_until_end(data)
@@ -224,8 +224,7 @@ class Reader:
         if is_one and 0 < size <= self._limit:
             self._parts.append(data[start:-_END])
             return True
-        if data:
-            self._step = Reader._read_chunks
+        self._step = Reader._read_chunks
         return self._read_chunks(data)
 
     def _take_size(self, line: bytes) -> bool:

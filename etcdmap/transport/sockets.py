@@ -97,9 +97,10 @@ class Connection:
         # After a signal, which the main thread gets, Python calls ``recv`` again, for
         # the whole time: the signals of a timer would keep it from ever ending.
         if self._blocks and threading.current_thread() is not threading.main_thread():
-            # macOS refuses it where both sides have ended: there is no need to wait.
-            with contextlib.suppress(OSError):
+            try:
                 _limit_blocking(self.sock, seconds)
+            except OSError:  # macOS, where both sides have ended: no need to wait
+                return self.receive()
             return self.sock.recv(CHUNK)
         if not (self._holds() or self.readable(seconds)):
             raise BlockingIOError

@@ -191,7 +191,7 @@ class World:
             PREFIX, of_directory=True, max_stale=4.0, heals=heals
         )
         member: Any = self.follower
-        member._member.closing.wait = self.time.sleep
+        member._member.pause = self.time.sleep
         reading = self.follower.read()
         self.state = State(PREFIX, reading.root, reading.index)
         self.events: list[Event] = []
