@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import requests
 
-from etcdmap import EtcdMapping, Live
+from etcdmap import CompareFailed, EtcdMapping, Live
 from etcdmap.local import LocalCluster
 
 from support.gunicorn import gunicorn
@@ -414,3 +414,28 @@ def test_holder_that_was_stopped_notices_that_another_took_its_place(
         # It still runs, and takes the place when that is free.
         assert told(first) == "host-a:1 holds leader\n"
         assert shop["leader"] == "host-a:1"
+
+
+def test_late_copy_of_a_renewal_has_no_effect(
+    shop: EtcdMapping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would bring back the time of expiry that the copy was sent with."""
+    write_files("heartbeats.md", tmp_path)
+    place = runpy.run_path(str(tmp_path / "place.py"))["Place"]
+    sent: list[tuple[str, dict[str, Any]]] = []
+    keys, renew = shop.keys_api, shop.keys_api.set
+
+    def note(path: str, **options: Any) -> Any:
+        sent.append((path, options))
+        return renew(path, **options)
+
+    monkeypatch.setattr(keys, "set", note)
+    monkeypatch.setattr(type(shop), "keys_api", property(lambda self: keys))
+    held = place(shop, "leader", "host-a:1", ttl=100.0)
+    assert held.acquire()
+    assert held.renew()
+    path, options = sent[0]
+    with pytest.raises(CompareFailed):
+        renew(path, **{**options, "ttl": 1})
+    assert (shop.ttl("leader") or 0) > 90
+    held.release()
