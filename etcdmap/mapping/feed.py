@@ -447,7 +447,8 @@ class Feed:
                 if mine:
                     at_once, self._told_at = False, now
                     job = self._job = each, state, mine
-                    each.told = state  # not before: a fork would lose them
+                    # Not before: a fork would lose them.
+                    each.told = each.queued = state
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
         # Not before: what it proves is that nothing newer was there than this state.

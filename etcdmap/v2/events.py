@@ -67,7 +67,7 @@ def _is_clean(path: str) -> bool:
     return "//" not in path and path[-1:] != "/"
 
 
-def _is_left_out(path: str) -> bool:
+def is_left_out(path: str) -> bool:
     """Tell whether a path contains a name that no listing shows or no key can express.
 
     A path with more names than a key may have is left out as well: no key could read
@@ -79,10 +79,10 @@ def _is_left_out(path: str) -> bool:
 def _shown_part(root: str, path: str) -> str:
     """Return the path, up to the first name that is left out."""
     below = path[len(root) :]
-    if not _is_left_out(below):  # nearly always
+    if not is_left_out(below):  # nearly always
         return path
     for name in below.split("/")[1:MAX_DEPTH]:
-        if _is_left_out(f"/{name}"):
+        if is_left_out(f"/{name}"):
             break
         root = f"{root}/{name}"
     return root

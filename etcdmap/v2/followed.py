@@ -10,10 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 from etcdmap.client import Request, Resend
 from etcdmap.errors import EtcdMapError, ExchangeFailed, KeyNotFound, NotADirectory
 from etcdmap.errors import __tracebackhide__ as __tracebackhide__
-from etcdmap.paths import MAX_DEPTH, UNREADABLE
 from etcdmap.transport import Answer, Exchange, Line, wait_any
 from etcdmap.tree import Change, Reading, Tree
-from etcdmap.v2.events import change_of, index_in
+from etcdmap.v2.events import change_of, index_in, is_left_out
 from etcdmap.v2.keys import KeysAPI
 from etcdmap.v2.listing import tree_of
 from etcdmap.v2.models import Asked
@@ -200,7 +199,7 @@ class Followed:
         if found is None or answer.status != 200:
             return self._any_poll.read(answer)
         action, path, text, number, before = found.groups()
-        if _is_odd(path) or not path.startswith(self._below):
+        if "//" in path or is_left_out(path) or not path.startswith(self._below):
             return self._any_poll.read(answer)
         index = int(number)
         fields = "set", path, text, index, before, False
@@ -217,13 +216,6 @@ _match_plain = re.compile(
     r'(?:,"prevNode":\{"key":"[^"\\]*","value":"([^"\\]*)",'
     r'"modifiedIndex":[0-9]+,"createdIndex":[0-9]+\})?\}\n?'
 ).fullmatch
-
-
-def _is_odd(path: str) -> bool:
-    """Tell whether listings leave out a path, or it is none."""
-    if "/_" in path or "//" in path or UNREADABLE in path:
-        return True
-    return path.count("/") > MAX_DEPTH
 
 
 def _event_of(asked: Asked, answer: Answer) -> PollEvent:

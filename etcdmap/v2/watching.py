@@ -278,7 +278,7 @@ class V2Follower:
             self._prove()
 
     def _take(self, answer: Answer) -> None:
-        """Use the answer to a poll, and poll on."""
+        """Use the answer to a poll."""
         asked_for = self._polls.popleft()
         if not answer.body and answer.status == 200:
             self._poll_has_ended()
@@ -295,7 +295,7 @@ class V2Follower:
         wanted = self._next
         self._already_known = known = not asked_for <= wanted <= index
         if index == wanted or not (known or self._leaves_gap(index, answer)):
-            self.covered, self._next = index, index + 1
+            self.covered, self._next = max(index, self.covered), index + 1
             if change is not None:
                 self._news.append(change)
                 if not change.implied:  # else a live watch may not be told of it
@@ -317,7 +317,10 @@ class V2Follower:
             raise _Missed("the last event is not in the cluster's history")
 
     def _leaves_gap(self, index: int, answer: Answer) -> bool:
-        """Tell whether an event came live, and not as the next one."""
+        """Tell whether an event came live, and not as the next one.
+
+        Have what is in the gap asked for again.
+        """
         store_index = index_of(answer)
         if index <= store_index:
             return False

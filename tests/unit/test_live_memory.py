@@ -315,6 +315,19 @@ def test_follower_that_can_not_be_replaced_is_an_outage(
         assert (live.state, live["k"]) == ("suspended", 1)
 
 
+def test_subscriber_who_is_told_at_once_holds_no_state_of_before() -> None:
+    """Nothing waits for it, so nothing else would let go of that."""
+    mapping, told = mapping_on(MemoryStore(Tree())), queue.Queue[Event]()
+    with mapping.live() as live, live.subscribe(told.put):
+        for number in range(3):
+            mapping["k"] = number
+            while told.get(timeout=5).value != number:
+                pass
+        (subscription,) = live._feed._called
+        assert subscription.queued is subscription.told
+        assert subscription.told.root == {"k": "2"}
+
+
 def test_reading_with_another_codec_each_time_takes_no_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -373,6 +373,20 @@ def test_event_that_a_barrier_swallows_is_not_lost(heals: bool) -> None:
     assert len([e for e in world.events if e.action == "set"]) == 3
 
 
+def test_event_that_a_barrier_swallowed_takes_nothing_back() -> None:
+    """Else what is shown were above it, and a cluster built anew would go unnoticed."""
+    server = Server()
+    world = World(server)
+    world.follow(0.5, MOST)
+    follower: Any = world.follower
+    follower.covered = covered = server.index + 2
+    server.do(lambda keys: keys.set(f"{PREFIX}/k", "x"))
+    world.follow(0.1, MOST)
+    assert world.state.root == server.state()
+    assert follower.covered == covered
+    assert follower.settled == server.index < covered
+
+
 def test_watch_goes_on_from_before_what_a_barrier_has_passed() -> None:
     """What it swallowed, if it did, comes late, and another watch must get it, too."""
     server = Server()
