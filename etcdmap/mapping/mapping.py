@@ -525,7 +525,7 @@ def _content(other: Any, path: str) -> dict[Any, Any]:
     if content:
         return content
     why = (
-        f"assign() takes a mapping, or pairs of key and value, and this "
-        f"{type(other).__name__} is none; assign({{}}) deletes all keys"
+        f"assign() takes a mapping, or pairs of key and value, not this "
+        f"{type(other).__name__}; assign({{}}) deletes all keys"
     )
     raise tell(TypeError(), [Refusal(path or "/", why)])
