@@ -84,9 +84,10 @@ class FlatView(FlatReading, Base):
     Instead, the write raises `NotAFile` if a directory is there, and `NotADirectory` if
     a file stands where a directory is needed.
 
-    Cost: operations on one key cost as much as on the nested mapping, except that the
-    answer to ``in`` contains the value.  A loop, ``to_dict`` and ``len`` take 1
-    request, which returns everything, and `update` takes 1 request for each key.
+    Cost: operations on one key take as many requests as on the nested mapping.  (For
+    ``k in m.flat``, etcd's answer is longer, because it contains the value of the key.)
+    A loop, ``to_dict`` and ``len`` take 1 request, which returns everything, and
+    `update` takes 1 request for each key.
     """
 
     _overlap = ", which is a value"
