@@ -55,6 +55,8 @@ class Connection:
         # the system instead of two.  With TLS, Python would go on waiting.
         self._blocks = not self.tls and _can_block(sock)
         self._flags = _DONT_WAIT if self._blocks else 0
+        #: Seconds that a read may block now.
+        self._patience = KERNEL_PATIENCE
         #: Waits some seconds until there is something to read.
         self.readable = reader(sock)
         #: That of the pool when it was opened; see `Pool.distrust`.
@@ -97,10 +99,13 @@ class Connection:
         # After a signal, which the main thread gets, Python calls ``recv`` again, for
         # the whole time: the signals of a timer would keep it from ever ending.
         if self._blocks and threading.current_thread() is not threading.main_thread():
-            try:
-                _limit_blocking(self.sock, seconds)
-            except OSError:  # macOS, where both sides have ended: no need to wait
-                return self.receive()
+            if not self._patience <= seconds <= 4 * self._patience:
+                # Half of it serves for the next reads, too, by which less time is left.
+                self._patience = seconds / 2
+                try:
+                    _limit_blocking(self.sock, self._patience)
+                except OSError:  # macOS, where both sides have ended: no need to wait
+                    return self.receive()
             return self.sock.recv(CHUNK)
         if not (self._holds() or self.readable(seconds)):
             raise BlockingIOError
