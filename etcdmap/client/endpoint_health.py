@@ -29,9 +29,9 @@ class Policy:
         hedge_share: while nothing fails, at most this share of the requests is also
             sent to a second endpoint.
         quiet: if no request of a kind has been answered for this time, ``hedge_share``
-            no longer limits the extra requests of this kind.  If nearly all answers
-            take longer than a quarter of this time, the client uses four times their
-            duration instead.
+            no longer limits the extra requests of this kind.  If four times the delay
+            before the client asks the next endpoint is longer than this time, the limit
+            ends only after four times that delay.
         again: if no endpoint answers, how long to wait before another copy of the
             request is sent to one of them.  The earlier copies may have been lost in an
             election.
