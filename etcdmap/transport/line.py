@@ -60,7 +60,12 @@ class Line:
             for request in requests:
                 self._readers.append(Reader(pool.endpoint, request, pool.limit))
             data = b"".join(spell(request, pool.fields) for request in requests)
-            self._drive(connection.send_all(data, until))
+            try:
+                sent = connection.send(data)  # all of it, nearly always
+            except BLOCKED:
+                sent = 0
+            if sent < len(data):
+                self._drive(connection.send_all(data[sent:], until))
         except (OSError, EtcdMapError) as error:
             raise self._failure(error) from error
 
