@@ -8,8 +8,8 @@ what was decoded from it, never edited.  They take no lock.
 Two threads swap two roles.  One *follows*: it waits for news and makes the next moment.
 If somebody wants to be told, it lets go of this role and calls them itself, which is
 quicker than a queue between two threads.  Whatever comes while a callback runs is
-queued by the thread that follows then.  So user code does not delay following; nor is
-a lock held while it runs, nor while anything is sent.
+queued by the thread that follows then.  So user code delays following by `_GLANCE` at
+most; no lock is held while it runs, nor while anything is sent.
 
 To wake the other thread takes longer than most callbacks do.  So it is not woken while
 events come in a row, but looks every `_GLANCE` seconds whether nobody follows.
@@ -150,8 +150,8 @@ class Feed:
         self._reported = "following"
         with self._lock:
             if hasattr(self, "now"):  # in a forked child: who subscribed is told
-                news = after(self.now[STATE], [reading], follower.covered)
-                self._show(follower, *news)
+                state, events = after(self.now[STATE], [reading])
+                self._show(follower, state, events)
             else:
                 self.now = {STATE: State(self.path, reading.root, reading.index)}
                 self.proved = follower.proved
@@ -353,12 +353,15 @@ class Feed:
     # --- the threads
 
     def _work(self) -> None:
-        me = threading.current_thread()
+        me, has_told = threading.current_thread(), False
         while not self.closed:
             with self._lock:
                 if me not in self._threads:
                     return
+                if has_told:  # not sooner: whoever is due comes before new events
+                    self._job, self._done = None, 0
                 role, wait = self._next_role()
+            has_told = role is not None
             if role is not None:
                 role()
             else:
@@ -447,7 +450,7 @@ class Feed:
                 if mine:
                     at_once, self._told_at = False, now
                     job = self._job = each, state, mine
-                    # Not before: a fork would lose them.
+                    # What `settle` does; not before, or a fork would lose them.
                     each.told = each.queued = state
         elif state is not self.now[STATE]:
             self.now = {**self.now, STATE: state}
@@ -475,8 +478,6 @@ class Feed:
                 break
             self._call(tell, event)
             self._done += 1  # not before: it would be lost in a fork
-        with self._lock:
-            self._job, self._done = None, 0
 
     def _call(self, call: Callable[[Any], object], argument: Any) -> None:
         try:

@@ -50,8 +50,8 @@ def after(
 ) -> tuple[State, list[Event]]:
     """Return the state after some news, and the events that tell of them.
 
-    It is that of `covered` if nothing else happened up to there.  A change does not
-    take its index back: that may have been said too soon.
+    If `covered` is higher, the state gets that index.  A change does not take the index
+    back: it may have been said too soon.
     """
     events: list[Event] = []
     for each in news:
@@ -68,6 +68,9 @@ def after(
     if covered > state.index:
         state = state._replace(index=covered)
     return state, events
+
+
+# Each returns the next state, and adds its events to the last argument.
 
 
 def _after_a_set(state: State, news: Change, events: list[Event]) -> State:

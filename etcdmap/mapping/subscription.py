@@ -29,10 +29,6 @@ def memo(moment: Moment, reader: str) -> dict[str, Any]:
     return found
 
 
-def _nobody(event: Event) -> None:
-    """Be the `call` of those who take the events themselves."""
-
-
 class Subscription:
     """What somebody has still to be told; its fields are changed under the feed's lock.
 
@@ -54,7 +50,7 @@ class Subscription:
         self.path = path
         self._below = f"{path}/"
         self._of_all = path == told.path
-        self.call = call or _nobody
+        self.call: Any = call  # None with `wake`: nobody calls it
         self.wake = wake
         self.ended = False
         #: When the next events are to be told.

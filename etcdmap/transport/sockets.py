@@ -100,7 +100,8 @@ class Connection:
         # the whole time: the signals of a timer would keep it from ever ending.
         if self._blocks and threading.current_thread() is not threading.main_thread():
             if not self._patience <= seconds <= 4 * self._patience:
-                # Half of it serves for the next reads, too, by which less time is left.
+                # Half of it serves for the next reads, too, by which less time is left;
+                # with less than a quarter, it would wake too often.
                 self._patience = seconds / 2
                 try:
                     _limit_blocking(self.sock, self._patience)

@@ -64,7 +64,7 @@ class Followed:
         self.failed = False
         #: The highest index that was seen of a cluster which is no more.
         self.obsolete = 0
-        #: Whether `cancel` was called; what that wakes.
+        #: Whether `cancel` was called (read for each event: quicker than `is_set`).
         self.closed, self._closing = False, threading.Event()
         #: What `cancel` has to end.
         self._asking: Exchange | None = None
@@ -92,7 +92,7 @@ class Followed:
             asking.cancel()
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless it is cancelled."""
+        """Wait some seconds, or until `cancel`."""
         self._closing.wait(seconds)
 
     # --- requests

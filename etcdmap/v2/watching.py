@@ -10,16 +10,18 @@ or by a reading of the tree, never by a guess:
 
 * An event that history gave (its index is not above the poll's `X-Etcd-Index`) is the
   first one.  One that came live need not be: a write of a hidden node makes visible
-  directories, and no live watch is told.  If it leaves a gap, it is not used and the
-  same is asked again: history gives what was hidden.
+  directories, and no live watch is told.  It says only that nothing happened up to its
+  `X-Etcd-Index`.  If there is a gap behind that, the event is not used, and polling
+  goes on at the gap: history gives what was hidden.
 * A poll is answered from history at once.  One that was silent for `_LONG_SILENCE`,
   while the member answered other requests, says that nothing happened up to its
   `X-Etcd-Index`.
 * A *barrier* says so sooner: when a poll is silent, and this side says that it will
   send no more, the member ends the answer; if it ends empty, nothing happened.  But a
   poll that has just begun may swallow an event: hence `_SILENCE`.  It is no guarantee
-  where the member gets no processor for longer.  So `_next` does not move: a barrier is
-  of a second poll, and the first one, which nobody ends, tells what was swallowed.
+  where the member gets no processor for longer.  So only `covered` moves, not `_next`:
+  a barrier is of a second poll, and the first one, which nobody ends, tells what was
+  swallowed.
 
 A poll to a member that is stopped, cut off, or behind a middlebox that has forgotten
 the connection is silent for ever and looks healthy.  So every `_LOOK_EVERY` seconds the
@@ -28,8 +30,9 @@ member is asked whether it has a leader, which costs the cluster nothing; and on
 is covered, nothing was missed.  If not, what is missing has not come yet, or is of no
 concern here: a new poll and a barrier, on connections of their own, tell.
 
-A new connection starts at the last event that is known, not behind it: if another one
-is there, or none, the cluster was built anew, which its index need not show.
+After a failure, a new connection starts at the last event that is known, not behind it:
+if another one is there, or none, the cluster was built anew, which its index need not
+show.
 
 While polls are answered from history, several are under way: that is as quick as
 batches would be.  Where they bring the same event twice, there is one again.
@@ -289,12 +292,14 @@ class V2Follower:
             self._history_is_gone(asked_for, error)
             return
         index, change, _, _ = event
-        if asked_for < self._next or index < asked_for:
-            self._check_history(event, asked_for)
+        if (
+            asked_for < self._next or index < asked_for
+        ):  # else there is nothing to check
+            self._check_event(event, asked_for)
         self._latest = answer
         wanted = self._next
         self._already_known = known = not asked_for <= wanted <= index
-        if index == wanted or not (known or self._leaves_gap(index, answer)):
+        if index == wanted or not (known or self._note_gap(index, answer)):
             self.covered, self._next = max(index, self.covered), index + 1
             if change is not None:
                 self._news.append(change)
@@ -309,17 +314,17 @@ class V2Follower:
             raise ExchangeFailed("a poll was ended without an event", sent=True)
         self._reopen()
 
-    def _check_history(self, event: PollEvent, asked_for: int) -> None:
+    def _check_event(self, event: PollEvent, asked_for: int) -> None:
         last = self._last
         if event.index < asked_for:
             raise InvalidResponse("an event from before what was asked for")
         if last is not None and asked_for == last.index and not event.is_same(last):
             raise _Missed("the last event is not in the cluster's history")
 
-    def _leaves_gap(self, index: int, answer: Answer) -> bool:
-        """Tell whether an event came live, and not as the next one.
+    def _note_gap(self, index: int, answer: Answer) -> bool:
+        """Pass what history did not have; return whether that leaves a gap.
 
-        Have what is in the gap asked for again.
+        What is in the gap is asked for again.
         """
         store_index = index_of(answer)
         if index <= store_index:
@@ -345,7 +350,8 @@ class V2Follower:
         is_check = self._last is not None and asked_for == self._last.index
         if not is_check or self._heals or self._next <= asked_for + 1:
             raise _Missed("the history asked for is gone") from error
-        self._reopen()  # a barrier went further: that may still be known
+        # Silence, or what is implied, went further: that may still be known.
+        self._reopen()
 
     def _poll_on(self, line: Line) -> None:
         latest, self._latest = self._latest, None
