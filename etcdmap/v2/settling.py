@@ -8,8 +8,8 @@ connection does not take the write back.  So a write here is *fenced*: it names 
 state that it replaces, which is the index of the file's last change (``prevIndex``) or
 its absence (``prevExist=false``).  Of all copies of a fenced write, etcd carries out at
 most one, and none after that state is gone.  (Only an absence can come back: see the
-last but one paragraph.)  So a fenced write may be sent again, and
-to several members at a time, like a read.
+last but one paragraph.)  So a fenced write may be sent again, and to several members at
+a time, like a read.
 
 The client remembers the state from its last read or write of the key (`KnownStates`),
 or knows it from a listing; otherwise it takes one GET.

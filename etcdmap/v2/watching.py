@@ -292,9 +292,7 @@ class V2Follower:
             self._history_is_gone(asked_for, error)
             return
         index, change, _, _ = event
-        if (
-            asked_for < self._next or index < asked_for
-        ):  # else there is nothing to check
+        if index < asked_for or asked_for < self._next:  # else it can only be new
             self._check_event(event, asked_for)
         self._latest = answer
         wanted = self._next
